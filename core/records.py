@@ -1,0 +1,95 @@
+"""The nouns that travel between rooms: images, feature maps, regions, masks.
+
+Frozen dataclasses without behaviour beyond what follows from their fields. This module is the ground floor: it
+imports nothing of ovskit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Float = npt.NDArray[np.floating[Any]]
+UInt8 = npt.NDArray[np.uint8]
+Int32 = npt.NDArray[np.int32]
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """Who an image is: everything about it but its pixels.
+
+    ``id`` is its 1-based place in the sorted full input (or the id a COCO file gives it), ``file_name`` its path
+    relative to the input's root, ``width`` and ``height`` its size in pixels after EXIF orientation.
+    """
+
+    id: int
+    file_name: str
+    width: int
+    height: int
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureMap:
+    """Patch features of one image, as read from or written to a feature stream.
+
+    ``patch`` is (h, w, c), row-major, float16 or float32 (bfloat16 is stored as float32), not normalised; the grid
+    covers the whole image whatever its aspect. ``cls`` is (c,) or None.
+    """
+
+    image: Image
+    patch: Float
+    cls: Float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddingBlock:
+    """Pooled embeddings of consecutive images: ``rows[k]`` (n, c) belongs to ``images[k]``."""
+
+    images: tuple[Image, ...]
+    rows: Float
+
+
+@dataclass(frozen=True, slots=True)
+class Rle:
+    """A binary mask as COCO's compressed run-length encoding: column-major runs, the first of zeros.
+
+    ``height`` × ``width`` pixels; ``counts`` is COCO's ASCII string. Anything that reads an ``Rle`` from outside
+    validates it first (``formats.rle.validate``).
+    """
+
+    height: int
+    width: int
+    counts: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Mask:
+    """One annotation of a masks stream.
+
+    ``bbox`` is COCO's (x, y, width, height) in pixels, ``area`` counts pixels, ``score`` is in [0, 1] where a method
+    has one. ``extra`` keeps every other key of the annotation (``threshold``, ``source``, ``level`` …), so a stage
+    passes on what it does not know.
+    """
+
+    id: int
+    image_id: int
+    rle: Rle
+    area: int
+    bbox: tuple[float, float, float, float]
+    category_id: int = 1
+    iscrowd: int = 0
+    score: float | None = None
+    parent_id: int | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class MaskSet:
+    """All masks of one image, in the order of the stream."""
+
+    image: Image
+    masks: tuple[Mask, ...]

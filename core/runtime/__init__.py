@@ -1,0 +1,1 @@
+"""The ground floor every command stands on: errors, logging, progress, devices, shards, outputs, provenance, order."""

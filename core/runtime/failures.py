@@ -1,0 +1,35 @@
+"""What happens at an image that cannot be used: stop, or name it, count it and go on."""
+
+from __future__ import annotations
+
+from ovskit.core.runtime.errors import Exit, InputError, MissingInputError, OvsError
+from ovskit.core.runtime.logs import get_logger
+
+log = get_logger("failures")
+
+
+class PartialError(OvsError):
+    """The work is done and written, but for inputs that were skipped."""
+
+    exit_code = Exit.PARTIAL
+
+
+class Failures:
+    """Collects the inputs that were skipped; with ``skip=False`` the first one ends the run instead."""
+
+    def __init__(self, *, skip: bool) -> None:
+        self._skip = skip
+        self.count = 0
+
+    def handle(self, error: InputError | MissingInputError) -> None:
+        """Raise ``error``, or log it as skipped."""
+        if not self._skip:
+            raise error
+        self.count += 1
+        log.error("skipped: %s", error)
+
+    def report(self, done: int) -> None:
+        """Call when the output is complete. Raises PartialError if anything was skipped."""
+        if self.count:
+            noun = "image" if self.count == 1 else "images"
+            raise PartialError(f"skipped {self.count} {noun} that could not be used, named above; {done} done")

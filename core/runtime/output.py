@@ -1,0 +1,159 @@
+"""Where a command writes: stdout, or a file that appears whole or not at all.
+
+A file is written beside its place and moved there when complete. With ``resume`` the unfinished file has a fixed
+name, ``PATH.part``, stays behind when the run is killed, and is handed back to the next one.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from ovskit.core.runtime.errors import MissingInputError, OutputError, UsageError
+
+STDOUT = "-"
+
+
+class _CheckedOutput:
+    """A binary file whose failed writes become OutputError; a closed pipe stays BrokenPipeError."""
+
+    def __init__(self, file: BinaryIO, name: str) -> None:
+        self.file = file
+        self.name = name
+
+    def write(self, data: Any) -> int:
+        with _write_errors(self.name):
+            return self.file.write(data)
+
+    def flush(self) -> None:
+        with _write_errors(self.name):
+            self.file.flush()
+
+    def fileno(self) -> int:
+        return self.file.fileno()
+
+
+@contextmanager
+def _write_errors(name: str) -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        hint = "; free some space or write elsewhere with -o" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+        raise OutputError(f"cannot write {name}: {error.strerror or error}{hint}") from None
+
+
+def part_path(path: str | os.PathLike[str]) -> Path:
+    """The name an unfinished ``--resume`` output has: ``PATH.part``."""
+    path = Path(path)
+    return path.with_name(path.name + ".part")
+
+
+def check_output(path: str, *, binary: bool, resume: bool = False) -> None:
+    """Refuse what cannot work before any work is done: binary to a terminal, ``--resume`` on a stream, a missing folder."""
+    if path == STDOUT:
+        if resume:
+            raise UsageError("--resume needs a file to resume: add -o PATH")
+        if binary and sys.stdout.isatty():
+            raise UsageError("stdout is a terminal and the output is binary: pipe it into the next command, or use -o PATH")
+        return
+    parent = Path(path).parent
+    if not parent.is_dir():
+        raise OutputError(f"cannot write {path}: there is no folder {parent}; create it first")
+    if Path(path).is_dir():
+        raise OutputError(f"cannot write {path}: it is a folder; give a file name")
+
+
+@contextmanager
+def open_output(path: str, *, resume: bool = False) -> Iterator[BinaryIO]:
+    """Yield a binary file to write ``path`` (``-`` is stdout) with.
+
+    An ordinary path is written as a temporary file in the same folder, synced, given the mode the umask asks for and
+    moved into place; on any exception it is removed and ``path`` is untouched. Devices and named pipes are written
+    directly. With ``resume`` the yielded file is ``PATH.part`` open for reading and writing at its start, with whatever
+    an earlier run left; on an exception it stays. Raises OutputError if it cannot be written.
+    """
+    if path == STDOUT:
+        out = _CheckedOutput(sys.stdout.buffer, "stdout")
+        yield out  # type: ignore[misc]
+        out.flush()
+        return
+    if _is_special(path):
+        with _write_errors(path):
+            special = open(path, "wb")
+        try:
+            out = _CheckedOutput(special, path)
+            yield out  # type: ignore[misc]
+            out.flush()
+        finally:
+            _close_quietly(special)
+        return
+    with _write_errors(path):
+        if resume:
+            target = part_path(path)
+            file: BinaryIO = open(target, "r+b" if target.exists() else "w+b")
+        else:
+            handle, name = tempfile.mkstemp(prefix=f".{Path(path).name[:100]}.", suffix=".tmp", dir=Path(path).parent)
+            target, file = Path(name), os.fdopen(handle, "wb")
+    try:
+        checked = _CheckedOutput(file, path)
+        if resume:
+            yield file
+        else:
+            yield checked  # type: ignore[misc]
+        checked.flush()
+        with _write_errors(path):
+            os.fsync(file.fileno())
+            file.close()
+            os.chmod(target, 0o666 & ~_umask())
+            os.replace(target, path)
+    except BaseException:
+        _close_quietly(file)
+        if not resume:
+            target.unlink(missing_ok=True)
+        raise
+
+
+def _close_quietly(file: BinaryIO) -> None:
+    # The bytes that could not be written are lost already, and the reason is on its way up.
+    try:
+        file.close()
+    except OSError:
+        pass
+
+
+def _is_special(path: str) -> bool:
+    try:
+        return not stat.S_ISREG(os.stat(path).st_mode)
+    except OSError:
+        return False
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+@contextmanager
+def open_input(path: str) -> Iterator[BinaryIO]:
+    """Yield ``path`` (``-`` is stdin) open for reading bytes. Raises MissingInputError if it cannot be opened."""
+    if path == "-":
+        if sys.stdin.isatty():
+            raise UsageError("nothing to read: stdin is a terminal; pipe a stream in or name a file (see --help)")
+        yield sys.stdin.buffer
+        return
+    try:
+        file = open(path, "rb")
+    except OSError as error:
+        raise MissingInputError(f"cannot read {path}: {error.strerror}; check the path") from None
+    with file:
+        yield file

@@ -1,0 +1,71 @@
+"""Who made a stream: one entry per tool, each naming the one before it, like samtools' @PG lines."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+# What changes how a run goes but not what comes out of it: the same result must give the same bytes.
+NEUTRAL = frozenset(
+    "batch_size config device max_pixels no_pg on_error output quiet resume root skip_existing shard verbose weights workers".split()
+)
+
+
+def command_line(tool: str, options: Mapping[str, Any], arguments: Sequence[str] = ()) -> str:
+    """The command as a person would type it again: every option that was set and decides the result, then its inputs."""
+    words = [tool]
+    for name, value in options.items():
+        if name in NEUTRAL or value is None:
+            continue
+        flag = "--" + name.replace("_", "-")
+        if isinstance(value, bool):
+            words.append(flag if value else "--no-" + flag[2:])
+        else:
+            words += [flag, str(value)]
+    return shlex.join([*words, *arguments])
+
+
+def append_entry(
+    previous: Sequence[Mapping[str, Any]],
+    *,
+    tool: str,
+    version: str,
+    command: str,
+    model: str | None = None,
+    model_sha256: str | None = None,
+    seed: int | None = None,
+) -> list[dict[str, Any]]:
+    """``previous`` with one entry added: id, tool, version, command, model and its hash, seed, and ``previous`` (an id)."""
+    used = {str(entry.get("id")) for entry in previous}
+    name, k = tool, 1
+    while name in used:
+        k += 1
+        name = f"{tool}.{k}"
+    entry: dict[str, Any] = {"id": name, "tool": tool, "version": version, "command": command}
+    if model is not None:
+        entry["model"] = model
+        entry["model_sha256"] = model_sha256
+    if seed is not None:
+        entry["seed"] = seed
+    entry["previous"] = previous[-1].get("id") if previous else None
+    return [*(dict(e) for e in previous), entry]
+
+
+def merge_entries(chains: Sequence[Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
+    """The entries of several streams as one list: equal ones once, ids made unique where different entries share one."""
+    merged: list[dict[str, Any]] = []
+    for chain in chains:
+        renamed: dict[Any, str] = {}
+        for entry in chain:
+            new = {**entry, "previous": renamed.get(entry.get("previous"), entry.get("previous"))}
+            if new in merged:
+                continue
+            used = {other.get("id") for other in merged}
+            name, k = str(new.get("id")), 1
+            while new["id"] in used:
+                k += 1
+                new["id"] = f"{name}.{k}"
+            renamed[entry.get("id")] = new["id"]
+            merged.append(new)
+    return merged

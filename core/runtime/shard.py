@@ -1,0 +1,67 @@
+"""Which part of the sorted input is ours: ``--shard I/N``, or ``auto`` from SLURM."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from ovskit.core.runtime.errors import UsageError
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """Zero-based ``index`` of ``count`` shards; shard I/N holds ``items[I::N]`` of the sorted input."""
+
+    index: int = 0
+    count: int = 1
+
+    def __str__(self) -> str:
+        return f"{self.index}/{self.count}"
+
+    def pick(self, items: Sequence[T]) -> Sequence[T]:
+        """This shard's items, in order."""
+        return items[self.index :: self.count]
+
+
+def parse_shard(text: str | None, environ: Mapping[str, str] | None = None) -> Shard:
+    """Read ``I/N`` (zero-based, I < N) or ``auto``; None is the whole input.
+
+    ``auto`` combines a SLURM array with the tasks of a step: I = array index · step tasks + task, N = array size · step
+    tasks. Raises UsageError with the valid form.
+    """
+    if text is None:
+        return Shard()
+    if text == "auto":
+        return _from_slurm(os.environ if environ is None else environ)
+    match = re.fullmatch(r"(\d+)/(\d+)", text)
+    if not match:
+        raise UsageError(f"--shard {text}: give I/N with 0 <= I < N (such as 0/4), or auto under SLURM")
+    index, count = int(match[1]), int(match[2])
+    if index >= count:
+        raise UsageError(f"--shard {text}: shards count from zero, so I must be below N (0/{count} to {count - 1}/{count})")
+    return Shard(index, count)
+
+
+def _from_slurm(environ: Mapping[str, str]) -> Shard:
+    def number(key: str, default: int) -> int:
+        value = environ.get(key, "")
+        if value and not value.isdigit():
+            raise UsageError(f"--shard auto: {key}={value} is not a number")
+        return int(value) if value else default
+
+    if not any(key in environ for key in ("SLURM_ARRAY_TASK_ID", "SLURM_PROCID")):
+        raise UsageError("--shard auto: neither SLURM_ARRAY_TASK_ID nor SLURM_PROCID is set; give --shard I/N outside SLURM")
+    first = number("SLURM_ARRAY_TASK_MIN", 0)
+    step = max(1, number("SLURM_ARRAY_TASK_STEP", 1))
+    array_index = (number("SLURM_ARRAY_TASK_ID", first) - first) // step
+    array_count = number("SLURM_ARRAY_TASK_COUNT", 1)
+    tasks = number("SLURM_STEP_NUM_TASKS", 1)
+    shard = Shard(array_index * tasks + number("SLURM_PROCID", 0), array_count * tasks)
+    if shard.index >= shard.count:
+        raise UsageError(f"--shard auto: SLURM's variables give shard {shard}, which does not exist; give --shard I/N")
+    return shard
