@@ -1,0 +1,34 @@
+"""JSON to and from bytes, for names that no UTF-8 can hold and numbers that no JSON should.
+
+A POSIX file name is bytes. Python carries undecodable ones as lone surrogates, which orjson rejects in both
+directions; the standard library writes and reads them as ``\\udcXX`` escapes, so such a name survives every stage.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import orjson
+from ovskit.core.runtime.errors import InputError
+
+
+def dumps(value: Any) -> bytes:
+    """Compact JSON of plain Python values (no NumPy scalars; NaN becomes null, so callers keep it out)."""
+    try:
+        return orjson.dumps(value)
+    except orjson.JSONEncodeError:
+        return json.dumps(value, ensure_ascii=True, separators=(",", ":"), allow_nan=False).encode("ascii")
+
+
+def loads(data: bytes | bytearray | memoryview, what: str) -> Any:
+    """Parse JSON. Raises InputError naming ``what`` where it is none."""
+    try:
+        return orjson.loads(data)
+    except orjson.JSONDecodeError as first:
+        if b"\\ud" in bytes(data).lower():
+            try:
+                return json.loads(bytes(data))
+            except (ValueError, RecursionError):
+                pass
+        raise InputError(f"{what} is not valid JSON: {first}") from None
