@@ -1,0 +1,172 @@
+"""SOHES' self-exploration (ICLR 2024, §3.1): regions of one image from its patch features, coarse and close up.
+
+Global: patches are merged by similarity, the partition is recorded as the best similarity falls below each threshold,
+all partitions are pooled, NMS removes duplicates. Local: regions below a small share of the image are looked at again
+in zoomed crops, whose subregions take their place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from ovskit.core.cluster.crops import Crop, plan_crops, region_boxes, touches_border
+from ovskit.core.cluster.merge import merge_sequence, snapshot_steps
+from ovskit.core.cluster.pool import Pool, pool_regions
+from ovskit.core.formats.rle import RunTable, intersections
+from ovskit.core.formats.rle_grid import edges, grid_rles
+from ovskit.core.records import FeatureMap, Float, Int32, Mask, MaskSet, Rle
+from ovskit.core.runtime.errors import InputError
+
+CropFeatures = Callable[[Sequence[Crop]], Sequence[Float]]
+
+
+@dataclass(frozen=True, slots=True)
+class SohesOptions:
+    """Every value of the method; the paper's where it gives one, else a choice.
+
+    ``thresholds`` descend [paper: 0.6 … 0.1]. ``counts`` (descending) records partitions at region counts instead, an
+    extension of ours. ``nms`` is the IoU above which the smaller of two regions goes [choice]. ``small`` is the share of
+    the image below which a region is a candidate for the local step [paper: 1/1024]. ``min_patches`` is the smallest
+    region that enters any pool [choice]. ``context``, ``min_crop`` (pixels of the resized frame) and ``share`` shape the
+    crops [choice]. ``connectivity`` is 4 [paper] or 8.
+    """
+
+    thresholds: tuple[float, ...] = (0.6, 0.5, 0.4, 0.3, 0.2, 0.1)
+    counts: tuple[int, ...] | None = None
+    nms: float = 0.9
+    small: float = 1 / 1024
+    min_patches: int = 4
+    context: float = 2.0
+    min_crop: int = 64
+    share: float = 0.5
+    connectivity: int = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Regions:
+    """Masks of one pool with what their annotations say; parallel sequences."""
+
+    rles: list[Rle]
+    areas: np.ndarray
+    bboxes: np.ndarray
+    scores: Float
+    levels: Int32
+    local: bool
+
+
+def cluster_regions(features: FeatureMap, options: SohesOptions, *, frame: tuple[int, int], look_closer: CropFeatures | None) -> MaskSet:
+    """Masks of one image, larger first, each with ``score``, ``threshold`` (or ``count``) and ``source``.
+
+    ``frame`` (height, width) is the size in pixels that the image had when its features were extracted.
+    ``look_closer`` gives the (h, w, c) features of crops of the native image, in order; None leaves the local step out,
+    and small regions stay. Raises InputError if a feature is not finite.
+    """
+    image = features.image
+    size = (image.height, image.width)
+    try:
+        pool, _ = _pool(features.patch, options)
+    except InputError as error:
+        raise InputError(f"{image.file_name}: {error}") from None
+    if look_closer is None:
+        return _mask_set(features, [_regions(pool, None, size, local=False)], options)
+    grid = (features.patch.shape[0], features.patch.shape[1])
+    # In patches, since every patch stands for the same share of the image whatever its aspect.
+    is_small = pool.patches < options.small * grid[0] * grid[1]
+    found = [_regions(_select(pool, ~is_small), None, size, local=False)]
+    candidates = _select(pool, is_small)
+    boxes = region_boxes(candidates.partitions, candidates.level, candidates.label)
+    # Larger candidates first: their crops hold the smaller ones beside them, so fewer are needed.
+    boxes = boxes[np.argsort(-candidates.patches, kind="stable")]
+    crops = plan_crops(boxes, grid, frame, size, context=options.context, smallest=options.min_crop, share=options.share)
+    if crops:
+        for crop, patch in zip(crops, look_closer(crops), strict=True):
+            found.append(_subregions(patch, crop, size, options))
+    return _mask_set(features, found, options)
+
+
+def _pool(patch: Float, options: SohesOptions) -> tuple[Pool, int]:
+    height, width, _ = patch.shape
+    buffer = patch.astype(np.float32, order="C", copy=True)
+    if options.counts is None:
+        sequence = merge_sequence(buffer, stop_similarity=options.thresholds[-1], connectivity=8 if options.connectivity == 8 else 4)
+        steps = snapshot_steps(sequence, np.asarray(options.thresholds, np.float64))
+    else:
+        counts = np.minimum(np.asarray(options.counts), height * width)
+        sequence = merge_sequence(
+            buffer, stop_similarity=None, stop_count=int(counts[-1]), connectivity=8 if options.connectivity == 8 else 4
+        )
+        steps = np.minimum(height * width - counts, len(sequence.first)).astype(np.int32)
+    return pool_regions(sequence, steps, patch, buffer, nms=options.nms, min_patches=options.min_patches), len(steps)
+
+
+def _select(pool: Pool, keep: np.ndarray) -> Pool:
+    return replace(pool, level=pool.level[keep], label=pool.label[keep], patches=pool.patches[keep], score=pool.score[keep])
+
+
+def _subregions(patch: Float, crop: Crop, size: tuple[int, int], options: SohesOptions) -> Regions:
+    pool, _ = _pool(patch, options)
+    boxes = region_boxes(pool.partitions, pool.level, pool.label)
+    inside = ~touches_border(boxes, (patch.shape[0], patch.shape[1]), crop)
+    return _regions(_select(pool, inside), crop, size, local=True)
+
+
+def _regions(pool: Pool, crop: Crop | None, size: tuple[int, int], *, local: bool) -> Regions:
+    """A pool's masks in native pixels: patches upscaled to the image, or to the crop's box of it, by nearest neighbour."""
+    _, rows, cols = pool.partitions.shape
+    top, left, bottom, right = (0, 0, *size) if crop is None else (crop.top, crop.left, crop.bottom, crop.right)
+    row_edges = edges(rows, top, bottom, size[0])
+    col_edges = edges(cols, left, right, size[1])
+    rles: list[Rle] = []
+    areas, bboxes = [], []
+    for t in range(len(pool.partitions)):
+        wanted = pool.label[pool.level == t]
+        if len(wanted):
+            new, area, bbox = grid_rles(pool.partitions[t], wanted, row_edges, col_edges, *size)
+            rles += new
+            areas.append(area)
+            bboxes.append(bbox)
+    area = np.concatenate(areas) if areas else np.zeros(0, np.int64)
+    bbox = np.concatenate(bboxes) if bboxes else np.zeros((0, 4))
+    return Regions(rles, area, bbox, pool.score, pool.level, local)
+
+
+def _mask_set(features: FeatureMap, found: Sequence[Regions], options: SohesOptions) -> MaskSet:
+    """All regions of an image as one NMS'd, numbered set, larger first; at equal area global before local, then as found."""
+    areas = np.concatenate([regions.areas for regions in found])
+    order = np.argsort(-areas, kind="stable")
+    order = order[areas[order] > 0]  # an image smaller than its patch grid has patches without a pixel
+    rles = [rle for regions in found for rle in regions.rles]
+    if len(found) > 1 and options.nms < 1 and len(order):
+        order = order[_suppress(RunTable([rles[k] for k in order]), areas[order], options.nms)]
+    owner = np.concatenate([np.full(len(regions.rles), k) for k, regions in enumerate(found)])
+    first = np.cumsum([0, *(len(regions.rles) for regions in found)])
+    masks = []
+    for number, k in enumerate(order.tolist(), 1):
+        regions = found[owner[k]]
+        own = k - int(first[owner[k]])
+        level = int(regions.levels[own])
+        recorded = {"threshold": options.thresholds[level]} if options.counts is None else {"count": options.counts[level]}
+        masks.append(
+            Mask(
+                id=number,
+                image_id=features.image.id,
+                rle=rles[k],
+                area=int(areas[k]),
+                bbox=tuple(regions.bboxes[own].tolist()),
+                score=round(float(regions.scores[own]), 4),
+                extra={**recorded, "source": "local" if regions.local else "global"},
+            )
+        )
+    return MaskSet(features.image, tuple(masks))
+
+
+def _suppress(table: RunTable, areas: np.ndarray, nms: float) -> np.ndarray:
+    """Greedy NMS over masks in descending order of area: indices kept. A mask goes if its IoU with a kept one is > ``nms``."""
+    common = intersections(table, table)
+    over = common > nms * (areas[:, None] + areas[None, :] - common)
+    kept = np.ones(len(areas), bool)
+    for k in np.flatnonzero(np.triu(over, 1).any(axis=0)):  # only masks that some larger one could suppress
+        kept[k] = not (over[:k, k] & kept[:k]).any()
+    return np.flatnonzero(kept)

@@ -1,0 +1,118 @@
+"""Feature streams in, mask sets out: several inputs as one, several images at a time, in order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from types import TracebackType
+from typing import BinaryIO, Self
+
+from ovskit.core.cluster.closer import CropExtractor
+from ovskit.core.cluster.sohes import SohesOptions, cluster_regions
+from ovskit.core.formats.features import open_features
+from ovskit.core.formats.sources import show_path
+from ovskit.core.records import EmbeddingBlock, FeatureMap, MaskSet
+from ovskit.core.runtime.errors import InputError, MissingInputError
+from ovskit.core.runtime.failures import Failures
+from ovskit.core.runtime.output import open_input
+from ovskit.core.runtime.provenance import merge_entries
+from ovskit.core.runtime.workers import ordered_map
+
+
+@dataclass(frozen=True, slots=True)
+class RootedFeatures:
+    """A feature map and the folder its stream's names are relative to."""
+
+    root: str
+    features: FeatureMap
+
+
+class FeatureInputs:
+    """Feature streams read one after the other as if they were one.
+
+    ``header`` is the first stream's, with the provenance of all. Opening raises InputError if a header is broken or the
+    streams were not made by the same model in the same way, MissingInputError if a file is not there.
+    """
+
+    def __init__(self, paths: Sequence[str]) -> None:
+        self._paths = paths
+        self._stack = ExitStack()
+        headers = []
+        for path in paths[1:]:  # looked into and closed again: there may be more shards than a process may hold open
+            with open_input(path) as stream:
+                headers.append(open_features(stream, _what(path))[0])
+        self._first: BinaryIO = self._stack.enter_context(open_input(paths[0]))
+        first, self._first_records = open_features(self._first, _what(paths[0]))
+        for path, header in zip(paths[1:], headers, strict=True):
+            if (header.model, header.size, header.pool) != (first.model, first.size, first.pool):
+                raise InputError(f"{_what(path)} was not extracted like {_what(paths[0])}: their models or sizes differ")
+        if first.pool is not None:
+            raise InputError(f"{_what(paths[0])} holds pooled embeddings, not patch features; extract without --pool")
+        self.header = replace(first, pg=merge_entries([header.pg for header in (first, *headers)]))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._stack.close()
+
+    def records(self) -> Iterator[RootedFeatures]:
+        """Every feature map, in order. Raises InputError at a damaged stream, or two images of one name or id."""
+        names: set[str] = set()
+        ids: set[int] = set()
+        for k, path in enumerate(self._paths):
+            with ExitStack() as stack:
+                if k == 0:
+                    header, records = self.header, self._first_records
+                else:
+                    header, records = open_features(stack.enter_context(open_input(path)), _what(path))
+                for record in records:
+                    if isinstance(record, EmbeddingBlock):
+                        raise InputError(f"{_what(path)}: pooled embeddings among patch features")
+                    image = record.image
+                    if image.file_name in names or image.id in ids:
+                        raise InputError(f"{_what(path)}: image {image.id} ({show_path(image.file_name)}) appears twice among the inputs")
+                    names.add(image.file_name)
+                    ids.add(image.id)
+                    yield RootedFeatures(header.root, record)
+
+
+def _what(path: str) -> str:
+    return "stdin" if path == "-" else show_path(path)
+
+
+def cluster_stream(
+    records: Iterable[RootedFeatures],
+    options: SohesOptions,
+    failures: Failures,
+    *,
+    stride: int,
+    workers: int,
+    closer: Callable[[str], CropExtractor] | None,
+    done: frozenset[int] = frozenset(),
+) -> Iterator[MaskSet]:
+    """Masks of every image, in order, whatever the number of ``workers``.
+
+    ``stride`` is the backbone's patch in pixels; ``closer`` gives the crop extractor for a stream's root, None leaves the
+    local step out. Images whose id is in ``done`` are passed over. An image whose features or photograph cannot be used
+    goes to ``failures``; a damaged stream raises InputError whatever ``failures`` says.
+    """
+
+    def work(rooted: RootedFeatures) -> MaskSet | InputError | MissingInputError | None:
+        features = rooted.features
+        if features.image.id in done:
+            return None
+        height, width, _ = features.patch.shape
+        try:
+            extractor = None if closer is None else closer(rooted.root)
+            look_closer = None if extractor is None else (lambda crops: extractor(features.image, crops))
+            return cluster_regions(features, options, frame=(height * stride, width * stride), look_closer=look_closer)
+        except (InputError, MissingInputError) as error:
+            return error
+
+    for result in ordered_map(work, records, workers):
+        if isinstance(result, MaskSet):
+            yield result
+        elif result is not None:
+            failures.handle(result)

@@ -1,0 +1,154 @@
+"""From sources to features: decode in workers, extract in batches, in order, with a few images in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from ovskit.core.formats.images import decode_image
+from ovskit.core.formats.sources import Source, show_path
+from ovskit.core.models.backbone import Backbone
+from ovskit.core.records import EmbeddingBlock, FeatureMap, Float, Image
+from ovskit.core.runtime.errors import InputError, MissingInputError
+from ovskit.core.runtime.failures import Failures
+from ovskit.core.runtime.logs import get_logger
+from ovskit.core.runtime.workers import ordered_map, prefetch
+
+log = get_logger("extract")
+
+Pool = Literal["cls", "mean"]
+BLOCK_ROWS = 256  # pooled embeddings per block; fixed, so that the bytes do not depend on the batch size
+_AUTO_BATCH_CUDA = 16
+
+
+@dataclass(frozen=True, slots=True)
+class ExtractOptions:
+    """``size`` is the (height, width) in pixels every image is resized to, or None to keep its own, rounded to the patch.
+
+    ``storage`` is the dtype written; ``batch_size`` None chooses one for the device. SOHES resizes to a square of 1024,
+    aspect ignored [paper].
+    """
+
+    size: tuple[int, int] | None = (1024, 1024)
+    cls: bool = False
+    pool: Pool | None = None
+    storage: Literal["float16", "float32"] = "float16"
+    batch_size: int | None = None
+    workers: int = 1
+    max_pixels: int = 178_956_970
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    image: Image
+    pixels: torch.Tensor  # (3, height, width) uint8
+
+
+def frame_size(options_size: tuple[int, int] | None, stride: int, height: int, width: int) -> tuple[int, int]:
+    """The size (height, width) an image is resized to: multiples of the patch, at least one patch a side."""
+    target = (height, width) if options_size is None else options_size
+    return max(1, round(target[0] / stride)) * stride, max(1, round(target[1] / stride)) * stride
+
+
+def extract_features(
+    sources: Sequence[Source], backbone: Backbone, options: ExtractOptions, failures: Failures
+) -> Iterator[FeatureMap | EmbeddingBlock]:
+    """Patch features of every source, in order; or, with ``options.pool``, blocks of pooled embeddings.
+
+    Decoding, forward passes and the caller's own work overlap. A source that cannot be read or decoded goes to
+    ``failures``. Raises InputError where a feature does not fit the storage dtype.
+    """
+
+    def prepare(source: Source) -> _Prepared | InputError | MissingInputError:
+        try:
+            return _prepare(source, backbone, options)
+        except (InputError, MissingInputError) as error:
+            return error
+
+    prepared = _successes(ordered_map(prepare, sources, options.workers), failures)
+    batch_size = options.batch_size or (_AUTO_BATCH_CUDA if backbone.device.type == "cuda" else 1)
+    if options.pool is None:
+        yield from prefetch(_maps(prepared, backbone, options, batch_size), depth=2)
+    else:
+        yield from prefetch(_blocks(prepared, backbone, options, batch_size), depth=2)
+
+
+def _prepare(source: Source, backbone: Backbone, options: ExtractOptions) -> _Prepared:
+    what = show_path(source.file_name)
+    pixels = decode_image(source.read(), what, max_pixels=options.max_pixels)
+    height, width = pixels.shape[:2]
+    frame = frame_size(options.size, backbone.spec.stride, height, width)
+    return _Prepared(Image(source.id, source.file_name, width, height), backbone.prepare(pixels, *frame))
+
+
+def _successes(results: Iterable[_Prepared | InputError | MissingInputError], failures: Failures) -> Iterator[_Prepared]:
+    for result in results:
+        if isinstance(result, _Prepared):
+            yield result
+        else:
+            failures.handle(result)
+
+
+def _batches(prepared: Iterable[_Prepared], size: int) -> Iterator[list[_Prepared]]:
+    """Consecutive images of one frame size, at most ``size`` at a time."""
+    batch: list[_Prepared] = []
+    for item in prepared:
+        if batch and (len(batch) == size or item.pixels.shape != batch[0].pixels.shape):
+            yield batch
+            batch = []
+        batch.append(item)
+    if batch:
+        yield batch
+
+
+def _forward(
+    batch: list[_Prepared], backbone: Backbone, *, cls: bool, patch: bool
+) -> Iterator[tuple[Image, torch.Tensor, torch.Tensor | None]]:
+    """(image, patch (h, w, c), cls (c,) or None) of a batch; where it does not fit the GPU, of its halves."""
+    try:
+        features = backbone.extract(torch.stack([item.pixels for item in batch]), cls=cls, patch=patch)
+    except torch.OutOfMemoryError:
+        if len(batch) == 1:
+            raise MemoryError(f"one image of {tuple(batch[0].pixels.shape[1:])} does not fit on {backbone.device}") from None
+        log.info("a batch of %d does not fit on %s; halving it (--batch-size %d avoids this)", len(batch), backbone.device, len(batch) // 2)
+        middle = len(batch) // 2
+        yield from _forward(batch[:middle], backbone, cls=cls, patch=patch)
+        yield from _forward(batch[middle:], backbone, cls=cls, patch=patch)
+        return
+    for k, item in enumerate(batch):
+        yield item.image, features.patch[k], None if features.cls is None else features.cls[k]
+
+
+def _maps(prepared: Iterable[_Prepared], backbone: Backbone, options: ExtractOptions, batch_size: int) -> Iterator[FeatureMap]:
+    for batch in _batches(prepared, batch_size):
+        for image, patch, cls in _forward(batch, backbone, cls=options.cls, patch=True):
+            stored = _store(patch, image, options)
+            yield FeatureMap(image, stored, None if cls is None else _store(cls, image, options))
+
+
+def _blocks(prepared: Iterable[_Prepared], backbone: Backbone, options: ExtractOptions, batch_size: int) -> Iterator[EmbeddingBlock]:
+    images: list[Image] = []
+    rows: list[Float] = []
+    by_cls = options.pool == "cls"
+    for batch in _batches(prepared, batch_size):
+        for image, patch, cls in _forward(batch, backbone, cls=by_cls, patch=not by_cls):
+            pooled = cls if cls is not None else patch.float().mean(dim=(0, 1))
+            images.append(image)
+            rows.append(_store(pooled, image, options))
+            if len(rows) == BLOCK_ROWS:
+                yield EmbeddingBlock(tuple(images), np.stack(rows))
+                images, rows = [], []
+    if rows:
+        yield EmbeddingBlock(tuple(images), np.stack(rows))
+
+
+def _store(values: torch.Tensor, image: Image, options: ExtractOptions) -> Float:
+    dtype = torch.float16 if options.storage == "float16" else torch.float32
+    stored: Float = values.to(dtype).cpu().contiguous().numpy()
+    if not np.isfinite(stored).all():
+        remedy = "use --dtype float32" if options.storage == "float16" else "the model's weights may be damaged"
+        raise InputError(f"{show_path(image.file_name)}: a feature is not finite as {options.storage}; {remedy}")
+    return stored

@@ -1,0 +1,101 @@
+"""What a frozen feature extractor is to the rest of ovskit.
+
+``ovs-extract`` runs one over whole images; the local step of ``ovs-cluster`` runs the same one over crops, found
+again from the description that the feature stream carries. Families (hand-made, timm, open_clip) implement
+``Backbone``; nobody outside ``core/models`` knows which one it talks to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, Protocol
+
+import torch
+from ovskit.core.records import UInt8
+from ovskit.core.runtime.errors import InputError
+
+Facet = Literal["key", "query", "value", "token"]
+FACETS: tuple[Facet, ...] = ("key", "query", "value", "token")
+Interpolation = Literal["nearest", "bilinear", "bicubic"]
+
+
+@dataclass(frozen=True, slots=True)
+class BackboneSpec:
+    """Everything needed to build the same extractor again, and to refuse a different one.
+
+    ``name`` is what the user typed; ``model`` what it stands for (``handmade-v1``, ``timm:vit_base_patch8_224.dino``);
+    ``layer`` counts transformer blocks from 0, negative from the end; ``stride`` is the patch size in pixels; ``dim``
+    the width of a patch feature; ``mean``, ``std`` and ``interpolation`` are the model's own preprocessing;
+    ``weights_sha256`` is None for a model without weights.
+    """
+
+    name: str
+    model: str
+    facet: Facet
+    layer: int
+    stride: int
+    dim: int
+    has_cls: bool
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    interpolation: Interpolation
+    weights_sha256: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The specification as plain JSON values, for a stream's header."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> BackboneSpec:
+        """The inverse of ``to_json``. Raises InputError if a field is missing or of the wrong kind."""
+        try:
+            mean, std = (tuple(float(v) for v in data[key]) for key in ("mean", "std"))
+            if len(mean) != 3 or len(std) != 3 or data["facet"] not in FACETS:
+                raise ValueError
+            sha = data["weights_sha256"]
+            return cls(
+                name=str(data["name"]),
+                model=str(data["model"]),
+                facet=data["facet"],
+                layer=int(data["layer"]),
+                stride=int(data["stride"]),
+                dim=int(data["dim"]),
+                has_cls=bool(data["has_cls"]),
+                mean=(mean[0], mean[1], mean[2]),
+                std=(std[0], std[1], std[2]),
+                interpolation=data["interpolation"],
+                weights_sha256=None if sha is None else str(sha),
+            )
+        except (KeyError, TypeError, ValueError):
+            raise InputError("the feature stream's model description is incomplete; extract the features again") from None
+
+
+@dataclass(frozen=True, slots=True)
+class Features:
+    """What one forward pass gives: ``patch`` (b, h, w, c) and, where the model has one and it was asked for, ``cls`` (b, c)."""
+
+    patch: torch.Tensor
+    cls: torch.Tensor | None
+
+
+class Backbone(Protocol):
+    """A frozen network (or descriptor) from images to patch features."""
+
+    spec: BackboneSpec
+    device: torch.device
+
+    def prepare(self, image: UInt8, height: int, width: int) -> torch.Tensor:
+        """Resize an RGB image (H, W, 3) uint8 to (3, height, width) uint8 on the CPU; thread-safe, runs in decode workers.
+
+        ``height`` and ``width`` are multiples of ``spec.stride``.
+        """
+        ...
+
+    def extract(self, batch: torch.Tensor, *, cls: bool = False, patch: bool = True) -> Features:
+        """Features of a (b, 3, H, W) uint8 batch: normalisation, forward pass, facet; computed on ``device``.
+
+        Row k of the result depends on image k alone. Raises UsageError if ``cls`` is asked of a model that has none.
+        With ``patch=False`` the patch tensor may be empty (b, 0, 0, c) where that saves work.
+        """
+        ...
