@@ -1,0 +1,54 @@
+# make demo    set up, run the pipeline on real photographs, write demo/masks.json and demo/page.html
+# make setup   .venv in the checkout, with ovskit and its tools
+# make test    set up, then lint, types, import contracts, man pages and all tests
+# make bench   the performance tables (minutes)
+# make man     write the man pages from the commands
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.ready
+
+.PHONY: demo setup test test-slow lint man bench clean
+.DELETE_ON_ERROR:
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml
+	@if command -v uv >/dev/null 2>&1; then \
+		echo "setup: uv"; \
+		{ [ -x $(BIN)/python ] || uv venv --quiet $(VENV); } && \
+		uv pip install --quiet --python $(BIN)/python -e '.[dev,demo]'; \
+	else \
+		echo "setup: venv and pip (uv would be faster); downloads torch, so this takes some minutes"; \
+		$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+			{ echo "setup: ovskit needs Python 3.11 or newer; try make PYTHON=python3.12" >&2; exit 1; }; \
+		{ [ -x $(BIN)/python ] || $(PYTHON) -m venv $(VENV); } && \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev,demo]'; \
+	fi
+	@touch $@
+
+demo: $(STAMP)
+	@PATH="$(CURDIR)/$(BIN):$$PATH" bash examples/quickstart.sh demo
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python man/generate.py --check
+
+test: lint
+	$(BIN)/python -m pytest -q -n auto
+
+test-slow: $(STAMP)
+	$(BIN)/python -m pytest -q -m slow
+
+man: $(STAMP)
+	$(BIN)/python man/generate.py
+
+bench: $(STAMP)
+	@for file in bench/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+
+clean:
+	rm -rf $(VENV) demo build *.egg-info

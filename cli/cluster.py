@@ -1,0 +1,165 @@
+"""``ovs-cluster``: regions from features."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from ovskit.cli import options as opt
+from ovskit.cli.command import OvsApp, log, provenance
+from ovskit.cli.values import parse_counts, parse_fraction, parse_thresholds
+from ovskit.core.runtime.errors import UsageError
+
+if TYPE_CHECKING:
+    from ovskit.core.cluster.closer import CropExtractor
+    from ovskit.core.models.backbone import BackboneSpec
+
+app = OvsApp(
+    "ovs-cluster",
+    examples=[
+        ("regions at six granularities", "ovs-extract imgs/ | ovs-cluster --thresholds 0.6..0.1 > masks.json"),
+        ("features saved before; the photographs have moved", "ovs-cluster features.npz --root /data/imgs -o masks.json"),
+        ("without the closer look at small regions", "ovs-cluster --no-local features.npz -o masks.json"),
+        ("at numbers of regions instead of thresholds", "ovs-cluster --counts 400,200,100,50,25,12,6,3 features.npz -o masks.json"),
+        ("every distinct region there is", "ovs-cluster --no-local --nms 1 --min-patches 1 features.npz -o masks.json"),
+    ],
+)
+
+
+class Method(StrEnum):
+    """How features become regions."""
+
+    sohes = "sohes"
+
+
+@app.ovs_command()
+def cluster(
+    ctx: typer.Context,
+    inputs: Annotated[list[str] | None, typer.Argument(metavar="FEATURES.npz", help="Feature streams; - (the default) is stdin.")] = None,
+    method: Annotated[Method, typer.Option("--method", help="sohes: merge neighbouring patches, SOHES section 3.1.")] = Method.sohes,
+    thresholds: Annotated[
+        str,
+        typer.Option(
+            "--thresholds",
+            metavar="T",
+            help="Record a partition as the best similarity falls below each: 0.6..0.1, 0.6..0.1:0.05 or 0.6,0.3.",
+        ),
+    ] = "0.6..0.1",
+    counts: Annotated[
+        str | None, typer.Option("--counts", metavar="N,N,…", help="Record partitions at these region counts instead.")
+    ] = None,
+    nms: Annotated[
+        float, typer.Option("--nms", min=0.0, max=1.0, metavar="IOU", help="Of two regions above this IoU the smaller goes; 1 keeps all.")
+    ] = 0.9,
+    min_patches: Annotated[int, typer.Option("--min-patches", min=1, metavar="N", help="Smallest region, in patches.")] = 4,
+    connectivity: Annotated[str, typer.Option("--connectivity", metavar="4|8", help="Which patches are neighbours.")] = "4",
+    local: Annotated[bool, typer.Option("--local/--no-local", help="Look again at small regions in zoomed crops of the images.")] = True,
+    small: Annotated[str, typer.Option("--small", metavar="SHARE", help="Regions below this share of the image are small.")] = "1/1024",
+    local_size: Annotated[int, typer.Option("--local-size", min=8, max=4096, metavar="N", help="Crops are resized to N×N.")] = 256,
+    context: Annotated[
+        float, typer.Option("--context", min=1.0, max=100.0, metavar="X", help="Side of a crop, in longer sides of the region's box.")
+    ] = 2.0,
+    min_crop: Annotated[int, typer.Option("--min-crop", min=1, metavar="N", help="Smallest side of a crop, in resized pixels.")] = 64,
+    share: Annotated[
+        float, typer.Option("--share", min=0.0, max=1.0, metavar="IOU", help="Regions share a crop if their crops overlap this much.")
+    ] = 0.5,
+    root: opt.Root = None,
+    weights: opt.Weights = None,
+    max_pixels: opt.MaxPixels = 178_956_970,
+    on_error: opt.OnErrorOption = opt.OnError.fail,
+    output: opt.Output = "-",
+    resume: opt.Resume = False,
+    skip_existing: opt.SkipExisting = False,
+    device: opt.Device = "auto",
+    workers: opt.Workers = None,
+    no_pg: opt.NoPg = False,
+    config: opt.Config = None,
+    verbose: opt.Verbose = 0,
+    quiet: opt.Quiet = 0,
+    version: opt.Version = False,
+) -> None:
+    """Merge patch features into regions and write their masks, one COCO annotation per line.
+
+    Each annotation has a score (mean cosine of its patches to its feature), the first threshold (or count) at which the
+    region stands alone, and its source: global, or local for those found in a crop.
+    """
+    levels = parse_thresholds(thresholds)
+    numbers = None if counts is None else parse_counts(counts)
+    if connectivity not in ("4", "8"):
+        raise UsageError(f"--connectivity {connectivity}: choose 4 or 8")
+    small_share = parse_fraction(small, "--small")
+
+    from ovskit.core.runtime.output import check_output, open_output, part_path
+
+    check_output(output, binary=False, resume=resume)
+    if skip_existing and os.path.exists(output):
+        log.info("%s is there already", output)
+        return
+
+    from ovskit.core.cluster.sohes import SohesOptions
+    from ovskit.core.cluster.streams import FeatureInputs, cluster_stream
+    from ovskit.core.formats.masks import MasksHeader, MasksWriter
+    from ovskit.core.models.backbone import BackboneSpec
+    from ovskit.core.runtime.failures import Failures
+    from ovskit.core.runtime.progress import track
+    from ovskit.core.runtime.workers import default_workers
+
+    options = SohesOptions(
+        thresholds=levels,
+        counts=numbers,
+        nms=nms,
+        small=small_share,
+        min_patches=min_patches,
+        context=context,
+        min_crop=min_crop,
+        share=share,
+        connectivity=int(connectivity),
+    )
+    failures = Failures(skip=on_error is opt.OnError.skip)
+    with FeatureInputs(inputs or ["-"]) as streams:
+        spec = BackboneSpec.from_json(streams.header.model)
+        closer = _closer(spec, streams.header.dtype, root, weights, device, local_size, max_pixels) if local else None
+        pg = provenance(ctx, streams.header.pg, arguments=inputs or [], model=spec.model, model_sha256=spec.weights_sha256)
+        header = MasksHeader("regions by ovs-cluster", root=root if root is not None else streams.header.root, pg=pg)
+        done: set[int] = set()
+        with open_output(output, resume=resume) as out:
+            if resume:
+                writer, done = MasksWriter.resume(out, header, str(part_path(output)))
+                log.info("resuming: %d images are done", len(done))
+            else:
+                writer = MasksWriter(out, header)
+            finished = len(done)
+            found = cluster_stream(
+                streams.records(),
+                options,
+                failures,
+                stride=spec.stride,
+                workers=workers or default_workers(),
+                closer=closer,
+                done=frozenset(done),
+            )
+            for masks in track(found, "clustering"):
+                writer.write(masks)
+                finished += 1
+            writer.finish()
+    failures.report(finished)
+
+
+def _closer(
+    spec: BackboneSpec, dtype: str, root: str | None, weights: Path | None, device: str, side: int, max_pixels: int
+) -> Callable[[str], CropExtractor]:
+    """How to get the features of crops: the stream's own backbone, and the images where the stream or --root says."""
+    import torch
+    from ovskit.core.cluster.closer import CropExtractor
+    from ovskit.core.models.registry import reload_backbone
+    from ovskit.core.runtime.device import choose_device
+
+    # Images are worked on in parallel; threads inside each of them would only contend, and could round differently.
+    torch.set_num_threads(1)
+    compute = {"float16": torch.float16, "bfloat16": torch.bfloat16}.get(dtype, torch.float32)
+    backbone = reload_backbone(spec, weights=weights, device=choose_device(device), dtype=compute)
+    return lambda stream_root: CropExtractor(backbone, stream_root if root is None else root, side=side, max_pixels=max_pixels)

@@ -1,0 +1,228 @@
+"""What every ``ovs-*`` command does around its method: settings, logging, errors, signals, exit codes.
+
+A command is a function with one decorator::
+
+    app = OvsApp("ovs-cluster", examples=…)
+
+    @app.ovs_command()
+    def cluster(ctx: typer.Context, …) -> None: …
+
+It returns, or raises one of ``core.runtime.errors``; everything else happens here.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import typer
+from ovskit.core import __version__
+from ovskit.core.runtime.errors import Exit, MissingInputError, OvsError, UsageError
+from ovskit.core.runtime.logs import get_logger, setup_logging
+from ovskit.core.runtime.provenance import append_entry, command_line
+from ovskit.core.runtime.signals import Terminated, handle_sigterm
+
+log = get_logger("cli")
+
+# Typer carries Click inside itself and names only this one of its usage errors; its base is all of them.
+_ClickUsageError: type[Exception] = typer.BadParameter.__mro__[1]
+
+# What names one run's files or asks for information must not leak into the other commands of a pipe.
+_NOT_FROM_ENVIRONMENT = frozenset("output root config images version help list_models install_completion show_completion resume".split())
+
+
+class OvsApp(typer.Typer):
+    """One command and its name; ``examples`` are (comment, command) pairs shown in ``--help`` and the man page."""
+
+    def __init__(self, tool: str, examples: Sequence[tuple[str, str]]) -> None:
+        # Plain help: half the start-up time of the boxed one, and it survives pipes, pagers and narrow terminals.
+        super().__init__(name=tool, rich_markup_mode=None, pretty_exceptions_enable=False)
+        self.tool = tool
+        self.examples = tuple(examples)
+
+    def ovs_command(self) -> Callable[[Callable[..., None]], Callable[..., None]]:
+        """Make the decorated function the command."""
+        lines = ["\b", "Examples:"]
+        for comment, command in self.examples:
+            lines += [f"  # {comment}", f"  {command}"]
+
+        def decorate(function: Callable[..., None]) -> Callable[..., None]:
+            settings = {"auto_envvar_prefix": "OVS", "help_option_names": ["-h", "--help"], "max_content_width": 100}
+            wrapped = _guarded(self.tool, function)
+            self.command(name=self.tool, epilog="\n".join(lines), context_settings=settings)(wrapped)
+            return wrapped
+
+        return decorate
+
+    def click_command(self) -> Any:
+        """The command as its parser sees it; help, man page and completion are read off this one object."""
+        from typer.main import get_command
+
+        command = get_command(self)
+        for parameter in command.params:
+            parameter.show_envvar = False  # one sentence in the man page says it for all
+            if parameter.name in _NOT_FROM_ENVIRONMENT:
+                parameter.allow_from_autoenv = False
+        return command
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the command line and leave with its status."""
+        try:
+            code = self.click_command().main(*args, prog_name=self.tool, standalone_mode=False, **kwargs)
+        except _ClickUsageError as error:
+            _say(self.tool, f"{_one_line(error.format_message())}; see {self.tool} --help")  # type: ignore[attr-defined]
+            code = Exit.USAGE
+        except OvsError as error:  # from a settings callback, before the command's own guard
+            _say(self.tool, _one_line(str(error)))
+            code = error.exit_code
+        except typer.Abort:
+            code = Exit.INTERRUPT
+        _leave(int(code) if isinstance(code, int) else Exit.OK)
+
+
+def _guarded(tool: str, function: Callable[..., None]) -> Callable[..., None]:
+    @functools.wraps(function)
+    def run(*args: Any, **kwargs: Any) -> None:
+        verbose, quiet = kwargs.get("verbose", 0), kwargs.get("quiet", 0)
+        setup_logging(tool, shard=kwargs.get("shard"), verbose=verbose, quiet=quiet)
+        if verbose == 0:
+            import warnings
+
+            warnings.simplefilter("ignore")  # other libraries' advice; ours goes through the log
+        code = Exit.OK
+        try:
+            handle_sigterm()
+            function(*args, **kwargs)
+            sys.stdout.flush()
+        except typer.Exit:
+            raise
+        except OvsError as error:
+            code = error.exit_code
+            log.error("%s", _one_line(str(error)), exc_info=verbose > 1)
+        except BrokenPipeError:
+            code = Exit.CLOSED_PIPE
+        except KeyboardInterrupt:
+            code = Exit.INTERRUPT
+            log.error("interrupted; nothing half-written is left")
+        except Terminated:
+            code = Exit.TERMINATED
+            log.error("terminated; nothing half-written is left")
+        except MemoryError as error:
+            code = Exit.BUG
+            log.error("out of memory: %s; use a smaller --size or fewer -j workers", _one_line(str(error)), exc_info=verbose > 1)
+        except OSError as error:
+            code = Exit.IO
+            log.error("%s: %s", error.filename or "I/O error", error.strerror or error, exc_info=verbose > 1)
+        except Exception as error:  # the last line of defence: a bug must not look like bad input, nor end in a traceback
+            code = Exit.BUG
+            hint = "" if verbose > 1 else "; run again with -vv for the traceback and please report it"
+            log.error("bug: %s: %s%s", type(error).__name__, _one_line(str(error)), hint, exc_info=verbose > 1)
+        if code is not Exit.OK:
+            raise typer.Exit(code)
+
+    return run
+
+
+def _one_line(text: str) -> str:
+    """A message without line breaks or bytes that a terminal would act on."""
+    text = " ".join(text.split())
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _say(tool: str, message: str) -> None:
+    sys.stderr.write(f"{tool}: {message}\n")
+
+
+def _leave(code: int) -> NoReturn:
+    if code == Exit.OK:
+        try:
+            sys.stdout.flush()
+        except BrokenPipeError:
+            code = Exit.CLOSED_PIPE
+        except OSError as error:  # `--help > /dev/full`
+            _say("ovskit", f"cannot write stdout: {error.strerror}")
+            code = Exit.IO
+        else:
+            sys.exit(code)
+    # Worker threads may be deep in a kernel, and the interpreter would wait for them, flush a broken stdout and complain.
+    try:
+        sys.stderr.flush()
+    finally:
+        os._exit(code)
+
+
+def show_version(value: bool) -> None:
+    """Callback of ``--version``."""
+    if value:
+        typer.echo(f"ovskit {__version__}")
+        raise typer.Exit()
+
+
+def load_config(ctx: typer.Context, value: Path | None) -> Path | None:
+    """Callback of ``--config``: its values become the defaults below flags and environment.
+
+    The TOML file may hold settings for every command at its top level and for one in a table of its name
+    (``[cluster]``). A setting of this command's table that it does not know is an error.
+    """
+    if value is None or ctx.resilient_parsing:
+        return value
+    import tomllib
+
+    tool = ctx.command.name or ""
+    short = tool.removeprefix("ovs-")
+    try:
+        data = tomllib.loads(value.read_text("utf-8"))
+    except OSError as error:
+        raise MissingInputError(f"cannot read --config {value}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"--config {value} is not TOML: {error}") from None
+    known = {parameter.name for parameter in ctx.command.params}
+    own = data.get(short, {})
+    if not isinstance(own, dict):
+        raise UsageError(f"--config {value}: [{short}] must be a table")
+    for key in own:
+        if key.replace("-", "_") not in known:
+            raise UsageError(f"--config {value}: [{short}] has {key!r}, which is no option of {tool}")
+    shared = {key: item for key, item in data.items() if not isinstance(item, dict) and key.replace("-", "_") in known}
+    ctx.default_map = {key.replace("-", "_"): _setting(item) for key, item in {**shared, **own}.items()}
+    return value
+
+
+def _setting(value: Any) -> Any:
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, list):
+        return ",".join(str(item) for item in value)
+    return str(value)
+
+
+def provenance(
+    ctx: typer.Context,
+    previous: Sequence[Mapping[str, Any]],
+    *,
+    arguments: Sequence[str] = (),
+    model: str | None = None,
+    model_sha256: str | None = None,
+) -> list[dict[str, Any]]:
+    """This run's entry after ``previous``, or nothing under ``--no-pg``; options left at their default are not named."""
+    if ctx.params.get("no_pg"):
+        return []
+    options = {}
+    for parameter in ctx.command.params:
+        name = parameter.name or ""
+        source = ctx.get_parameter_source(name)
+        if parameter.param_type_name == "option" and source is not None and source.name not in ("DEFAULT",):
+            options[name] = ctx.params.get(name)
+    command = command_line(ctx.command.name or "", options, arguments)
+    return append_entry(
+        previous,
+        tool=ctx.command.name or "",
+        version=__version__,
+        command=command,
+        model=model,
+        model_sha256=model_sha256,
+    )

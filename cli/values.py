@@ -1,0 +1,66 @@
+"""Values that people write in a compact form on the command line."""
+
+from __future__ import annotations
+
+import math
+import re
+from decimal import Decimal, InvalidOperation
+from itertools import pairwise
+
+from ovskit.core.runtime.errors import UsageError
+
+
+def parse_thresholds(text: str) -> tuple[float, ...]:
+    """``0.6..0.1`` (step 0.1), ``0.6..0.1:0.05`` or ``0.6,0.4,0.2``: descending cosines in [−1, 1].
+
+    Steps are taken in decimal, so that 0.6..0.1 ends at exactly 0.1. Raises UsageError saying what is wrong.
+    """
+    what = f"--thresholds {text}"
+    try:
+        if ".." in text:
+            match = re.fullmatch(r"([^:]+?)\.\.([^:.]*\.?[^:.]*)(?::(.+))?", text)
+            if not match:
+                raise InvalidOperation
+            start, stop, step = Decimal(match[1]), Decimal(match[2]), Decimal(match[3] or "0.1")
+            if not (start.is_finite() and stop.is_finite() and step.is_finite()):
+                raise InvalidOperation
+            if step <= 0:
+                raise UsageError(f"{what}: the step must be positive")
+            if start < stop:
+                raise UsageError(f"{what}: thresholds must descend; write {stop}..{start} the other way round")
+            count = int((start - stop) / step) + 1
+            if count > 1000:
+                raise UsageError(f"{what}: {count} thresholds are too many; take a larger step")
+            values = [start - k * step for k in range(count)]
+        else:
+            values = [Decimal(word.strip()) for word in text.split(",")]
+    except InvalidOperation:
+        raise UsageError(f"{what}: write 0.6..0.1, 0.6..0.1:0.05 or 0.6,0.4,0.2") from None
+    numbers = tuple(float(value) for value in values)
+    if not all(math.isfinite(v) and -1 <= v <= 1 for v in numbers):
+        raise UsageError(f"{what}: a threshold is a cosine, from -1 to 1")
+    if any(a <= b for a, b in pairwise(numbers)):
+        raise UsageError(f"{what}: thresholds must descend, each below the one before it")
+    return numbers
+
+
+def parse_counts(text: str) -> tuple[int, ...]:
+    """``400,280,200``: descending numbers of regions, each at least 1. Raises UsageError."""
+    words = [word.strip() for word in text.split(",")]
+    if not all(word.isdecimal() and int(word) > 0 for word in words):
+        raise UsageError(f"--counts {text}: write positive whole numbers, such as 400,280,200,140,100")
+    counts = tuple(int(word) for word in words)
+    if any(a <= b for a, b in pairwise(counts)):
+        raise UsageError(f"--counts {text}: counts must descend, each below the one before it")
+    return counts
+
+
+def parse_fraction(text: str, option: str) -> float:
+    """``1/1024`` or ``0.001``, in [0, 1]. Raises UsageError."""
+    match = re.fullmatch(r"\s*(\d*\.?\d+(?:[eE][+-]?\d+)?)\s*(?:/\s*(\d*\.?\d+)\s*)?", text)
+    value = math.nan
+    if match and (match[2] is None or float(match[2]) > 0):
+        value = float(match[1]) / float(match[2] or 1)
+    if not 0 <= value <= 1:
+        raise UsageError(f"{option} {text}: give a share of the image from 0 to 1, such as 1/1024 or 0.001")
+    return value

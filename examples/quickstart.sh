@@ -1,0 +1,27 @@
+#!/usr/bin/env bash
+# Regions of four photographs, from pixels to a page to look at. Usage: examples/quickstart.sh [FOLDER]
+# The photographs are scikit-image's own (pip install 'ovskit[demo]'); no network and no GPU are needed.
+set -euo pipefail
+out=${1:-demo}
+mkdir -p "$out/images"
+
+python - "$out/images" <<'PYTHON'
+import sys
+from pathlib import Path
+
+from PIL import Image
+from skimage import data
+
+for name in ("astronaut", "chelsea", "coffee", "rocket"):
+    Image.fromarray(getattr(data, name)()).save(Path(sys.argv[1]) / f"{name}.png")
+PYTHON
+
+echo "ovs-extract $out/images | ovs-cluster --thresholds 0.6..0.1 > $out/masks.json"
+ovs-extract "$out/images" | ovs-cluster --thresholds 0.6..0.1 > "$out/masks.json"
+
+echo "ovs-show $out/masks.json --root $out/images -o $out/page.html"
+ovs-show "$out/masks.json" --root "$out/images" -o "$out/page.html"
+
+echo
+echo "masks: $out/masks.json ($(grep -c '"segmentation"' "$out/masks.json") regions, COCO format)"
+echo "page:  $out/page.html (open it in a browser)"
