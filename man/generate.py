@@ -1,0 +1,93 @@
+"""Write man/ovs-*.1 from the commands themselves, so that they cannot differ; ``--check`` only compares.
+
+Name, synopsis, description, options and examples come from each command's Typer app. ``man/NAME.inc`` holds what a
+parser does not know (notes, SEE ALSO), ``man/common.inc`` what all commands share (ENVIRONMENT, EXIT STATUS); both in roff.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+COMMANDS = ("extract", "cluster", "show")
+DATE = "2026-11-21"
+
+
+def escape(text: str) -> str:
+    """Text as roff: backslashes, dashes that are to be typed, and control characters at the start of a line."""
+    typed = text.replace("\\", "\\e").replace("-", "\\-").replace("…", "...")
+    lines = ["\\&" + line if line[:1] in (".", "'") else line for line in typed.split("\n")]
+    # Latin signs that mandoc has names for; a plain page must not depend on the reader's locale.
+    return "\n".join(lines).replace("×", "\\(mu").replace("–", "\\(en").replace("θ", "theta")
+
+
+def page(short: str) -> str:
+    """The man page of ``ovs-<short>`` in roff."""
+    app = importlib.import_module(f"ovskit.cli.{short}").app
+    command = app.click_command()
+    context = command.make_context(app.tool, [], resilient_parsing=True)
+    version = importlib.import_module("ovskit.core").__version__
+    summary, _, rest = (command.help or "").partition("\n\n")
+    one_line = summary.rstrip(".").replace("\n", " ")
+    name = app.tool
+    out = [
+        f'.TH {name.upper()} 1 {DATE} "ovskit {version}" "ovskit manual"',
+        ".SH NAME",
+        f"{escape(name)} \\- {escape(one_line[0].lower() + one_line[1:])}",
+        ".SH SYNOPSIS",
+        f".B {escape(name)}",
+        f"[\\fIOPTIONS\\fR] {' '.join(_argument(p) for p in command.params if p.param_type_name == 'argument')}",
+        ".SH DESCRIPTION",
+        escape(" ".join(summary.split())),
+    ]
+    for paragraph in rest.split("\n\n"):
+        if paragraph.strip():
+            out += [".PP", escape(" ".join(paragraph.split()))]
+    out.append(".SH ARGUMENTS")
+    for parameter in command.params:
+        if parameter.param_type_name == "argument":
+            out += [".TP", f"\\fI{escape(parameter.metavar or parameter.name.upper())}\\fR", escape(parameter.help or "")]
+    out.append(".SH OPTIONS")
+    for parameter in command.params:
+        record = parameter.get_help_record(context) if parameter.param_type_name == "option" else None
+        if record:
+            out += [".TP", f"\\fB{escape(record[0])}\\fR", escape(" ".join(record[1].split()))]
+    own = HERE / f"{name}.inc"
+    out.append(".SH EXAMPLES")
+    for comment, line in app.examples:
+        out += [".PP", escape(comment[0].upper() + comment[1:] + ":"), ".PP", ".nf", ".RS 4", escape(line), ".RE", ".fi"]
+    out.append((HERE / "common.inc").read_text("utf-8").rstrip())
+    out.append(own.read_text("utf-8").rstrip())
+    return "\n".join(out) + "\n"
+
+
+def _argument(parameter: Any) -> str:
+    many = " ..." if parameter.nargs == -1 else ""
+    return f"[\\fI{escape(parameter.metavar or parameter.name.upper())}\\fR{many}]"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true", help="compare with what is there, write nothing")
+    check = parser.parse_args().check
+    stale = []
+    for short in COMMANDS:
+        path, text = HERE / f"ovs-{short}.1", page(short)
+        if path.exists() and path.read_text("utf-8") == text:
+            continue
+        stale.append(path.name)
+        if not check:
+            path.write_text(text, "utf-8")
+    if check and stale:
+        sys.stderr.write(f"man pages differ from the commands: {', '.join(stale)}; run make man\n")
+        return 1
+    sys.stderr.write("man pages: " + ("as the commands say\n" if not stale else f"wrote {', '.join(stale)}\n"))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
