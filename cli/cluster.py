@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
 from ovskit.cli import options as opt
 from ovskit.cli.command import OvsApp, log, provenance
 from ovskit.cli.values import parse_counts, parse_fraction, parse_thresholds
@@ -154,6 +155,7 @@ def _closer(
 ) -> Callable[[str], CropExtractor]:
     """How to get the features of crops: the stream's own backbone, and the images where the stream or --root says."""
     import torch
+
     from ovskit.core.cluster.closer import CropExtractor
     from ovskit.core.models.registry import reload_backbone
     from ovskit.core.runtime.device import choose_device

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import typer
+
 from ovskit.core import __version__
 from ovskit.core.runtime.errors import Exit, MissingInputError, OvsError, UsageError
 from ovskit.core.runtime.logs import get_logger, setup_logging

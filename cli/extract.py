@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
+
 from ovskit.cli import options as opt
 from ovskit.cli.command import OvsApp, log, provenance
 from ovskit.core.runtime.errors import MissingInputError, UsageError
@@ -125,6 +126,7 @@ def extract(
     log.info("%d images, %d in this shard", len(sources.items), len(chosen))
 
     import torch
+
     from ovskit.core.extract.pipeline import ExtractOptions, extract_features, frame_size
     from ovskit.core.formats.features import FeatureHeader, FeatureWriter
     from ovskit.core.models.registry import load_backbone

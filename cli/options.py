@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+
 from ovskit.cli.command import load_config, show_version
 
 

@@ -8,6 +8,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 import typer
+
 from ovskit.cli import options as opt
 from ovskit.cli.command import OvsApp, log
 from ovskit.core.runtime.errors import InputError, MissingInputError, UsageError
@@ -110,11 +111,12 @@ def _with_photographs(
 
 
 def _write_overlays(pairs: Iterator[tuple[MaskSet, UInt8]], folder: str, opacity: float) -> int:
+    from PIL import Image as Pillow
+
     from ovskit.core.runtime.errors import OutputError
     from ovskit.core.runtime.output import open_output
     from ovskit.core.show.names import overlay_name
     from ovskit.core.show.overlay import overlay
-    from PIL import Image as Pillow
 
     done = 0
     for masks, pixels in pairs:

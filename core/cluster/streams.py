@@ -6,9 +6,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import BinaryIO, Self
+from typing import TYPE_CHECKING, BinaryIO, Self
 
-from ovskit.core.cluster.closer import CropExtractor
 from ovskit.core.cluster.sohes import SohesOptions, cluster_regions
 from ovskit.core.formats.features import open_features
 from ovskit.core.formats.sources import show_path
@@ -18,6 +17,9 @@ from ovskit.core.runtime.failures import Failures
 from ovskit.core.runtime.output import open_input
 from ovskit.core.runtime.provenance import merge_entries
 from ovskit.core.runtime.workers import ordered_map
+
+if TYPE_CHECKING:  # the local step alone needs torch
+    from ovskit.core.cluster.closer import CropExtractor
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,8 +22,10 @@ from itertools import islice
 from typing import Any, BinaryIO
 
 import numpy as np
+
 from ovskit.core.formats import jsonbytes
-from ovskit.core.formats.zipstream import StoredZipWriter, npy_chunks, parse_npy, read_members, scan_complete
+from ovskit.core.formats.npy import npy_chunks, parse_npy
+from ovskit.core.formats.zipstream import StoredZipWriter, read_members, scan_complete
 from ovskit.core.records import EmbeddingBlock, FeatureMap, Float, Image
 from ovskit.core.runtime.errors import InputError, UsageError
 

@@ -10,6 +10,7 @@ import json
 from typing import Any
 
 import orjson
+
 from ovskit.core.runtime.errors import InputError
 
 

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-import torch
 from ovskit.core.records import UInt8
 from ovskit.core.runtime.errors import InputError
+
+if TYPE_CHECKING:  # a stream's header is read without torch
+    import torch
 
 Facet = Literal["key", "query", "value", "token"]
 FACETS: tuple[Facet, ...] = ("key", "query", "value", "token")

@@ -1,0 +1,187 @@
+"""Decode image files to RGB: JPEG, PNG, WebP, TIFF, BMP and GIF, whatever their mode, depth and orientation.
+
+Safe to call from many threads at once: no setting of Pillow's is touched per call.
+"""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+from PIL import ExifTags, Image
+from PIL.BmpImagePlugin import BmpImageFile
+from PIL.GifImagePlugin import GifImageFile
+from PIL.ImageFile import ImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.TiffImagePlugin import TiffImageFile
+from PIL.WebPImagePlugin import WebPImageFile
+
+from ovskit.core.records import UInt8
+from ovskit.core.runtime.errors import InputError
+
+MAX_PIXELS = 178_956_970  # where Pillow by default refuses as well: 512 MiB of RGB
+
+# Pillow warns about metadata that it skips (EXIF, TIFF tags, APNG chunks) where the pixels are fine. Once, at import:
+# filters belong to the process, and switching them per call is not thread-safe.
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.(Bmp|Gif|Jpeg|Png|Tiff|WebP)ImagePlugin$")
+
+
+class _Tiff(TiffImageFile):
+    def load_prepare(self) -> None:
+        # Pillow's own version first compares with its limit on pixels, one for the whole process; ours is checked by now.
+        if self._im is None:
+            self.im = Image.core.new(self.mode, self._tile_size)
+        ImageFile.load_prepare(self)
+
+
+# Pillow's classes are called by themselves, not through Image.open, so that no other decoder of Pillow's can be
+# reached, and again that its limit on pixels does not stand in the way of --max-pixels.
+_DECODERS: tuple[tuple[bytes, type[ImageFile]], ...] = (
+    (b"\xff\xd8\xff", JpegImageFile),
+    (b"\x89PNG\r\n\x1a\n", PngImageFile),
+    (b"II*\0", _Tiff),
+    (b"MM\0*", _Tiff),
+    (b"II+\0", _Tiff),  # BigTIFF
+    (b"MM\0+", _Tiff),
+    (b"GIF87a", GifImageFile),
+    (b"GIF89a", GifImageFile),
+    (b"BM", BmpImageFile),
+)
+_KNOWN = "JPEG, PNG, WebP, TIFF, BMP or GIF"
+_HEAD = 16
+
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def decode_image(data: bytes, what: str, *, max_pixels: int = MAX_PIXELS) -> UInt8:
+    """Decode an image file's bytes to RGB: (H, W, 3) uint8, C-contiguous and writable, upright by its EXIF orientation.
+
+    Of several frames or pages the first. No colour profile is applied. Choices where files leave it open:
+
+    - Alpha, transparent palettes and colour keys: blended over white, as a page shows them. Dropping alpha instead
+      would bring out the arbitrary colours that files keep under transparent pixels.
+    - 16 bits per channel: the full range, 65535 becomes 255; grayscale is rounded, colour keeps the high byte.
+    - 32-bit integers: as 16 bits. Floats: white is the smallest of 1, 255 and 65535 that no value exceeds.
+
+    Raises ``InputError``, naming the file as ``what``, for an empty, truncated, damaged or foreign file, and, before
+    any pixel is decoded, for one of more than ``max_pixels`` pixels. (A JPEG whose compressed data was altered without
+    breaking its syntax decodes to other colours: the format has no checksum.)
+    """
+    with _reporting(what):
+        image = _open(io.BytesIO(data), what)
+        width, height = image.size
+        if width * height > max_pixels:
+            raise InputError(
+                f"{what} is too large: {width} × {height} is {width * height} pixels, the limit is {max_pixels}; "
+                "if the file can be trusted, raise it with --max-pixels"
+            )
+        turn = _TURNS.get(_orientation(image))
+        rgb = _to_rgb(image, what)
+        if turn is not None:
+            rgb = rgb.transpose(turn)
+        return np.array(rgb)
+
+
+def image_size(source: bytes | BinaryIO, what: str) -> tuple[int, int]:
+    """(width, height) in pixels of the image that ``decode_image`` makes of it, from the header alone.
+
+    ``source`` is the file's bytes or the file itself, which must seek and stays open. Raises ``InputError``, naming
+    the file as ``what``, if the header is not that of an image; damage behind the header goes unnoticed.
+    """
+    with _reporting(what):
+        image = _open(io.BytesIO(source) if isinstance(source, bytes) else source, what)
+        width, height = image.size
+        return (height, width) if _orientation(image) >= 5 else (width, height)
+
+
+@contextmanager
+def _reporting(what: str) -> Iterator[None]:
+    """Turn what Pillow raises into one ``InputError`` line."""
+    try:
+        yield
+    except InputError:
+        raise
+    # Pillow's parsers work on unchecked bytes and let escape whatever those provoke: OSError, SyntaxError, ValueError,
+    # TypeError, KeyError, IndexError, AttributeError, AssertionError, EOFError, OverflowError, ZeroDivisionError,
+    # RuntimeError, MemoryError (a claimed size), struct.error, zlib.error … a list that changes with every release.
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise InputError(f"{what} cannot be decoded: {reason}; the file is damaged, cut short or of an unusual kind") from error
+
+
+def _open(file: BinaryIO, what: str) -> ImageFile:
+    """Read the header, by the decoder that the first bytes ask for."""
+    head = file.read(_HEAD)
+    file.seek(0)
+    if not head:
+        raise InputError(f"{what} is empty: zero bytes, where an image was expected")
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return WebPImageFile(file)
+    for magic, decoder in _DECODERS:
+        if head.startswith(magic):
+            return decoder(file)
+    if head[4:8] == b"ftyp":
+        raise InputError(f"{what} is a HEIC, AVIF or video file; convert it to {_KNOWN}")
+    raise InputError(f"{what} is not an image of a kind that is read ({_KNOWN}): it starts with the bytes {head[:8].hex(' ')}")
+
+
+def _orientation(image: ImageFile) -> int:
+    """EXIF orientation that is still to be applied, 1 to 8."""
+    # Pillow turns a TIFF itself, and would decode a whole PNG in search of an EXIF chunk behind the pixels.
+    if isinstance(image, TiffImageFile) or (isinstance(image, PngImageFile) and "exif" not in image.info):
+        return 1
+    try:
+        value = image.getexif().get(ExifTags.Base.Orientation, 1)
+    except Exception:  # as in _reporting; a broken EXIF block does not spoil the pixels
+        return 1
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1
+
+
+def _to_rgb(image: ImageFile, what: str) -> Image.Image:
+    raw = " ".join(str(tile[3]) for tile in image.tile)  # how samples are packed in the file; gone after load()
+    image.load()
+    if image.mode == "RGB" and ";16" in raw:
+        image.info.pop("transparency", None)  # a 16-bit colour key, which the 8-bit pixels no longer tell apart
+    if image.mode.startswith("I") or image.mode == "F":
+        return _deep_to_rgb(image, what, 4095 if "I;12" in raw else 65535)
+    if image.has_transparency_data:
+        rgba = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
+    return image.convert("RGB")
+
+
+def _deep_to_rgb(image: ImageFile, what: str, white: int) -> Image.Image:
+    """Grayscale of 16 or 32 bits, or float, to RGB. ``white`` is the largest value that the file's samples can take."""
+    values: npt.NDArray[Any] = np.asarray(image)
+    key = image.info.get("transparency")
+    if image.mode == "F":
+        low, high = float(values.min()), float(values.max())
+        if not (low >= 0 and high <= 65535):  # so that NaN is refused as well
+            raise InputError(f"{what} has float samples from {low:g} to {high:g}, outside of 0 to 65535; scale them first")
+        scale = 255 / next(top for top in (1, 255, 65535) if high <= top)
+        gray = (values * np.float32(scale) + np.float32(0.5)).astype(np.uint8)
+    else:
+        lowest, highest = int(values.min()), int(values.max())
+        if lowest < 0 or highest > white:
+            raise InputError(f"{what} has integer samples from {lowest} to {highest}, outside of 0 to {white}; scale them first")
+        levels = ((np.arange(white + 1) * 255 + white // 2) // white).astype(np.uint8)
+        if isinstance(image, TiffImageFile) and image.tag_v2.get(262) == 0:  # WhiteIsZero, which Pillow applies to 8 bits only
+            levels = levels[::-1]
+        if isinstance(key, int) and 0 <= key <= white:
+            levels[key] = 255  # the transparent value, over white
+        gray = levels[values]
+    return Image.fromarray(gray).convert("RGB")

@@ -1,0 +1,145 @@
+import io
+import json
+import os
+import tarfile
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ovskit.core.formats.sources import list_sources, locate, parse_path_list, show_path, sources_from_coco
+from ovskit.core.runtime.errors import InputError, MissingInputError, UsageError
+
+
+def touch(root: Path, *names: str) -> None:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(name.encode())
+
+
+def make_tar(path: Path, *names: str) -> None:
+    with tarfile.open(path, "w") as archive:
+        for name in names:
+            entry = tarfile.TarInfo(name)
+            entry.size = len(name)
+            archive.addfile(entry, io.BytesIO(name.encode()))
+
+
+def names(inputs: list[str], **options: str) -> list[str]:
+    return [item.file_name for item in list_sources(inputs, **options).items]
+
+
+def test_a_folder_is_searched_sorted_and_named_from_itself(tmp_path: Path) -> None:
+    touch(tmp_path, "b.jpg", "a/z.PNG", "a/y.webp", "c.txt", ".hidden.jpg", ".git/x.jpg", "Z.jpg")
+    found = list_sources([str(tmp_path)])
+    assert [(s.id, s.file_name) for s in found.items] == [(1, "Z.jpg"), (2, "a/y.webp"), (3, "a/z.PNG"), (4, "b.jpg")]
+    assert found.items[1].read() == b"a/y.webp"
+
+
+def test_files_are_named_from_their_common_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    touch(tmp_path, "x/a.jpg", "x/b.jpg", "y/a.jpg")
+    monkeypatch.chdir(tmp_path)
+    assert names(["x/b.jpg", "x/a.jpg"]) == ["a.jpg", "b.jpg"]
+    assert names(["x/a.jpg", "y/a.jpg"]) == ["x/a.jpg", "y/a.jpg"]
+    assert names(["x", "y"]) == ["x/a.jpg", "x/b.jpg", "y/a.jpg"]
+    assert names(["x/*.jpg"]) == ["a.jpg", "b.jpg"]
+    assert names(["x/a.jpg"], root=".") == ["x/a.jpg"]
+    assert list_sources(["x", "y"]).root == "."
+
+
+def test_every_source_is_found_again_by_name(tmp_path: Path) -> None:
+    touch(tmp_path, "f/a.jpg", "f/sub/b.jpg")
+    make_tar(tmp_path / "f" / "s.tar", "k/1.jpg", "2.jpg", "2.json")
+    for inputs in ([str(tmp_path / "f")], [str(tmp_path / "f" / "s.tar")], [str(tmp_path / "f" / "s.tar"), str(tmp_path / "f" / "a.jpg")]):
+        found = list_sources(inputs)
+        for item in found.items:
+            assert locate(item.id, item.file_name, found.root).read() == item.read()
+
+
+def test_a_tar_counts_as_a_folder(tmp_path: Path) -> None:
+    make_tar(tmp_path / "s.tar", "./2.jpg", "1.jpg", "1.json", "d/._x.jpg")
+    assert names([str(tmp_path / "s.tar")]) == ["1.jpg", "2.jpg"]
+    make_tar(tmp_path / "t.tar", "1.jpg")
+    assert names([str(tmp_path / "s.tar"), str(tmp_path / "t.tar")]) == ["s.tar/1.jpg", "s.tar/2.jpg", "t.tar/1.jpg"]
+
+
+def test_a_cut_tar_is_noticed_wherever_it_was_cut(tmp_path: Path) -> None:
+    make_tar(tmp_path / "whole.tar", "1.jpg", "2.jpg")
+    data = (tmp_path / "whole.tar").read_bytes()
+    used = 4 * 512 + 1024
+    for cut in range(0, used, 100):
+        path = tmp_path / f"{cut}.tar"
+        path.write_bytes(data[:cut])
+        with pytest.raises(InputError, match="tar"):
+            list_sources([str(path)])
+
+
+def test_compressed_tars_are_refused_with_a_remedy(tmp_path: Path) -> None:
+    touch(tmp_path, "x.tar.gz")
+    with pytest.raises(UsageError, match="plain"):
+        list_sources([str(tmp_path / "x.tar.gz")])
+
+
+def test_two_images_of_one_name_are_refused(tmp_path: Path) -> None:
+    touch(tmp_path, "a.jpg")
+    with pytest.raises(InputError, match=r"two images are named a\.jpg"):
+        list_sources([str(tmp_path), str(tmp_path / "a.jpg")])
+    make_tar(tmp_path / "s.tar", "a.jpg", "a.jpg")
+    with pytest.raises(InputError, match="two members"):
+        list_sources([str(tmp_path / "s.tar")])
+
+
+@pytest.mark.parametrize("text", ["absent.jpg", "absent/", "*.nothing"])
+def test_what_is_not_there_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(MissingInputError, match="absent|nothing"):
+        list_sources([text])
+
+
+def test_an_empty_folder_says_what_was_looked_for(tmp_path: Path) -> None:
+    with pytest.raises(MissingInputError, match=r"\.jpg"):
+        list_sources([str(tmp_path)])
+
+
+def test_root_must_hold_the_inputs(tmp_path: Path) -> None:
+    touch(tmp_path, "a.jpg", "r/b.jpg")
+    with pytest.raises(UsageError, match="--root"):
+        list_sources([str(tmp_path / "a.jpg")], root=str(tmp_path / "r"))
+
+
+def test_a_dangling_link_is_listed_and_fails_when_read(tmp_path: Path) -> None:
+    (tmp_path / "gone.jpg").symlink_to(tmp_path / "nowhere.jpg")
+    (item,) = list_sources([str(tmp_path)]).items
+    with pytest.raises(MissingInputError, match=r"gone\.jpg"):
+        item.read()
+
+
+def test_path_lists() -> None:
+    assert parse_path_list(b"a.jpg\nb c.jpg\r\n\nd\xff.jpg") == ["a.jpg", "b c.jpg", os.fsdecode(b"d\xff.jpg")]
+    assert parse_path_list(b"a\nb.jpg\0c.jpg\0", nul=True) == ["a\nb.jpg", "c.jpg"]
+
+
+@given(st.binary(min_size=1).filter(lambda b: b"\0" not in b))
+def test_shown_paths_fit_one_line(name: bytes) -> None:
+    shown = show_path(os.fsdecode(name))
+    shown.encode("utf-8")
+    assert shown.isprintable()
+
+
+def test_coco_images_keep_their_ids(tmp_path: Path) -> None:
+    touch(tmp_path, "r/x.jpg", "r/y.jpg")
+    path = tmp_path / "c.json"
+    path.write_text(json.dumps({"images": [{"id": 9, "file_name": "x.jpg"}, {"id": 4, "file_name": "y.jpg"}]}))
+    found = sources_from_coco(str(path), root=str(tmp_path / "r"))
+    assert [(s.id, s.file_name, s.read()) for s in found.items] == [(4, "y.jpg", b"r/y.jpg"), (9, "x.jpg", b"r/x.jpg")]
+
+
+@pytest.mark.parametrize(
+    "images", [[{"id": 1}], [{"id": "1", "file_name": "a"}], [{"id": 1, "file_name": "a"}] * 2, 3, [{"id": 0, "file_name": "a"}]]
+)
+def test_broken_coco_images_are_refused(tmp_path: Path, images: object) -> None:
+    path = tmp_path / "c.json"
+    path.write_text(json.dumps({"images": images}))
+    with pytest.raises(InputError):
+        sources_from_coco(str(path))

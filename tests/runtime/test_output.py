@@ -1,0 +1,76 @@
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from ovskit.core.runtime.errors import MissingInputError, OutputError, UsageError
+from ovskit.core.runtime.output import check_output, open_input, open_output, part_path
+
+
+def test_a_file_appears_whole(tmp_path: Path) -> None:
+    target = tmp_path / "out.bin"
+    with open_output(str(target)) as out:
+        out.write(b"one")
+        assert not target.exists()
+        out.write(b"two")
+    assert target.read_bytes() == b"onetwo"
+    assert os.listdir(tmp_path) == ["out.bin"]
+
+
+def test_mode_follows_the_umask(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        with open_output(str(tmp_path / "out")) as out:
+            out.write(b"x")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "out").stat().st_mode) == 0o640
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, SystemExit])
+def test_nothing_is_left_of_a_failed_write(tmp_path: Path, error: type[BaseException]) -> None:
+    target = tmp_path / "out"
+    target.write_bytes(b"old")
+    with pytest.raises(error), open_output(str(target)) as out:
+        out.write(b"new")
+        raise error
+    assert target.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["out"]
+
+
+def test_resume_keeps_the_part_and_hands_it_back(tmp_path: Path) -> None:
+    target = tmp_path / "out"
+    with pytest.raises(RuntimeError), open_output(str(target), resume=True) as out:
+        out.write(b"half")
+        raise RuntimeError
+    assert not target.exists()
+    assert part_path(target).read_bytes() == b"half"
+    with open_output(str(target), resume=True) as out:
+        assert out.read() == b"half"
+        out.write(b" and half")
+    assert target.read_bytes() == b"half and half"
+    assert os.listdir(tmp_path) == ["out"]
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no /dev/full")
+def test_a_full_disk_is_an_output_error() -> None:
+    with pytest.raises(OutputError, match="No space left"), open_output("/dev/full") as out:
+        out.write(b"x" * 100_000)
+
+
+def test_a_missing_folder_and_a_folder_are_refused_beforehand(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="no folder"):
+        check_output(str(tmp_path / "no" / "out"), binary=True)
+    with pytest.raises(OutputError, match="is a folder"):
+        check_output(str(tmp_path), binary=True)
+
+
+def test_a_stream_cannot_be_resumed() -> None:
+    with pytest.raises(UsageError, match="-o PATH"):
+        check_output("-", binary=False, resume=True)
+
+
+def test_a_missing_input_is_named(tmp_path: Path) -> None:
+    with pytest.raises(MissingInputError, match="absent"), open_input(str(tmp_path / "absent")):
+        pass

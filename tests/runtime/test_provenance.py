@@ -1,0 +1,36 @@
+from ovskit.core.runtime.provenance import append_entry, command_line, merge_entries
+
+
+def entry(tool: str, previous: list, **more: str) -> list:
+    return append_entry(previous, tool=tool, version="1", command=tool, **more)
+
+
+def test_each_entry_names_the_one_before() -> None:
+    chain = entry("ovs-hier", entry("ovs-cluster", entry("ovs-extract", [], model="m", model_sha256="00")))
+    assert [e["id"] for e in chain] == ["ovs-extract", "ovs-cluster", "ovs-hier"]
+    assert [e["previous"] for e in chain] == [None, "ovs-extract", "ovs-cluster"]
+    assert chain[0]["model"] == "m"
+
+
+def test_the_same_tool_twice_gets_two_ids() -> None:
+    chain = entry("ovs-refine", entry("ovs-refine", []))
+    assert [e["id"] for e in chain] == ["ovs-refine", "ovs-refine.2"]
+    assert chain[1]["previous"] == "ovs-refine"
+
+
+def test_only_what_decides_the_result_is_in_the_command_line() -> None:
+    options = {"thresholds": "0.6..0.1", "workers": 8, "output": "x y.json", "local": False, "verbose": 2, "counts": None}
+    assert command_line("ovs-cluster", options, ["a b.npz"]) == "ovs-cluster --thresholds 0.6..0.1 --no-local 'a b.npz'"
+
+
+def test_shards_of_one_run_merge_into_one_chain() -> None:
+    chain = entry("ovs-extract", [])
+    assert merge_entries([chain, chain, chain]) == chain
+
+
+def test_different_chains_keep_both_and_stay_linked() -> None:
+    a = entry("ovs-refine", entry("ovs-extract", []))
+    b = entry("ovs-refine", append_entry([], tool="ovs-extract", version="1", command="other"))
+    merged = merge_entries([a, b])
+    assert [e["id"] for e in merged] == ["ovs-extract", "ovs-refine", "ovs-extract.2", "ovs-refine.2"]
+    assert merged[3]["previous"] == "ovs-extract.2"
