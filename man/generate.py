@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import sys
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,11 @@ def escape(text: str) -> str:
     return "\n".join(lines).replace("×", "\\(mu").replace("–", "\\(en").replace("θ", "theta")
 
 
+def prose(text: str) -> str:
+    """A paragraph as roff, one blank apart, in lines short enough for mandoc's taste."""
+    return "\n".join(escape(line) for line in textwrap.wrap(" ".join(text.split()), 66, break_on_hyphens=False))
+
+
 def page(short: str) -> str:
     """The man page of ``ovs-<short>`` in roff."""
     app = importlib.import_module(f"ovskit.cli.{short}").app
@@ -37,29 +43,31 @@ def page(short: str) -> str:
     out = [
         f'.TH {name.upper()} 1 {DATE} "ovskit {version}" "ovskit manual"',
         ".SH NAME",
-        f"{escape(name)} \\- {escape(one_line[0].lower() + one_line[1:])}",
+        f"{escape(name)} \\-",
+        prose(one_line[0].lower() + one_line[1:]),
         ".SH SYNOPSIS",
         f".B {escape(name)}",
         f"[\\fIOPTIONS\\fR] {' '.join(_argument(p) for p in command.params if p.param_type_name == 'argument')}",
         ".SH DESCRIPTION",
-        escape(" ".join(summary.split())),
+        prose(summary),
     ]
     for paragraph in rest.split("\n\n"):
         if paragraph.strip():
-            out += [".PP", escape(" ".join(paragraph.split()))]
+            out += [".PP", prose(paragraph)]
     out.append(".SH ARGUMENTS")
     for parameter in command.params:
         if parameter.param_type_name == "argument":
-            out += [".TP", f"\\fI{escape(parameter.metavar or parameter.name.upper())}\\fR", escape(parameter.help or "")]
+            out += [".TP", f"\\fI{escape(parameter.metavar or parameter.name.upper())}\\fR", prose(parameter.help or "")]
     out.append(".SH OPTIONS")
     for parameter in command.params:
         record = parameter.get_help_record(context) if parameter.param_type_name == "option" else None
         if record:
-            out += [".TP", f"\\fB{escape(record[0])}\\fR", escape(" ".join(record[1].split()))]
+            out += [".TP", f"\\fB{escape(record[0])}\\fR", prose(record[1])]
     own = HERE / f"{name}.inc"
     out.append(".SH EXAMPLES")
-    for comment, line in app.examples:
-        out += [".PP", escape(comment[0].upper() + comment[1:] + ":"), ".PP", ".nf", ".RS 4", escape(line), ".RE", ".fi"]
+    for k, (comment, line) in enumerate(app.examples):
+        out += [".PP"] if k else []
+        out += [escape(comment[0].upper() + comment[1:] + ":"), ".PP", ".nf", ".RS 4", escape(line), ".RE", ".fi"]
     out.append((HERE / "common.inc").read_text("utf-8").rstrip())
     out.append(own.read_text("utf-8").rstrip())
     return "\n".join(out) + "\n"

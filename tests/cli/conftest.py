@@ -1,0 +1,102 @@
+"""Commands as users run them: real processes, real pipes."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image as Pillow
+
+BIN = Path(sys.executable).parent
+
+
+def command(tool: str) -> str:
+    """The installed command of this environment."""
+    return str(BIN / tool)
+
+
+@pytest.fixture(scope="session")
+def environment() -> dict[str, str]:
+    """A plain environment: no OVS_ settings, stdout buffered as it is for users, the hub out of reach at once."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("OVS_") and k != "PYTHONUNBUFFERED"}
+    return {**kept, "PATH": f"{BIN}{os.pathsep}{kept.get('PATH', '')}", "HF_HUB_OFFLINE": "1"}
+
+
+Run = Callable[..., "subprocess.CompletedProcess[bytes]"]
+
+
+@pytest.fixture(scope="session")
+def ovs(environment: dict[str, str]) -> Run:
+    """``ovs("ovs-cluster", "--no-local", "f.npz")`` runs a command; ``ovs.shell`` is not needed: see ``shell``."""
+
+    def run(tool: str, *arguments: object, stdin: bytes = b"", env: dict[str, str] | None = None, cwd: Path | None = None):
+        return subprocess.run(
+            [command(tool), *(os.fspath(a) if isinstance(a, Path) else str(a) for a in arguments)],
+            input=stdin, capture_output=True, env={**environment, **(env or {})}, cwd=cwd, timeout=300, check=False,
+        )  # fmt: skip
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def shell(environment: dict[str, str]) -> Run:
+    """Run a line of bash; its pipelines fail as their first failing command does (pipefail)."""
+
+    def run(line: str, cwd: Path | None = None):
+        return subprocess.run(
+            ["bash", "-o", "pipefail", "-c", line], capture_output=True, env=environment, cwd=cwd, timeout=300, check=False
+        )
+
+    return run
+
+
+def paint(seed: int, size: tuple[int, int] = (120, 96)) -> Pillow.Image:
+    """A small scene of flat shapes with a little noise, as RGB."""
+    random = np.random.default_rng(seed)
+    y, x = np.mgrid[: size[1], : size[0]]
+    pixels = np.full((size[1], size[0], 3), random.integers(0, 256, 3), np.float64)
+    for _ in range(6):
+        cx, cy, r = random.uniform(0, size[0]), random.uniform(0, size[1]), random.uniform(6, 30)
+        pixels[(x - cx) ** 2 + (y - cy) ** 2 < r * r] = random.integers(0, 256, 3)
+    return Pillow.fromarray(np.clip(pixels + random.normal(0, 4, pixels.shape), 0, 255).astype(np.uint8))
+
+
+@pytest.fixture(scope="session")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of five small scenes."""
+    folder = tmp_path_factory.mktemp("images") / "imgs"
+    folder.mkdir()
+    for k in range(5):
+        paint(k).save(folder / f"scene-{k}.png")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def features(images: Path, ovs: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The feature stream of ``images`` at 128 × 128."""
+    path = tmp_path_factory.mktemp("features") / "features.npz"
+    done = ovs("ovs-extract", images, "--size", "128", "-o", path)
+    assert done.returncode == 0, done.stderr
+    return path
+
+
+@pytest.fixture(scope="session")
+def masks(features: Path, ovs: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The masks of ``features``, local step included."""
+    path = tmp_path_factory.mktemp("masks") / "masks.json"
+    done = ovs("ovs-cluster", features, "--local-size", "64", "-o", path)
+    assert done.returncode == 0, done.stderr
+    return path
+
+
+def one_line(done: "subprocess.CompletedProcess[bytes]", *words: str) -> str:
+    """stderr, which must be one line without a traceback that holds ``words``."""
+    text = done.stderr.decode()
+    assert text.count("\n") == 1, text
+    assert "Traceback" not in text
+    for word in words:
+        assert word in text, text
+    return text

@@ -1,0 +1,92 @@
+"""Help, start-up, man pages and packaging: what is written once stays true."""
+
+import importlib
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from .conftest import Run
+
+ROOT = Path(__file__).parents[2]
+COMMANDS = ("ovs-extract", "ovs-cluster", "ovs-show")
+
+
+@pytest.mark.parametrize("tool", COMMANDS)
+def test_help_is_complete(ovs: Run, tool: str) -> None:
+    done = ovs(tool, "--help")
+    assert done.returncode == 0
+    assert done.stderr == b""
+    text = done.stdout.decode()
+    assert "Examples:" in text
+    assert tool in text.split("Examples:")[1]
+    app = importlib.import_module(f"ovskit.cli.{tool.removeprefix('ovs-')}").app
+    for parameter in app.click_command().params:
+        assert parameter.help, f"{tool}: {parameter.name} has no help"
+        for flag in parameter.opts if parameter.param_type_name == "option" else ():
+            assert flag in text
+
+
+@pytest.mark.parametrize("tool", COMMANDS)
+def test_examples_parse(tool: str) -> None:
+    """Every use of the command in its own examples is one that its parser accepts."""
+    import shlex
+
+    app = importlib.import_module(f"ovskit.cli.{tool.removeprefix('ovs-')}").app
+    parsed = 0
+    for _, line in app.examples:
+        for stage in line.split("|"):
+            words = shlex.split(stage.split(">")[0])
+            if words[0] == tool:
+                app.click_command().make_context(tool, words[1:], resilient_parsing=False)
+                parsed += 1
+    assert parsed >= 3
+
+
+@pytest.mark.parametrize("tool", COMMANDS)
+def test_help_imports_nothing_heavy(tool: str) -> None:
+    module = f"ovskit.cli.{tool.removeprefix('ovs-')}"
+    heavy = "{'torch', 'timm', 'transformers', 'open_clip', 'numba', 'cv2', 'numpy', 'PIL', 'rich'}"
+    code = f"import sys, {module} as m; m.app.click_command(); print(sorted({heavy} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("tool", COMMANDS)
+def test_version(ovs: Run, tool: str) -> None:
+    from ovskit.core import __version__
+
+    assert ovs(tool, "--version").stdout.decode().strip() == f"ovskit {__version__}"
+
+
+def test_models_are_listed(ovs: Run) -> None:
+    text = ovs("ovs-extract", "--list-models").stdout.decode()
+    for name in ("builtin", "dino-vitb8", "dinov2-vitb14", "clip:ARCH/TAG", "timm:NAME"):
+        assert re.search(rf"^{re.escape(name)} ", text, re.M)
+
+
+def test_man_pages_are_what_the_commands_say() -> None:
+    done = subprocess.run([sys.executable, ROOT / "man" / "generate.py", "--check"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.skipif(shutil.which("mandoc") is None, reason="mandoc is not installed")
+@pytest.mark.parametrize("tool", COMMANDS)
+def test_man_pages_are_lint_clean(tool: str) -> None:
+    done = subprocess.run(["mandoc", "-Tlint", ROOT / "man" / f"{tool}.1"], capture_output=True, text=True, check=False)
+    assert done.stdout + done.stderr == ""
+
+
+def test_every_folder_is_packaged_and_every_command_installed() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+    folders = {
+        "ovskit." + ".".join(path.parent.relative_to(ROOT).parts) for top in ("core", "cli") for path in (ROOT / top).rglob("__init__.py")
+    }
+    assert set(settings["tool"]["setuptools"]["packages"]) == folders
+    scripts = settings["project"]["scripts"]
+    assert set(scripts) == set(COMMANDS)
+    assert {path.name for path in (ROOT / "man").glob("*.1")} == {f"{tool}.1" for tool in COMMANDS}
