@@ -1,0 +1,79 @@
+"""The names a person may give to ``--model``, and what they stand for.
+
+Imports neither torch nor a model library, so that ``--help`` stays quick.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from ovskit.core.runtime.errors import UsageError
+
+HANDMADE = "handmade-v1"
+TIMM = "timm:"
+CLIP = "clip:"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelName:
+    """One row of the models table: ``name`` as typed, ``model`` what it stands for, and a line for people."""
+
+    name: str
+    model: str
+    description: str
+
+
+_MODELS = (
+    ModelName("builtin", HANDMADE, "the default, no download: the best descriptor that comes with ovskit, now handmade-v1"),
+    ModelName("handmade", HANDMADE, "colour, gradients and context on an 8-pixel grid, no learning; no facets, no CLS"),
+    ModelName("dino-vits8", "timm:vit_small_patch8_224.dino", "DINO ViT-S/8, 384 channels"),
+    ModelName("dino-vits16", "timm:vit_small_patch16_224.dino", "DINO ViT-S/16, 384 channels"),
+    ModelName("dino-vitb8", "timm:vit_base_patch8_224.dino", "DINO ViT-B/8, 768 channels; SOHES uses its keys"),
+    ModelName("dino-vitb16", "timm:vit_base_patch16_224.dino", "DINO ViT-B/16, 768 channels"),
+    ModelName("dinov2-vits14", "timm:vit_small_patch14_dinov2.lvd142m", "DINOv2 ViT-S/14, 384 channels"),
+    ModelName("dinov2-vitb14", "timm:vit_base_patch14_dinov2.lvd142m", "DINOv2 ViT-B/14, 768 channels"),
+    ModelName("dinov2-vitl14", "timm:vit_large_patch14_dinov2.lvd142m", "DINOv2 ViT-L/14, 1024 channels"),
+    ModelName("dinov2-vitg14", "timm:vit_giant_patch14_dinov2.lvd142m", "DINOv2 ViT-g/14, 1536 channels"),
+    ModelName("dinov2-vits14-reg", "timm:vit_small_patch14_reg4_dinov2.lvd142m", "DINOv2 ViT-S/14 with 4 registers, 384 channels"),
+    ModelName("dinov2-vitb14-reg", "timm:vit_base_patch14_reg4_dinov2.lvd142m", "DINOv2 ViT-B/14 with 4 registers, 768 channels"),
+    ModelName("dinov2-vitl14-reg", "timm:vit_large_patch14_reg4_dinov2.lvd142m", "DINOv2 ViT-L/14 with 4 registers, 1024 channels"),
+    ModelName("dinov2-vitg14-reg", "timm:vit_giant_patch14_reg4_dinov2.lvd142m", "DINOv2 ViT-g/14 with 4 registers, 1536 channels"),
+    # timm keeps two conversions of DINOv3; the one named qkvb has the biases of the original's queries and values.
+    ModelName("dinov3-vits16", "timm:vit_small_patch16_dinov3_qkvb.lvd1689m", "DINOv3 ViT-S/16, 384 channels"),
+    ModelName("dinov3-vits16plus", "timm:vit_small_plus_patch16_dinov3_qkvb.lvd1689m", "DINOv3 ViT-S+/16, 384 channels"),
+    ModelName("dinov3-vitb16", "timm:vit_base_patch16_dinov3_qkvb.lvd1689m", "DINOv3 ViT-B/16, 768 channels"),
+    ModelName("dinov3-vitl16", "timm:vit_large_patch16_dinov3_qkvb.lvd1689m", "DINOv3 ViT-L/16, 1024 channels"),
+    ModelName("dinov3-vith16plus", "timm:vit_huge_plus_patch16_dinov3_qkvb.lvd1689m", "DINOv3 ViT-H+/16, 1280 channels"),
+    ModelName("dinov3-vit7b16", "timm:vit_7b_patch16_dinov3.lvd1689m", "DINOv3 ViT-7B/16, 4096 channels"),
+    ModelName("clip:ARCH/TAG", "clip:ARCH/TAG", "image tower of any ViT of open_clip, for instance clip:ViT-B-16/openai"),
+    ModelName("timm:NAME", "timm:NAME", "any plain ViT of timm, for instance timm:vit_base_patch16_224.mae"),
+)
+
+_BY_NAME = {entry.name: entry.model for entry in _MODELS if not entry.name.startswith((TIMM, CLIP))}
+
+
+def model_names() -> list[ModelName]:
+    """Every short name with its description, in the order of the models table; the last two are patterns."""
+    return list(_MODELS)
+
+
+def resolve_name(name: str) -> str:
+    """What a name stands for: ``handmade-v1``, ``timm:NAME`` or ``clip:ARCH/TAG``.
+
+    Names with a ``timm:`` or ``clip:`` prefix come back as they are; whether the library has such a model is for the
+    library to say. Raises UsageError, with the closest match and the valid names, for any other name.
+    """
+    if name in _BY_NAME:
+        return _BY_NAME[name]
+    if name == HANDMADE or (name.startswith((TIMM, CLIP)) and not name.endswith(":")):
+        return name
+    valid = ", ".join(entry.name for entry in _MODELS)
+    raise UsageError(f"unknown model {name!r}{suggest(name, _BY_NAME)}; valid: {valid}")
+
+
+def suggest(word: str, choices: Iterable[str]) -> str:
+    """`` (did you mean X?)`` where X is the choice most like the word, or nothing where none is like it."""
+    close = difflib.get_close_matches(word, list(choices), n=1, cutoff=0.6)
+    return f" (did you mean {close[0]}?)" if close else ""

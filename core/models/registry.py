@@ -1,0 +1,83 @@
+"""From a model's name, or from a feature stream's header, to a frozen backbone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from ovskit.core.models.backbone import FACETS, Backbone, BackboneSpec, Facet
+from ovskit.core.models.names import CLIP, HANDMADE, ModelName, model_names, resolve_name
+from ovskit.core.models.weights import WeightsSource
+from ovskit.core.runtime.errors import InputError, UsageError
+
+__all__ = ["ModelName", "load_backbone", "model_names", "reload_backbone"]
+
+
+def load_backbone(
+    name: str,
+    *,
+    facet: Facet = "key",
+    layer: int = -1,
+    weights: Path | None = None,
+    device: torch.device,
+    dtype: torch.dtype = torch.float32,
+) -> Backbone:
+    """The frozen feature extractor of that name.
+
+    ``weights`` is a checkpoint to use instead of the published one. ``dtype`` is the type to compute in; on a CPU
+    float16 is computed in float32. The hand-made descriptor has neither facets nor layers and ignores both.
+
+    Raises UsageError for an unknown or unsuitable name, facet or layer; MissingInputError if ``weights`` is not there;
+    InputError if it is damaged, holds code, or belongs to another model; WeightsUnavailableError if there is no
+    ``weights`` and the published ones are neither cached nor to be downloaded.
+    """
+    return _load(name, resolve_name(name), facet, layer, weights, device, dtype)
+
+
+def reload_backbone(
+    spec: BackboneSpec, *, weights: Path | None = None, device: torch.device, dtype: torch.dtype = torch.float32
+) -> Backbone:
+    """The extractor that a feature stream was made with.
+
+    Raises InputError if it comes out as another one: weights with another hash, or a library that now describes the
+    model differently; and whatever ``load_backbone`` raises.
+    """
+    backbone = _load(spec.name, resolve_name(spec.model), spec.facet, spec.layer, weights, device, dtype)
+    now, then = backbone.spec.weights_sha256, spec.weights_sha256
+    if now != then:
+        source = f"--weights {weights}" if weights is not None else "the published weights"
+        raise InputError(
+            f"the features were made by {spec.name} with weights {_short(then)}, but {source} are {_short(now)}; "
+            "give the same file with --weights, or extract the features again"
+        )
+    if backbone.spec != spec:
+        fields = (field for field in spec.to_json() if getattr(spec, field) != getattr(backbone.spec, field))
+        raise InputError(f"{spec.name} is no longer what made the features ({', '.join(fields)} differ); extract the features again")
+    return backbone
+
+
+def _short(sha256: str | None) -> str:
+    return "(none)" if sha256 is None else f"sha256 {sha256[:12]}…"
+
+
+def _load(name: str, model: str, facet: Facet, layer: int, weights: Path | None, device: torch.device, dtype: torch.dtype) -> Backbone:
+    if facet not in FACETS:
+        raise UsageError(f"--facet {facet}: choose {', '.join(FACETS)}")
+    if not dtype.is_floating_point:
+        raise UsageError(f"--dtype {dtype}: choose a floating-point type")
+    if model == HANDMADE:
+        if weights is not None:
+            raise UsageError(f"--weights: {name} has no weights to replace; name a model that has with --model")
+        from ovskit.core.models.handmade import load_handmade
+
+        return load_handmade(name, device=device)
+    source = WeightsSource(name, weights)
+    source.fail_early()
+    if model.startswith(CLIP):
+        from ovskit.core.models.clip_backbone import load_clip
+
+        return load_clip(name, model, facet=facet, layer=layer, source=source, device=device, dtype=dtype)
+    from ovskit.core.models.timm_backbone import load_timm
+
+    return load_timm(name, model, facet=facet, layer=layer, source=source, device=device, dtype=dtype)

@@ -1,0 +1,140 @@
+"""What is in a weights file, and whether it is this model's.
+
+A model is only ever handed out with every one of its parameters loaded: ``fit`` is strict, and what it refuses is an
+error, not a warning.
+"""
+
+from __future__ import annotations
+
+import pickle
+import re
+import warnings
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.overrides import TorchFunctionMode
+
+from ovskit.core.runtime.errors import InputError
+
+State = dict[str, torch.Tensor]
+
+# How training scripts nest what they save: {"epoch": …, "state_dict": {…}}, {"teacher": {…}, "student": {…}}.
+_WRAPPERS = ("state_dict", "model", "model_state_dict", "teacher")
+_NAMED = 3  # this many mismatches are named in a message
+
+
+def read_state_dict(path: Path) -> State:
+    """The tensors of a checkpoint by name, on the CPU: safetensors, or a torch file of plain tensors.
+
+    Which of the two is told by the first bytes. Wrappers (``state_dict``, ``model``, ``teacher``) are opened, the
+    prefix ``module.`` is taken off, and where there is a ``backbone.`` only what is below it is kept. Torch files are
+    read with ``weights_only=True``: one that would run code is refused. Raises InputError, which names the file.
+    """
+    try:
+        with path.open("rb") as file:
+            head = file.read(9)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+    content = _read_safetensors(path) if head[8:9] == b"{" and not head.startswith(b"PK") else _read_torch(path)
+    state = _strip_prefixes(_open_wrappers(content))
+    if not state:
+        raise InputError(f"{path}: holds no tensors; expected a model's state dict, as safetensors or a torch file")
+    return state
+
+
+def _read_safetensors(path: Path) -> dict[str, Any]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return dict(load_file(path, device="cpu"))
+    except (SafetensorError, OSError, ValueError) as error:
+        raise InputError(f"{path}: not a complete safetensors file ({_first_line(error)}); fetch it again") from None
+
+
+def _read_torch(path: Path) -> Any:
+    try:
+        with warnings.catch_warnings():  # torch warns of what is refused below, or of pickle dialects it reads well
+            warnings.simplefilter("ignore")
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        if re.search(r"unsupported (global|class|operand|function)|GLOBAL|allowlist", str(error), re.IGNORECASE):
+            raise InputError(
+                f"{path}: is a pickle that runs code when opened, refused; save its state dict alone, best as safetensors"
+            ) from None
+        raise InputError(f"{path}: neither safetensors nor a torch checkpoint, or damaged") from None
+    except RuntimeError as error:
+        if "TorchScript" in str(error):
+            raise InputError(f"{path}: is a TorchScript archive, refused; save its state dict alone, best as safetensors") from None
+        raise InputError(f"{path}: not a complete torch checkpoint ({_first_line(error)}); fetch it again") from None
+    except Exception as error:  # a damaged pickle can raise nearly anything: EOFError, KeyError, UnicodeDecodeError, …
+        raise InputError(f"{path}: neither safetensors nor a torch checkpoint, or damaged ({type(error).__name__})") from None
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
+
+
+def _open_wrappers(content: Any) -> State:
+    """The innermost mapping from names to tensors."""
+    while isinstance(content, Mapping):
+        inner = next((content[key] for key in _WRAPPERS if isinstance(content.get(key), Mapping)), None)
+        if inner is None:
+            return {str(name): value for name, value in content.items() if isinstance(value, torch.Tensor)}
+        content = inner
+    return {}
+
+
+def _strip_prefixes(state: State) -> State:
+    if state and all(name.startswith("module.") for name in state):
+        state = {name.removeprefix("module."): value for name, value in state.items()}
+    inner = {name.removeprefix("backbone."): value for name, value in state.items() if name.startswith("backbone.")}
+    return inner or state
+
+
+def fit(model: torch.nn.Module, state: Mapping[str, torch.Tensor], path: Path, name: str, *, ignore: Iterable[str] = ()) -> None:
+    """Load a state dict whose names and shapes are exactly the model's.
+
+    Entries of ``state`` that are equal to an element of ``ignore``, or lie below it (``head`` covers ``head.weight``),
+    are left out unless the model has them. Raises InputError with the first few entries that are missing, of another
+    shape, or not the model's.
+    """
+    own = model.state_dict()
+    ignored = tuple(ignore)
+    given = {
+        key: value for key, value in state.items() if key in own or not any(key == part or key.startswith(f"{part}.") for part in ignored)
+    }
+    problems = [f"{key} is missing" for key in own if key not in given]
+    problems += [
+        f"{key} is {shape_text(given[key])}, not {shape_text(own[key])}"
+        for key in own
+        if key in given and given[key].shape != own[key].shape
+    ]
+    problems += [f"{key} is not in the model" for key in given if key not in own]
+    if problems:
+        more = f" and {len(problems) - _NAMED} more" if len(problems) > _NAMED else ""
+        raise InputError(f"{path}: not weights of {name}: {', '.join(problems[:_NAMED])}{more}")
+    model.load_state_dict(given, strict=True)
+
+
+def shape_text(tensor: torch.Tensor) -> str:
+    """A tensor's shape for a message: ``2×3``."""
+    return "×".join(str(side) for side in tensor.shape) or "a scalar"
+
+
+class NoInit(TorchFunctionMode):
+    """Within this context, parameters are not drawn at random: ``fit`` is going to overwrite every one of them.
+
+    Drawing them takes 2 of the 2.5 s that a ViT-B otherwise needs to come up.
+    """
+
+    _DRAWS = frozenset({"normal_", "uniform_", "trunc_normal_", "erfinv_", "kaiming_uniform_", "kaiming_normal_", "xavier_uniform_"})
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Returns the tensor as it is instead of filling it; calls everything else."""
+        kwargs = kwargs or {}
+        if getattr(func, "__name__", "") in self._DRAWS:
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **kwargs)

@@ -1,0 +1,217 @@
+"""Frozen backbones from timm: plain ViTs (``VisionTransformer``) and ViTs with rotary positions (``Eva``: EVA-02, DINOv3, …).
+
+Sizes other than the trained one: rotary positions are computed for the grid at hand; absolute ones are resampled by
+bicubic interpolation, without antialiasing for DINO and for DINOv2 without registers, as in their authors' own code
+(whose offset of 0.1 patches, a guard against rounding, is left out [choice]), antialiased for all others, as in timm.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import sys
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from timm.data import resolve_model_data_config
+from timm.layers import PatchEmbed
+from timm.models import get_pretrained_cfg
+from timm.models.deit import VisionTransformerDistilled
+from timm.models.eva import Eva, EvaBlockPostNorm
+from timm.models.vision_transformer import ResPostBlock, VisionTransformer
+
+from ovskit.core.models.backbone import BackboneSpec, Facet, Interpolation
+from ovskit.core.models.names import TIMM, suggest
+from ovskit.core.models.state_dict import NoInit, State, fit, read_state_dict, shape_text
+from ovskit.core.models.vit import Linear, Positions, Projection, Tokens, VitBackbone, compute_dtype, feature_width, resolve_layer, rows_of
+from ovskit.core.models.weights import HubFile, WeightsSource, sha256_of
+from ovskit.core.runtime.errors import InputError, UsageError
+
+# Parts of a checkpoint that only classification or pretraining uses.
+_HEADS = ("head", "head_dist", "mask_token")
+
+
+class TimmTrunk:
+    """A ``Trunk`` around a timm network, already on its device. Raises UsageError, naming ``model``, for an unsuitable architecture."""
+
+    has_cls: bool
+
+    def __init__(self, network: Any, model: str, *, antialias: bool = True) -> None:
+        _check_architecture(network, model)
+        self.network: Any = network
+        self.depth = len(network.blocks)
+        self.prefix = int(network.num_prefix_tokens)
+        self.has_cls = network.cls_token is not None
+        self.stride = int(network.patch_embed.patch_size[0])
+        self._rotary = isinstance(network, Eva)
+        tokens = (network.cls_token, getattr(network, "dist_token", None), getattr(network, "reg_token", None))
+        self._prefix_tokens = [token for token in tokens if token is not None]
+        self._positions: Positions | None = None
+        if network.pos_embed is not None:
+            rows = 0 if network.no_embed_class else self.prefix
+            self._positions = Positions(network.pos_embed, tuple(network.patch_embed.grid_size), rows, antialias=antialias)
+
+    def embed(self, images: torch.Tensor) -> Tokens:
+        """See ``Trunk.embed``; the positions handed on are rotary ones, where the network has them."""
+        network = self.network
+        x = network.patch_embed.proj(images)
+        grid = (x.shape[2], x.shape[3])
+        x = network.patch_embed.norm(x.flatten(2).transpose(1, 2))
+        prefix = [token.expand(len(x), -1, -1) for token in self._prefix_tokens]
+        table = None if self._positions is None else self._positions.at(grid)
+        if table is not None and network.no_embed_class:
+            x = x + table
+        x = torch.cat([*prefix, x], dim=1)
+        if table is not None and not network.no_embed_class:
+            x = x + table
+        rotary = network.rope.get_embed(shape=grid) if self._rotary and network.rope is not None else None
+        return Tokens(network.norm_pre(x), rotary)
+
+    def block(self, index: int, x: torch.Tensor, positions: torch.Tensor | None) -> torch.Tensor:
+        """See ``Trunk.block``."""
+        block = self.network.blocks[index]
+        if not self._rotary:
+            return block(x)
+        own = positions is not None and getattr(self.network, "rope_mixed", False)
+        return block(x, rope=positions[index] if own and positions is not None else positions)
+
+    def attention_input(self, index: int, x: torch.Tensor) -> torch.Tensor:
+        """See ``Trunk.attention_input``; blocks that norm after attention project the tokens as they are."""
+        block = self.network.blocks[index]
+        return x if isinstance(block, ResPostBlock | EvaBlockPostNorm) else block.norm1(x)
+
+    def projection(self, index: int, facet: Projection) -> Linear:
+        """See ``Trunk.projection``. Where queries share keys and values, those have fewer heads, so fewer channels."""
+        attention = self.network.blocks[index].attn
+        if attention.qkv is None:
+            linear = getattr(attention, f"{facet[0]}_proj")
+            return linear.weight, linear.bias
+        weight, bias = rows_of(attention.qkv.weight, attention.qkv.bias, facet)
+        separate = getattr(attention, f"{facet[0]}_bias", None)
+        return weight, bias if separate is None else separate
+
+    def norm(self, x: torch.Tensor) -> torch.Tensor:
+        """See ``Trunk.norm``. Networks that norm only what they have pooled give the tokens as they are."""
+        return self.network.norm(x)
+
+    def embedding(self, x: torch.Tensor) -> torch.Tensor:
+        """The CLS token after the final norm."""
+        return self.network.norm(x)[:, 0]
+
+
+def _check_architecture(network: Any, model: str) -> None:
+    plain = type(network) in (VisionTransformer, VisionTransformerDistilled, Eva) and type(network.patch_embed) is PatchEmbed
+    if plain and len(set(network.patch_embed.patch_size)) == 1:
+        attentions: list[Any] = [getattr(block, "attn", None) for block in network.blocks]
+        if all(hasattr(each, "qkv") and (each.qkv is not None or hasattr(each, "k_proj")) for each in attentions):
+            return
+    raise _unsupported(model)
+
+
+def _unsupported(model: str) -> UsageError:
+    return UsageError(
+        f"{model} is not supported: timm's plain ViTs (VisionTransformer, Eva) are, with square patches and a qkv projection per block"
+    )
+
+
+def load_timm(
+    name: str, model: str, *, facet: Facet, layer: int, source: WeightsSource, device: torch.device, dtype: torch.dtype
+) -> VitBackbone:
+    """The backbone for ``model`` (``timm:NAME``, with or without a tag), called ``name`` in messages and in its spec.
+
+    Raises UsageError for an unknown or unsuitable model or a layer it does not have, InputError for weights that are
+    not this model's, and what ``WeightsSource.path`` raises.
+    """
+    arch, tag, hub = _look_up(name, model.removeprefix(TIMM))
+    full_name = f"{arch}.{tag}" if tag else arch
+    try:
+        with NoInit():
+            network = timm.create_model(full_name, pretrained=False, num_classes=0, dynamic_img_size=True)
+    except TypeError:  # an architecture that has no such option has no grid of patches to resize either
+        raise _unsupported(name) from None
+    data = resolve_model_data_config(network)
+    trunk = TimmTrunk(network, name, antialias=not _without_antialias(full_name))
+    at = resolve_layer(layer, trunk.depth, name)
+    path = source.path(hub)
+    sha256 = sha256_of(path)
+    fit(network, convert_state(network, read_state_dict(path), path, name), path, name, ignore=_HEADS)
+    dtype = compute_dtype(dtype, device)
+    move(network, device, dtype)
+    spec = BackboneSpec(
+        name=name,
+        model=f"{TIMM}{full_name}",
+        facet=facet,
+        layer=layer,
+        stride=trunk.stride,
+        dim=feature_width(trunk, facet, at),
+        has_cls=trunk.has_cls,
+        mean=data["mean"],
+        std=data["std"],
+        interpolation=known_interpolation(data["interpolation"]),
+        weights_sha256=sha256,
+    )
+    return VitBackbone(spec, trunk, device, dtype)
+
+
+def _look_up(name: str, timm_name: str) -> tuple[str, str | None, HubFile | None]:
+    """Architecture, tag and place on the hub of a timm model."""
+    if not timm.is_model(timm_name):
+        raise UsageError(
+            f"unknown model {name!r}{suggest(timm_name.split('.')[0], timm.list_models())}; timm {timm.__version__} has no such model"
+        )
+    try:
+        cfg = get_pretrained_cfg(timm_name)
+    except RuntimeError:
+        arch = timm_name.split(".")[0]
+        tags = ", ".join(each.partition(".")[2] for each in timm.list_pretrained(f"{arch}.*"))
+        raise UsageError(f"unknown model {name!r}; timm {timm.__version__} has {arch} with the tags {tags or '(none)'}") from None
+    if cfg is None:
+        return timm_name, None, None
+    hub = HubFile.of(cfg.hf_hub_id, cfg.hf_hub_filename or "pytorch_model.bin") if cfg.hf_hub_id else None
+    return str(cfg.architecture), cfg.tag or None, hub
+
+
+def _without_antialias(full_name: str) -> bool:
+    return full_name.endswith(".dino") or ("_dinov2" in full_name and "_reg" not in full_name)
+
+
+def known_interpolation(name: str) -> Interpolation:
+    """The library's word for an interpolation; bicubic for one that only training uses (``random``) [choice]."""
+    return "nearest" if name == "nearest" else "bilinear" if name == "bilinear" else "bicubic"
+
+
+def convert_state(network: Any, state: State, path: Path, name: str) -> State:
+    """A checkpoint's names as timm's: the authors' own files (DINOv2, DINOv3, CLIP …) are converted, timm's left alone.
+
+    timm's conversion would also resize patch and position embeddings to the model's; a file that needs that belongs to
+    another model, and is refused here with InputError. What cannot be converted comes back as it is, for ``fit`` to refuse.
+    """
+    if network.state_dict().keys() <= state.keys():
+        return state
+    kernel, expected = state.get("patch_embed.proj.weight"), network.patch_embed.proj.weight
+    if kernel is not None and kernel.shape != expected.shape:
+        raise InputError(f"{path}: not weights of {name}: patch_embed.proj.weight is {shape_text(kernel)}, not {shape_text(expected)}")
+    table, patches = state.get("pos_embed"), network.patch_embed.num_patches
+    if table is not None and (table.ndim != 3 or table.shape[1] - patches not in (0, 1, int(network.num_prefix_tokens))):
+        raise InputError(f"{path}: not weights of {name}: pos_embed is {shape_text(table)}, for another image size than {patches} patches")
+    convert = getattr(sys.modules[type(network).__module__], "checkpoint_filter_fn", None)
+    if convert is None:
+        return state
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):  # timm prints while it converts DINOv3
+            return dict(convert(dict(state), network))
+    except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError):
+        return state
+
+
+def move(network: Any, device: torch.device, dtype: torch.dtype) -> None:
+    """Bring a network to its device and type, but for rotary frequencies, which need float32 to tell far patches apart."""
+    rope = getattr(network, "rope", None)
+    if rope is None:
+        network.to(device, dtype)
+        return
+    network.rope = None
+    network.to(device, dtype)
+    network.rope = rope.to(device)
