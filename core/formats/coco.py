@@ -80,8 +80,11 @@ def _segmentation(value: Any, what: str, size: tuple[int, int] | None) -> Rle:
             raise InputError(f'{what}: an RLE needs "size": [height, width]')
         if size is not None and tuple(own) != size:
             raise InputError(f"{what}: the mask is {own[1]}×{own[0]}, its image {size[1]}×{size[0]}")
+        counts = value.get("counts")
+        if not isinstance(counts, str | list):
+            raise InputError(f'{what}: an RLE needs "counts", a string or a list of run lengths')
         try:
-            return rle.validate(own[0], own[1], value.get("counts"))
+            return rle.validate(own[0], own[1], counts)
         except InputError as error:
             raise InputError(f"{what}: {error}") from None
     if isinstance(value, list):

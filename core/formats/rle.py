@@ -109,8 +109,9 @@ def encode(mask: npt.NDArray[np.bool_] | npt.NDArray[np.uint8]) -> Rle:
 
 def decode(rle: Rle) -> npt.NDArray[np.uint8]:
     """The dense mask: uint8 (h, w) of 0 and 1, column-major in memory. Raises ``InputError`` if its text is malformed."""
+    checked = runs(rle)
     out = np.empty(rle.height * rle.width, np.uint8)
-    kernels.fill(runs(rle), out)
+    kernels.fill(checked, out)
     return out.reshape(rle.width, rle.height).T
 
 
@@ -216,9 +217,10 @@ def coverage(a: RunTable, b: RunTable) -> npt.NDArray[np.float64]:
 
 
 def _total(height: int, width: int) -> int:
-    for size in (height, width):
-        if isinstance(size, (bool, np.bool_)) or not isinstance(size, (int, np.integer)) or size < 1:
-            raise InputError(f"a mask's size must be two positive integers, not height {height!r} and width {width!r}")
+    if not (type(height) is type(width) is int and height > 0 < width):
+        for size in (height, width):
+            if isinstance(size, (bool, np.bool_)) or not isinstance(size, (int, np.integer)) or size < 1:
+                raise InputError(f"a mask's size must be two positive integers, not height {height!r} and width {width!r}")
     total = int(height) * int(width)
     if total > MAX_PIXELS:
         raise InputError(f"a mask of {width}x{height} pixels is larger than the format allows (2^32 - 1 pixels)")

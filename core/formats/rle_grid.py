@@ -218,9 +218,9 @@ def _write(offsets: Int64, cell_column: Int32, tops: Int32, bottoms: Int32, cols
             group_end = group + 1
             while group_end < offsets[k + 1] and cell_column[group_end] == x:
                 group_end += 1
-            last_start = last_end = last_pixel = last_gap = last_length = np.int64(-1)
-            column = np.int64(cols[x])
-            column_end = np.int64(cols[x + 1])
+            last_start = last_end = last_pixel = last_gap = last_length = -1
+            column = int(cols[x])
+            column_end = int(cols[x + 1])
             mark = at
             while column < column_end:
                 base = column * height
@@ -244,9 +244,9 @@ def _write(offsets: Int64, cell_column: Int32, tops: Int32, bottoms: Int32, cols
                 last_gap, last_length = gap_before, length_before
                 mark = at
                 for i in range(group, group_end):
-                    top = base + tops[i]
+                    top = base + int(tops[i])
                     if end > start and top == end:
-                        end = base + bottoms[i]
+                        end = base + int(bottoms[i])
                         continue
                     if end > start:
                         at = put_number(text, at, start - pixel - gap_before)
@@ -255,7 +255,7 @@ def _write(offsets: Int64, cell_column: Int32, tops: Int32, bottoms: Int32, cols
                         length_before = end - start
                         pixel = end
                     start = top
-                    end = base + bottoms[i]
+                    end = base + int(bottoms[i])
                 column += 1
             group = group_end
         if end > start:

@@ -38,9 +38,9 @@ def parse_table(
         offsets[k] = at
         pixel = 0
         for i in range(1, count, 2):
-            pixel += np.int64(runs[i - 1])
+            pixel += int(runs[i - 1])
             starts[at] = pixel
-            pixel += np.int64(runs[i])
+            pixel += int(runs[i])
             ends[at] = pixel
             at += 1
         areas[k] = measure(runs[:count], height, boxes[k])
@@ -70,7 +70,7 @@ def merge(text: UInt8, bounds: Int64, total: int, unite: bool) -> tuple[Int64, i
             return merged[:0], k, fault, where - bounds[k]
         pixel = 0
         for i in range(count):
-            pixel += np.int64(runs[i])
+            pixel += int(runs[i])
             new[i] = pixel
         # The last entry, ``total``, ends the list and is no change.
         if k == 0:
@@ -159,8 +159,8 @@ def pairwise(
             shared = 0
             if left < right and top < bottom:
                 # Only pixels from the common box's first corner to its last one can be shared.
-                begin = np.int64(left) * height + np.int64(top)
-                end = (np.int64(right) - 1) * height + np.int64(bottom)
+                begin = int(left) * height + int(top)
+                end = (int(right) - 1) * height + int(bottom)
                 p = _first_above(ends_a, offsets_a[i], offsets_a[i + 1], begin)
                 q = _first_above(ends_b, offsets_b[j], offsets_b[j + 1], begin)
                 p_stop = _first_above(starts_a, p, offsets_a[i + 1], end - 1)

@@ -55,9 +55,10 @@ def put_runs(runs: UInt32, out: UInt8) -> int:
     """Write canonical runs as text to ``out`` and return its length."""
     at = 0
     for i in range(len(runs)):
-        value = np.int64(runs[i])
+        value = 0
         if i > 2:
-            value -= np.int64(runs[i - 2])
+            value -= int(runs[i - 2])
+        value += int(runs[i])
         at = put_number(out, at, value)
     return at
 
@@ -76,29 +77,34 @@ def parse_text(text: UInt8, begin: int, end: int, total: int, runs: UInt32) -> t
     at = begin
     while at < end:
         first = at
-        value = 0
-        shift = 0
-        group = 0
-        while True:
-            if at >= end:
-                return count, TRUNCATED, at, False
-            below = group
-            group = np.int64(text[at]) - 48
-            if group < 0 or group > 63:
-                return count, BAD_CHARACTER, at, False
+        group = int(text[at]) - 48
+        if 0 <= group < 32:  # one character, like most
             at += 1
-            value |= (group & 0x1F) << shift
-            shift += 5
-            if not group & 0x20:
-                break
-            if shift >= 5 * _MAX_CHARACTERS:
-                return count, NUMBER_TOO_LONG, first, False
-        if group & 0x10:
-            value -= np.int64(1) << shift
-        if shift > 5 and group == (0x1F if below & 0x10 else 0):
-            padded = True
+            value = group - ((group & 0x10) << 1)
+        else:
+            value = 0
+            shift = 0
+            below = 0
+            while True:
+                if at >= end:
+                    return count, TRUNCATED, at, False
+                below = group
+                group = int(text[at]) - 48
+                if group < 0 or group > 63:
+                    return count, BAD_CHARACTER, at, False
+                at += 1
+                value |= (group & 0x1F) << shift
+                shift += 5
+                if not group & 0x20:
+                    break
+                if shift >= 5 * _MAX_CHARACTERS:
+                    return count, NUMBER_TOO_LONG, first, False
+            if group & 0x10:
+                value -= 1 << shift
+            if group == (0x1F if below & 0x10 else 0):
+                padded = True
         if count > 2:
-            value += np.int64(runs[count - 2])
+            value += int(runs[count - 2])
         pixels += value
         if value <= 0 or pixels > total:
             if value < 0:
@@ -266,7 +272,7 @@ def fill(runs: UInt32, out: UInt8) -> None:
     """Write runs as zeros and ones over the whole of ``out`` (column-major)."""
     at = 0
     for i in range(len(runs)):
-        stop = at + np.int64(runs[i])
+        stop = at + int(runs[i])
         value = np.uint8(i & 1)
         for k in range(at, stop):
             out[k] = value
@@ -277,8 +283,8 @@ def fill(runs: UInt32, out: UInt8) -> None:
 def foreground(runs: UInt32) -> int:
     """Foreground pixels of runs."""
     area = 0
-    for i in range(1, len(runs), 2):
-        area += np.int64(runs[i])
+    for run in runs[1::2]:
+        area += int(run)
     return area
 
 
@@ -293,8 +299,8 @@ def measure(runs: UInt32, height: int, box: Float64) -> int:
     top = height
     bottom = -1
     for i in range(1, len(runs), 2):
-        pixel += np.int64(runs[i - 1])
-        area += np.int64(runs[i])
+        pixel += int(runs[i - 1])
+        area += int(runs[i])
         # Divisions are slow, and the next run is nearly always in this column or the next one.
         if pixel - base >= 4 * height:
             base = pixel - pixel % height
@@ -303,7 +309,7 @@ def measure(runs: UInt32, height: int, box: Float64) -> int:
         if left < 0:
             left = base // height
         first = pixel - base
-        pixel += np.int64(runs[i])
+        pixel += int(runs[i])
         last = pixel - 1 - base
         right = pixel - 1
         if last >= height:

@@ -44,6 +44,8 @@ class Source:
                 return file.read(self.length)
         except OSError as error:
             raise MissingInputError(f"cannot read {show_path(self.path)}: {error.strerror}") from None
+        except ValueError:  # NUL, or a surrogate that is no byte: no file has such a name
+            raise MissingInputError(f"cannot read {show_path(self.path)}: not a possible file name") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +66,10 @@ class _Found:
 
 def show_path(path: str) -> str:
     """A path fit for one line of a terminal: control characters and undecodable bytes escaped."""
-    text = path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    try:
+        text = os.fsencode(path).decode("utf-8", "backslashreplace")
+    except UnicodeEncodeError:  # a surrogate that no file name has, but that JSON can hold
+        text = path.encode("utf-8", "backslashreplace").decode("utf-8")
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
@@ -133,7 +138,8 @@ def locate(image_id: int, file_name: str, root: str) -> Source:
     path = os.path.join(root, file_name)
     if os.path.lexists(path):
         return Source(image_id, file_name, path)
-    head, inside = path, []
+    head = path
+    inside: list[str] = []
     while head and head not in (os.sep, "."):
         if os.path.isfile(head):
             if head.endswith(".tar"):

@@ -21,7 +21,7 @@ from ovskit.core.runtime.errors import InputError
 
 Mask = npt.NDArray[np.uint8]
 
-SETTINGS = settings(deadline=None, max_examples=150)
+SETTINGS = settings(deadline=None, max_examples=100)
 sizes = st.tuples(st.integers(1, 20), st.integers(1, 20))
 
 
@@ -201,7 +201,7 @@ def test_number_text_is_cocos() -> None:
     assert number_text(run_lengths(mask), 0) == reference(mask)["counts"]
 
 
-@settings(deadline=None, max_examples=400)
+@settings(deadline=None, max_examples=250)
 @given(masks(), st.data())
 def test_mutated_text_is_refused_or_a_mask(mask: Mask, data: st.DataObject) -> None:
     text = bytearray(rlelib.encode(mask).counts)
@@ -227,7 +227,7 @@ def test_mutated_text_is_refused_or_a_mask(mask: Mask, data: st.DataObject) -> N
     assert rlelib.encode(rlelib.decode(rle)) == rle == rlelib.validate(height, width, rle.counts)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=150)
 @given(st.integers(1, 6), st.integers(1, 6), st.binary(max_size=40) | st.text(max_size=20) | st.lists(st.integers(), max_size=8))
 def test_arbitrary_counts_are_refused_or_a_mask(height: int, width: int, counts: bytes | str | list[int]) -> None:
     try:
@@ -296,6 +296,9 @@ def test_impossible_sizes(size: tuple[Any, Any]) -> None:
         rlelib.validate(*size, b"<")
     with pytest.raises(InputError, match=r"size|larger"):
         rlelib.from_runs(*size, [12])
+    for use in (rlelib.decode, rlelib.area, rlelib.bbox):
+        with pytest.raises(InputError, match=r"size|larger"):
+            use(Rle(*size, b"<"))
 
 
 def test_the_largest_mask() -> None:

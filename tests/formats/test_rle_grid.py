@@ -18,7 +18,7 @@ from ovskit.core.formats import rle_grid
 from ovskit.core.runtime.errors import InputError
 
 Int32 = npt.NDArray[np.int32]
-SETTINGS = settings(deadline=None, max_examples=200)
+SETTINGS = settings(deadline=None, max_examples=120)
 
 # Boxes in eighths of a pixel, so that the definition can be computed exactly.
 boxes = st.tuples(st.integers(-40, 200), st.integers(1, 300)).map(lambda b: (b[0] / 8, (b[0] + b[1]) / 8))

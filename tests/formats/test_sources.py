@@ -143,3 +143,10 @@ def test_broken_coco_images_are_refused(tmp_path: Path, images: object) -> None:
     path.write_text(json.dumps({"images": images}))
     with pytest.raises(InputError):
         sources_from_coco(str(path))
+
+
+@pytest.mark.parametrize("name", ["\ud800.jpg", "a\0b.jpg"])
+def test_names_that_no_file_has(tmp_path: Path, name: str) -> None:
+    show_path(name).encode("utf-8")
+    with pytest.raises(MissingInputError, match="not a possible"):
+        locate(1, name, str(tmp_path)).read()
