@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+
 from ovskit.core.cluster.crops import Crop
 from ovskit.core.formats.photographs import load_photograph
 from ovskit.core.models.backbone import Backbone

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numba import njit
+
 from ovskit.core.cluster.merge import MergeSequence, partition
 from ovskit.core.records import Float, Int32
 

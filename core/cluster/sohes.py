@@ -7,15 +7,17 @@ in zoomed crops, whose subregions take their place.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+
 from ovskit.core.cluster.crops import Crop, plan_crops, region_boxes, touches_border
 from ovskit.core.cluster.merge import merge_sequence, snapshot_steps
 from ovskit.core.cluster.pool import Pool, pool_regions
 from ovskit.core.formats.rle import RunTable, intersections
-from ovskit.core.formats.rle_grid import edges, grid_rles
+from ovskit.core.formats.rle_grid import edges, nested_rles
 from ovskit.core.records import FeatureMap, Float, Int32, Mask, MaskSet, Rle
 from ovskit.core.runtime.errors import InputError
 
@@ -29,8 +31,9 @@ class SohesOptions:
     ``thresholds`` descend [paper: 0.6 … 0.1]. ``counts`` (descending) records partitions at region counts instead, an
     extension of ours. ``nms`` is the IoU above which the smaller of two regions goes [choice]. ``small`` is the share of
     the image below which a region is a candidate for the local step [paper: 1/1024]. ``min_patches`` is the smallest
-    region that enters any pool [choice]. ``context``, ``min_crop`` (pixels of the resized frame) and ``share`` shape the
-    crops [choice]. ``connectivity`` is 4 [paper] or 8.
+    region of the global pool [choice]; ``min_local`` the smallest subregion of a crop, in patches of the whole image, so
+    that crops do not fill the pool with specks [choice]. ``context``, ``min_crop`` (pixels of the resized frame) and
+    ``share`` shape the crops [choice]. ``connectivity`` is 4 [paper] or 8.
     """
 
     thresholds: tuple[float, ...] = (0.6, 0.5, 0.4, 0.3, 0.2, 0.1)
@@ -38,6 +41,7 @@ class SohesOptions:
     nms: float = 0.9
     small: float = 1 / 1024
     min_patches: int = 4
+    min_local: float = 4.0
     context: float = 2.0
     min_crop: int = 64
     share: float = 0.5
@@ -66,7 +70,7 @@ def cluster_regions(features: FeatureMap, options: SohesOptions, *, frame: tuple
     image = features.image
     size = (image.height, image.width)
     try:
-        pool, _ = _pool(features.patch, options)
+        pool = _pool(features.patch, options)
     except InputError as error:
         raise InputError(f"{image.file_name}: {error}") from None
     if look_closer is None:
@@ -82,11 +86,11 @@ def cluster_regions(features: FeatureMap, options: SohesOptions, *, frame: tuple
     crops = plan_crops(boxes, grid, frame, size, context=options.context, smallest=options.min_crop, share=options.share)
     if crops:
         for crop, patch in zip(crops, look_closer(crops), strict=True):
-            found.append(_subregions(patch, crop, size, options))
+            found.append(_subregions(patch, crop, size, grid[0] * grid[1], options))
     return _mask_set(features, found, options)
 
 
-def _pool(patch: Float, options: SohesOptions) -> tuple[Pool, int]:
+def _pool(patch: Float, options: SohesOptions) -> Pool:
     height, width, _ = patch.shape
     buffer = patch.astype(np.float32, order="C", copy=True)
     if options.counts is None:
@@ -98,15 +102,19 @@ def _pool(patch: Float, options: SohesOptions) -> tuple[Pool, int]:
             buffer, stop_similarity=None, stop_count=int(counts[-1]), connectivity=8 if options.connectivity == 8 else 4
         )
         steps = np.minimum(height * width - counts, len(sequence.first)).astype(np.int32)
-    return pool_regions(sequence, steps, patch, buffer, nms=options.nms, min_patches=options.min_patches), len(steps)
+    return pool_regions(sequence, steps, patch, buffer, nms=options.nms, min_patches=options.min_patches)
 
 
 def _select(pool: Pool, keep: np.ndarray) -> Pool:
     return replace(pool, level=pool.level[keep], label=pool.label[keep], patches=pool.patches[keep], score=pool.score[keep])
 
 
-def _subregions(patch: Float, crop: Crop, size: tuple[int, int], options: SohesOptions) -> Regions:
-    pool, _ = _pool(patch, options)
+def _subregions(patch: Float, crop: Crop, size: tuple[int, int], cells: int, options: SohesOptions) -> Regions:
+    whole = size[0] * size[1] / cells  # pixels of the image to a patch of the whole image, and to one of the crop
+    close = (crop.bottom - crop.top) * (crop.right - crop.left) / (patch.shape[0] * patch.shape[1])
+    smallest = max(1, math.ceil(options.min_local * whole / close))
+    # By thresholds also under ``counts``: a crop shows an unknown part of what the whole image shows.
+    pool = _pool(patch, replace(options, min_patches=smallest, counts=None))
     boxes = region_boxes(pool.partitions, pool.level, pool.label)
     inside = ~touches_border(boxes, (patch.shape[0], patch.shape[1]), crop)
     return _regions(_select(pool, inside), crop, size, local=True)
@@ -118,18 +126,8 @@ def _regions(pool: Pool, crop: Crop | None, size: tuple[int, int], *, local: boo
     top, left, bottom, right = (0, 0, *size) if crop is None else (crop.top, crop.left, crop.bottom, crop.right)
     row_edges = edges(rows, top, bottom, size[0])
     col_edges = edges(cols, left, right, size[1])
-    rles: list[Rle] = []
-    areas, bboxes = [], []
-    for t in range(len(pool.partitions)):
-        wanted = pool.label[pool.level == t]
-        if len(wanted):
-            new, area, bbox = grid_rles(pool.partitions[t], wanted, row_edges, col_edges, *size)
-            rles += new
-            areas.append(area)
-            bboxes.append(bbox)
-    area = np.concatenate(areas) if areas else np.zeros(0, np.int64)
-    bbox = np.concatenate(bboxes) if bboxes else np.zeros((0, 4))
-    return Regions(rles, area, bbox, pool.score, pool.level, local)
+    masks = nested_rles(pool.partitions, np.stack([pool.level, pool.label], axis=1), row_edges, col_edges, *size)
+    return Regions(masks.rles, masks.areas, masks.bboxes, pool.score, pool.level, local)
 
 
 def _mask_set(features: FeatureMap, found: Sequence[Regions], options: SohesOptions) -> MaskSet:
@@ -147,7 +145,8 @@ def _mask_set(features: FeatureMap, found: Sequence[Regions], options: SohesOpti
         regions = found[owner[k]]
         own = k - int(first[owner[k]])
         level = int(regions.levels[own])
-        recorded = {"threshold": options.thresholds[level]} if options.counts is None else {"count": options.counts[level]}
+        by_count = options.counts is not None and not regions.local
+        recorded = {"count": options.counts[level]} if by_count and options.counts else {"threshold": options.thresholds[level]}
         masks.append(
             Mask(
                 id=number,

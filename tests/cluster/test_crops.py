@@ -17,7 +17,7 @@ def test_a_crop_is_a_square_of_the_frame_around_its_box() -> None:
     (crop,) = plan((62, 60, 66, 68))
     assert (crop.left, crop.right) == (448 * 640 // 1024, 576 * 640 // 1024)
     assert (crop.top, crop.bottom) == (448 * 480 // 1024, 576 * 480 // 1024)
-    assert not (crop.at_left or crop.at_top or crop.at_right or crop.at_bottom)
+    assert not any((crop.at_left, crop.at_top, crop.at_right, crop.at_bottom))
 
 
 def test_a_small_region_gets_the_smallest_crop() -> None:
