@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
@@ -36,6 +36,9 @@ def show(
     limit: Annotated[int | None, typer.Option("--limit", min=1, metavar="N", help="Show only the first N images.")] = None,
     title: Annotated[str | None, typer.Option("--title", metavar="TEXT", help="The page's title.")] = None,
     max_side: Annotated[int, typer.Option("--max-side", min=64, max=8192, metavar="N", help="Photographs on the page fit this.")] = 1024,
+    view: Annotated[
+        str, typer.Option("--view", metavar="auto|all|T", help="Masks of a PNG: about 16 of one level, all, or those of threshold T.")
+    ] = "auto",
     opacity: Annotated[float, typer.Option("--opacity", min=0.0, max=1.0, metavar="X", help="Of the colours in PNG overlays.")] = 0.55,
     max_pixels: opt.MaxPixels = 178_956_970,
     on_error: opt.OnErrorOption = opt.OnError.fail,
@@ -77,16 +80,19 @@ def show(
         header, sets = open_masks(stream, what)
         where = root if root is not None else header.root
         if where is None:
+            next(sets, None)  # if the file is broken, that is the first thing to say
             raise UsageError(f"{what} does not say where its images are: add --root DIR")
         pairs = _with_photographs(sets, where, failures, workers or default_workers(), max_pixels)
         shown = track(islice(pairs, limit), "drawing")
         if folder:
-            done = _write_overlays(shown, output, opacity)
+            done = _write_overlays(shown, output, _chooser(view), opacity)
         else:
             from ovskit.core.show.page import write_page
 
             with open_output(output) as out:
-                done = write_page(shown, out, title=title or f"Masks of {what}", max_side=max_side, pg=header.pg)
+                done = write_page(
+                    shown, out, title=title or f"Masks of {what}", max_side=max_side, pg=header.pg, categories=header.categories
+                )
     log.info("%d images", done)
     failures.report(done)
 
@@ -110,7 +116,22 @@ def _with_photographs(
             failures.handle(result)
 
 
-def _write_overlays(pairs: Iterator[tuple[MaskSet, UInt8]], folder: str, opacity: float) -> int:
+def _chooser(view: str) -> Callable[[MaskSet], MaskSet]:
+    """What ``--view`` picks of an image's masks: drawn all at once, a pool of several granularities is a mess."""
+    from ovskit.core.show.views import legible_view, view_of
+
+    if view == "auto":
+        return legible_view
+    if view == "all":
+        return lambda masks: masks
+    try:
+        threshold = float(view)
+    except ValueError:
+        raise UsageError(f"--view {view}: give auto, all or a threshold such as 0.4") from None
+    return lambda masks: view_of(masks, "threshold", threshold)
+
+
+def _write_overlays(pairs: Iterator[tuple[MaskSet, UInt8]], folder: str, choose: Callable[[MaskSet], MaskSet], opacity: float) -> int:
     from PIL import Image as Pillow
 
     from ovskit.core.runtime.errors import OutputError
@@ -126,7 +147,7 @@ def _write_overlays(pairs: Iterator[tuple[MaskSet, UInt8]], folder: str, opacity
         except OSError as error:
             raise OutputError(f"cannot make folder {os.path.dirname(path)}: {error.strerror}") from None
         with open_output(path) as out:
-            _save_png(Pillow.fromarray(overlay(pixels, masks, opacity=opacity)), out)
+            _save_png(Pillow.fromarray(overlay(pixels, choose(masks), opacity=opacity)), out)
         done += 1
     return done
 

@@ -1,0 +1,89 @@
+"""One picture of an image with its masks over it."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from ovskit.core.formats.rle import RunTable
+from ovskit.core.records import Int32, MaskSet, UInt8
+from ovskit.core.runtime.errors import InputError, UsageError
+from ovskit.core.show.colours import colours
+from ovskit.core.show.views import larger_first, run_table
+
+_LINE = np.array([255, 255, 255], np.float32)
+_LINE_OPACITY = 0.85
+_SHADE = 0.6  # of what is beside a line: a white line on a white wall would be lost
+_PIXELS_PER_LINE = 1000  # a line is one pixel wide up to 1500 pixels, two up to 2500 …
+
+
+def overlay(image: UInt8, masks: MaskSet, *, opacity: float = 0.55, outlines: bool = True) -> UInt8:
+    """``image`` (H, W, 3) uint8 RGB with ``masks`` in colour over it; same shape and type, the input is not changed.
+
+    Larger masks lie below, smaller ones above; the colour follows the mask's rank by area. ``opacity`` in [0, 1] is the
+    masks'; ``outlines`` draws thin light lines, shaded on both sides, where one mask or none meets another. Raises
+    InputError if the image has not the size its masks have, UsageError for another opacity.
+    """
+    if not 0 <= opacity <= 1:
+        raise UsageError(f"opacity must be from 0 to 1, not {opacity}")
+    check_picture(image, masks)
+    ordered = larger_first(masks)
+    if not ordered:
+        return image.copy()
+    top = _labels(run_table(masks, ordered), image.shape[0], image.shape[1])
+    palette = np.concatenate([np.zeros((1, 3), np.float32), colours(len(ordered)).astype(np.float32)])
+    alpha = np.where(top > 0, np.float32(opacity), np.float32(0))[..., None]
+    mixed = image * (1 - alpha) + palette[top] * alpha
+    if outlines:
+        line = _outline(top, max(1, round(max(top.shape) / _PIXELS_PER_LINE)))
+        beside = _grow(line) & ~line
+        mixed[beside] *= _SHADE
+        mixed[line] += _LINE_OPACITY * (_LINE - mixed[line])
+    return np.rint(mixed).astype(np.uint8)
+
+
+def check_picture(image: UInt8, masks: MaskSet) -> None:
+    """Raises InputError unless ``image`` is uint8 RGB of the size that ``masks.image`` says."""
+    height, width = masks.image.height, masks.image.width
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        raise InputError(f"{masks.image.file_name!r}: a picture to draw on is uint8 RGB (H, W, 3), not {image.dtype} {image.shape}")
+    if image.shape[:2] != (height, width):
+        raise InputError(
+            f"{masks.image.file_name!r} is {image.shape[1]}×{image.shape[0]} pixels, but its masks were made for {width}×{height}: "
+            "give the folder of the images the masks were made from"
+        )
+
+
+def _labels(table: RunTable, height: int, width: int) -> Int32:
+    """The topmost mask of each pixel, counted from 1; 0 where there is none. (H, W), column-major in memory."""
+    labels = np.zeros(height * width, np.int32)
+    _paint(table.offsets, table.starts, table.ends, labels)
+    return labels.reshape(width, height).T
+
+
+@njit(nogil=True, cache=True)
+def _paint(offsets: np.ndarray, starts: np.ndarray, ends: np.ndarray, labels: Int32) -> None:
+    for k in range(len(offsets) - 1):
+        for r in range(offsets[k], offsets[k + 1]):
+            labels[starts[r] : ends[r]] = k + 1
+
+
+def _outline(labels: Int32, thickness: int) -> np.ndarray:
+    """Where a label meets another: ``thickness`` pixels, straddling the border."""
+    line = np.zeros(labels.shape, np.bool_)
+    line[:, 1:] |= labels[:, 1:] != labels[:, :-1]
+    line[1:, :] |= labels[1:, :] != labels[:-1, :]
+    for k in range(thickness - 1):
+        line = _grow(line, before=k % 2 == 0, after=k % 2 == 1)
+    return line
+
+
+def _grow(line: np.ndarray, *, before: bool = True, after: bool = True) -> np.ndarray:
+    grown = line.copy()
+    if before:
+        grown[:-1] |= line[1:]
+        grown[:, :-1] |= line[:, 1:]
+    if after:
+        grown[1:] |= line[:-1]
+        grown[:, 1:] |= line[:, :-1]
+    return grown
