@@ -34,7 +34,8 @@ demo: $(STAMP)
 lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+	@mkdir -p build/types/ovskit && ln -sfn ../../../core build/types/ovskit/core && ln -sfn ../../../cli build/types/ovskit/cli
+	MYPYPATH=build/types $(BIN)/mypy -p ovskit.core -p ovskit.cli
 	$(BIN)/lint-imports
 	$(BIN)/python man/generate.py --check
 

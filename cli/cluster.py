@@ -61,6 +61,9 @@ def cluster(
     local: Annotated[bool, typer.Option("--local/--no-local", help="Look again at small regions in zoomed crops of the images.")] = True,
     small: Annotated[str, typer.Option("--small", metavar="SHARE", help="Regions below this share of the image are small.")] = "1/1024",
     local_size: Annotated[int, typer.Option("--local-size", min=8, max=4096, metavar="N", help="Crops are resized to N×N.")] = 256,
+    min_local: Annotated[
+        float, typer.Option("--min-local", min=0.0, metavar="N", help="Smallest subregion of a crop, in patches of the whole image.")
+    ] = 4.0,
     context: Annotated[
         float, typer.Option("--context", min=1.0, max=100.0, metavar="X", help="Side of a crop, in longer sides of the region's box.")
     ] = 2.0,
@@ -115,6 +118,7 @@ def cluster(
         nms=nms,
         small=small_share,
         min_patches=min_patches,
+        min_local=min_local,
         context=context,
         min_crop=min_crop,
         share=share,

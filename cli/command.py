@@ -63,7 +63,7 @@ class OvsApp(typer.Typer):
         """The command as its parser sees it; help, man page and completion are read off this one object."""
         from typer.main import get_command
 
-        command = get_command(self)
+        command: Any = get_command(self)
         for parameter in command.params:
             parameter.show_envvar = False  # one sentence in the man page says it for all
             if parameter.name in _NOT_FROM_ENVIRONMENT:
@@ -82,6 +82,8 @@ class OvsApp(typer.Typer):
             code = error.exit_code
         except typer.Abort:
             code = Exit.INTERRUPT
+        except SystemExit as error:  # Typer's answer to a reader of --help that has gone; shell completion exits too
+            code = Exit.CLOSED_PIPE if error.code == 1 else error.code
         _leave(int(code) if isinstance(code, int) else Exit.OK)
 
 

@@ -8,6 +8,7 @@ from typing import Literal
 
 import numpy as np
 import torch
+
 from ovskit.core.formats.images import decode_image
 from ovskit.core.formats.sources import Source, show_path
 from ovskit.core.models.backbone import Backbone

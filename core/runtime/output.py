@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import errno
 import os
+import secrets
 import stat
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -96,14 +96,12 @@ def open_output(path: str, *, resume: bool = False) -> Iterator[BinaryIO]:
         finally:
             _close_quietly(special)
         return
-    with _write_errors(path):
-        if resume:
-            target = part_path(path)
-            file: BinaryIO = open(target, "r+b" if target.exists() else "w+b")
-        else:
-            handle, name = tempfile.mkstemp(prefix=f".{Path(path).name[:100]}.", suffix=".tmp", dir=Path(path).parent)
-            target, file = Path(name), os.fdopen(handle, "wb")
+    # The name is settled before the file exists, so that a signal at any moment finds what to remove.
+    target = part_path(path) if resume else Path(path).with_name(f".{Path(path).name[:100]}.{secrets.token_hex(4)}.tmp")
+    file: BinaryIO | None = None
     try:
+        with _write_errors(path):
+            file = open(target, ("r+b" if target.exists() else "w+b") if resume else "xb")
         checked = _CheckedOutput(file, path)
         if resume:
             yield file
@@ -116,7 +114,8 @@ def open_output(path: str, *, resume: bool = False) -> Iterator[BinaryIO]:
             os.chmod(target, 0o666 & ~_umask())
             os.replace(target, path)
     except BaseException:
-        _close_quietly(file)
+        if file is not None:
+            _close_quietly(file)
         if not resume:
             target.unlink(missing_ok=True)
         raise

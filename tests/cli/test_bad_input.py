@@ -11,18 +11,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from ovskit.core.formats.features import FeatureHeader, FeatureWriter
-from ovskit.core.models.backbone import BackboneSpec
+from ovskit.core.models.registry import load_backbone
 from ovskit.core.records import FeatureMap, Image
 
 from .conftest import Run, command, one_line, paint
 
+SPEC = load_backbone("builtin", device=torch.device("cpu")).spec
+
 
 def stream_of(*maps: FeatureMap) -> bytes:
-    spec = BackboneSpec("builtin", "handmade-v1", "key", -1, 8, 4, False, (0, 0, 0), (1, 1, 1), "bilinear")
     out = io.BytesIO()
-    writer = FeatureWriter(out, FeatureHeader(spec.to_json(), (64, 64), "float16", "."))
+    writer = FeatureWriter(out, FeatureHeader(SPEC.to_json(), (64, 64), "float16", "."))
     for item in maps:
         writer.write(item)
     writer.finish()
@@ -251,13 +253,13 @@ def test_features_that_are_not_finite(ovs: Run) -> None:
 
 
 def test_photographs_that_have_moved_or_changed(ovs: Run, tmp_path: Path) -> None:
-    patch = np.random.default_rng(0).normal(size=(64, 64, 4)).astype(np.float16)
+    patch = np.random.default_rng(0).normal(size=(64, 64, SPEC.dim)).astype(np.float16)
     stream = stream_of(FeatureMap(Image(1, "gone.png", 64, 64), patch))
-    done = ovs("ovs-cluster", stdin=stream, cwd=tmp_path)
+    done = ovs("ovs-cluster", "--min-patches", "1", stdin=stream, cwd=tmp_path)
     assert done.returncode == 66
     one_line(done, "gone.png", "--root", "--no-local")
     paint(1, (32, 64)).save(tmp_path / "gone.png")
-    done = ovs("ovs-cluster", stdin=stream, cwd=tmp_path)
+    done = ovs("ovs-cluster", "--min-patches", "1", stdin=stream, cwd=tmp_path)
     assert done.returncode == 65
     one_line(done, "gone.png", "32×64")
 
