@@ -16,6 +16,7 @@ import numpy as np
 from ovskit.core.cluster.crops import Crop, plan_crops, region_boxes, touches_border
 from ovskit.core.cluster.merge import merge_sequence, snapshot_steps
 from ovskit.core.cluster.pool import Pool, pool_regions
+from ovskit.core.cluster.widen import widened
 from ovskit.core.formats.rle import RunTable, intersections
 from ovskit.core.formats.rle_grid import edges, nested_rles
 from ovskit.core.records import FeatureMap, Float, Int32, Mask, MaskSet, Rle
@@ -92,7 +93,7 @@ def cluster_regions(features: FeatureMap, options: SohesOptions, *, frame: tuple
 
 def _pool(patch: Float, options: SohesOptions) -> Pool:
     height, width, _ = patch.shape
-    buffer = patch.astype(np.float32, order="C", copy=True)
+    buffer = widened(patch)
     if options.counts is None:
         sequence = merge_sequence(buffer, stop_similarity=options.thresholds[-1], connectivity=8 if options.connectivity == 8 else 4)
         steps = snapshot_steps(sequence, np.asarray(options.thresholds, np.float64))

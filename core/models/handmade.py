@@ -11,8 +11,8 @@ What the image shows, per image, from fine to coarse:
 3. *Context*: the 20 principal components of that, as they are and smoothed at two radii.
 4. *Half-power whitening* of all 60 per image (``whitening.half_whiten``).
 
-Steps and values are choices, measured by ``bench/descriptor.py`` on three sets of photographs. The same image gives the
-same bytes on one CPU whatever the batch and the number of threads: sums over an image are exact (see ``whitening``), and
+All of it is a choice; ``bench/descriptor.py`` measures what it is worth on three sets of photographs. The same image gives
+the same bytes on one CPU whatever the batch and the number of threads: sums over an image are exact (see ``whitening``), and
 non-linear functions are tables, since vectorised ones may round differently at the end of a thread's share.
 """
 
@@ -37,7 +37,7 @@ _FREQUENCIES = 32
 _COMPONENTS = 20
 _CONTEXT = (0, 2, 4)  # radii of the smoothing, in patches
 _TEXTURE_RADIUS = 4
-_TEXTURE_WEIGHT = 0.3  # standard deviation of each of the six, where a colour channel has 1
+_TEXTURE_WEIGHT = 0.2  # standard deviation of each of the six, where a colour channel has 1
 _ORIENTATIONS = 6
 _BANDWIDTH = 1.0
 _LAB_FLOOR = 0.002  # of Lab / 100: what is left of a flat surface after JPEG should not become its pattern
