@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
@@ -104,6 +105,7 @@ def cluster(
         log.info("%s is there already", output)
         return
 
+    from ovskit.core.cluster.merge import is_compiled
     from ovskit.core.cluster.sohes import SohesOptions
     from ovskit.core.cluster.streams import FeatureInputs, cluster_stream
     from ovskit.core.formats.masks import MasksHeader, MasksWriter
@@ -112,6 +114,8 @@ def cluster(
     from ovskit.core.runtime.progress import track
     from ovskit.core.runtime.workers import default_workers
 
+    if sys.stderr.isatty() and not is_compiled():
+        log.warning("first run: compiling the kernels, which takes some ten seconds once")
     options = SohesOptions(
         thresholds=levels,
         counts=numbers,

@@ -36,6 +36,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -232,3 +233,8 @@ def _merge_all(
         merge_top(rows, region, half, exact, heap, place, count, total, steps, lazy_degree)
         steps += 1
     return steps, bad
+
+
+def is_compiled() -> bool:
+    """Whether the kernel's machine code is cached from an earlier run; compiling it takes some ten seconds."""
+    return any(Path(_merge_all.stats.cache_path).glob("merge._merge_all-*.nbi"))

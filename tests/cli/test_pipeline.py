@@ -102,6 +102,18 @@ def test_coco_images_and_root(ovs: Run, images: Path, tmp_path: Path) -> None:
         assert "000000000050/patch" in file
 
 
+def test_kept_sizes_follow_the_image_in_whole_patches(ovs: Run, images: Path, tmp_path: Path) -> None:
+    done = ovs("ovs-extract", images, "--size", "keep", "--dtype", "float32", "-o", tmp_path / "f.npz")
+    assert done.returncode == 0, done.stderr
+    with np.load(tmp_path / "f.npz") as file:
+        assert json.loads(file["ovs.json"])["size"] is None
+        assert file["000000000001/patch"].shape[:2] == (96 // 8, 120 // 8)
+        assert file["000000000001/patch"].dtype == np.float32
+    clustered = ovs("ovs-cluster", tmp_path / "f.npz", "--local-size", "64")
+    assert clustered.returncode == 0, clustered.stderr
+    assert all(image["width"] == 120 and image["height"] == 96 for image in json.loads(clustered.stdout)["images"])
+
+
 def test_pooled_embeddings(ovs: Run, images: Path, tmp_path: Path) -> None:
     done = ovs("ovs-extract", images, "--size", "64", "--pool", "mean", "-o", tmp_path / "e.npz")
     assert done.returncode == 0, done.stderr
