@@ -1,9 +1,9 @@
 """How well, and how fast, the built-in descriptor groups what annotators outlined.
 
-    python bench/descriptor.py [--limit N] [--sets coco_entities,bsds500,ccp_parts] [--threads 1] [--model builtin] [--json FILE]
+    python bench/descriptor.py [--limit N] [--sets coco_entities,bsds500,ccp_parts] [--local] [--threads 1] [--model builtin] [--json FILE]
 
-For every photograph: resize to 1024 × 1024, describe, store as float16, merge (SOHES, no local step), and score the
-masks against all annotations: class-agnostic average recall over IoU 0.50:0.05:0.95 with at most 1,000 masks a
+For every photograph: resize to 1024 × 1024, describe, store as float16, merge (SOHES; with ``--local`` also with the
+local step), and score the masks against all annotations: class-agnostic average recall over IoU 0.50:0.05:0.95 with at most 1,000 masks a
 photograph (pycocotools), in all and by area (32², 96² native pixels). Each is done once with thresholds 0.6..0.1 and
 once with fixed region counts. bsds500: every annotator's partition is scored by itself, and the mean over annotators,
 weighted by their photographs, is shown. ``±`` is the standard error over photographs, by bootstrap. Photographs come
@@ -24,6 +24,7 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ from pycocotools.cocoeval import COCOeval
 from rich.console import Console
 from rich.table import Table
 
+from ovskit.core.cluster.closer import CropExtractor
 from ovskit.core.cluster.sohes import SohesOptions, cluster_regions
 from ovskit.core.formats.images import decode_image
 from ovskit.core.models.registry import load_backbone
@@ -46,6 +48,11 @@ SETS = {"coco_entities": "entities_dev.json", "bsds500": "bsds_val.json", "ccp_p
 CUTS = {
     "0.6..0.1": SohesOptions(),
     "counts": SohesOptions(counts=(400, 280, 200, 140, 100, 70, 50, 36, 25, 18, 12, 8, 5, 3)),
+}
+LOCAL_CUTS = {
+    "0.6..0.1, local": SohesOptions(),
+    "0.6..0.1, local, --min-local 1": SohesOptions(min_local=1),
+    "counts, local": SohesOptions(counts=(400, 280, 200, 140, 100, 70, 50, 36, 25, 18, 12, 8, 5, 3)),
 }
 AREAS = ("all", "small", "medium", "large")
 
@@ -88,12 +95,13 @@ def average(tables: Iterable[np.ndarray], rows: np.ndarray, area: int) -> float:
     return float(np.average(values, weights=weights)) if values else float("nan")
 
 
-def measure(name: str, backbone: Any, limit: int) -> dict[str, Any]:
+def measure(name: str, backbone: Any, limit: int, cuts: dict[str, SohesOptions]) -> dict[str, Any]:
     truth = json.loads((DATA / name / SETS[name]).read_bytes())
     images = sorted(truth["images"], key=lambda image: image["file_name"])[:limit]
     ids = [image["id"] for image in images]
     describe, cluster, counts = [], defaultdict(list), defaultdict(list)
     found: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    closer = CropExtractor(backbone, str(DATA / name), max_pixels=10**9)
     for image in images:
         path = DATA / name / image["file_name"]
         pixels = decode_image(path.read_bytes(), image["file_name"])
@@ -101,9 +109,10 @@ def measure(name: str, backbone: Any, limit: int) -> dict[str, Any]:
         patch = backbone.extract(backbone.prepare(pixels, SIZE, SIZE)[None]).patch[0].cpu().numpy().astype(np.float16)
         describe.append(time.perf_counter() - start)
         features = FeatureMap(Image(image["id"], image["file_name"], image["width"], image["height"]), np.ascontiguousarray(patch))
-        for cut, options in CUTS.items():
+        for cut, options in cuts.items():
+            look_closer = partial(closer, features.image) if cut in LOCAL_CUTS else None
             start = time.perf_counter()
-            masks = cluster_regions(features, options, frame=(SIZE, SIZE), look_closer=None).masks
+            masks = cluster_regions(features, options, frame=(SIZE, SIZE), look_closer=look_closer).masks
             cluster[cut].append(time.perf_counter() - start)
             counts[cut].append(len(masks))
             for mask in masks:
@@ -116,7 +125,7 @@ def measure(name: str, backbone: Any, limit: int) -> dict[str, Any]:
     result: dict[str, Any] = {"images": len(ids), "descriptor_s": seconds(describe), "cuts": {}}
     rng = np.random.default_rng(0)
     samples = rng.integers(0, len(ids), (500, len(ids)))
-    for cut in CUTS:
+    for cut in cuts:
         tables = []
         for partition in groups.values():
             judged = {"info": {}, "images": images, "annotations": partition, "categories": [{"id": 1, "name": "entity"}]}
@@ -167,6 +176,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--limit", type=int, default=100, help="photographs per set [100]")
     parser.add_argument("--sets", default=",".join(SETS))
+    parser.add_argument("--local", action="store_true", help="also with the local step")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--model", default="builtin")
     parser.add_argument("--json", metavar="FILE")
@@ -185,7 +195,7 @@ def main() -> None:
         table.add_column(column, justify="left" if column in ("set", "cut") else "right")
     results = {}
     for name in names:
-        results[name] = measure(name, backbone, args.limit)
+        results[name] = measure(name, backbone, args.limit, {**CUTS, **(LOCAL_CUTS if args.local else {})})
         for cut, row in results[name]["cuts"].items():
             recall = (row["all"], row["standard_error"], row["small"], row["medium"], row["large"])
             table.add_row(

@@ -100,7 +100,8 @@ def _guarded(tool: str, function: Callable[..., None]) -> Callable[..., None]:
         try:
             handle_sigterm()
             function(*args, **kwargs)
-            sys.stdout.flush()
+            if sys.stdout is not None:
+                sys.stdout.flush()
         except typer.Exit:
             raise
         except OvsError as error:
@@ -143,7 +144,8 @@ def _say(tool: str, message: str) -> None:
 def _leave(code: int) -> NoReturn:
     if code == Exit.OK:
         try:
-            sys.stdout.flush()
+            if sys.stdout is not None:
+                sys.stdout.flush()
         except BrokenPipeError:
             code = Exit.CLOSED_PIPE
         except OSError as error:  # `--help > /dev/full`

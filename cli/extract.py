@@ -187,7 +187,7 @@ def _sources(inputs: list[str] | None, images: str | None, root: str | None, *, 
         if text != "-":
             paths.append(text)
             continue
-        if sys.stdin.isatty():
+        if sys.stdin is None or sys.stdin.isatty():
             raise UsageError("no images: name files, folders, globs or tars, or pipe in a list of paths (see --help)")
         listed = parse_path_list(sys.stdin.buffer.read(), nul=nul)
         if not listed:

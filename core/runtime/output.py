@@ -62,6 +62,8 @@ def check_output(path: str, *, binary: bool, resume: bool = False) -> None:
     if path == STDOUT:
         if resume:
             raise UsageError("--resume needs a file to resume: add -o PATH")
+        if sys.stdout is None:  # started with `>&-`
+            raise OutputError("cannot write stdout: it is closed; use -o PATH")
         if binary and sys.stdout.isatty():
             raise UsageError("stdout is a terminal and the output is binary: pipe it into the next command, or use -o PATH")
         return
@@ -146,6 +148,8 @@ def _umask() -> int:
 def open_input(path: str) -> Iterator[BinaryIO]:
     """Yield ``path`` (``-`` is stdin) open for reading bytes. Raises MissingInputError if it cannot be opened."""
     if path == "-":
+        if sys.stdin is None:  # started with `<&-`
+            raise MissingInputError("cannot read stdin: it is closed; name a file")
         if sys.stdin.isatty():
             raise UsageError("nothing to read: stdin is a terminal; pipe a stream in or name a file (see --help)")
         yield sys.stdin.buffer

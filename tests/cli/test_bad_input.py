@@ -327,6 +327,13 @@ def test_a_full_disk(shell: Run, images: Path, features: Path, masks: Path) -> N
             one_line(done, "No space left")
 
 
+def test_closed_streams(shell: Run, features: Path) -> None:
+    for line, code in (("ovs-cluster <&-", 66), ("ovs-extract <&-", 2), (f"ovs-cluster --no-local {features} >&-", 74)):
+        done = shell(line)
+        assert done.returncode == code, (line, done.stderr)
+        one_line(done)
+
+
 def test_a_folder_that_is_not_there(ovs: Run, features: Path, tmp_path: Path) -> None:
     done = ovs("ovs-cluster", "--no-local", features, "-o", tmp_path / "no" / "m.json")
     assert done.returncode == 74
@@ -338,6 +345,8 @@ def test_signals_leave_nothing_behind(environment: dict[str, str], features: Pat
     process = subprocess.Popen(
         [command("ovs-cluster"), "--no-local", "-o", str(tmp_path / "m.json")],
         stdin=subprocess.PIPE, stderr=subprocess.PIPE, env=environment,
+        # A shell starts background jobs, this test run perhaps, with SIGINT ignored, and children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     assert process.stdin is not None
     data = features.read_bytes()
