@@ -1,8 +1,8 @@
 """The graph of regions under a merge sequence: sums, edges, and one merge (compiled code only).
 
 ``merge`` explains the method. Every function works on arrays that it is given: ``rows`` (N, C), the feature buffer with
-the sums; ``region`` (REGION by slot); ``half`` (HALF by end); ``exact`` (by edge: the heap holds the similarity itself,
-not only an upper bound); ``heap``, ``place`` and ``count`` of ``edge_heap``; ``total`` (C,), one region's sum in float64.
+the sums; ``region`` (REGION by slot); ``half`` (HALF by end); ``known`` (by edge: how closely the heap knows it); ``heap``,
+``place`` and ``count`` of ``edge_heap``; ``zeros`` (C,) float32, for a sum without a second row.
 """
 
 from __future__ import annotations
@@ -14,14 +14,13 @@ import numpy.typing as npt
 
 from ovskit.core.cluster.compiled import compiled
 from ovskit.core.cluster.edge_heap import ONE, SIZE, append, lift, order, pack, rekey, remove, similarity_of
-from ovskit.core.cluster.lanes import dot, dot_split
+from ovskit.core.cluster.lanes import SINGLE_LANES, add_split, dot_single, dot_split
 
 Records = Any  # structured array; numba reads its fields as attributes, which NumPy's types do not know
-Bool = npt.NDArray[np.bool_]
+Level = npt.NDArray[np.uint8]
 Int32 = npt.NDArray[np.int32]
 Int64 = npt.NDArray[np.int64]
 Float32 = npt.NDArray[np.float32]
-Float64 = npt.NDArray[np.float64]
 
 _LARGEST_NORM = 1e30  # sums of 2**27 patches still fit into float32
 
@@ -41,34 +40,45 @@ REGION = np.dtype(
 HALF = np.dtype([("at", np.int32), ("next", np.int32), ("previous", np.int32)])
 """One end of an edge, in the list of the region (slot) that it is at. Edge e is the halves 2e and 2e + 1."""
 
-EVALUATIONS, LOADED = 2, 3  # more places in the heap's ``count``: cosines computed, slot whose sum is in ``total``
+LOOSE, CLOSE, EXACT = 0, 1, 2
+"""What the heap holds of an edge (``known``): a bound by angles, a bound by an estimate, or the similarity itself."""
+
+_LEAST_NORMS, _MOST_NORMS = 2.0**-60, 2.0**100  # of two regions; beyond, single precision may under- or overflow
+
+EVALUATIONS = 2  # one more place in the heap's ``count``: cosines estimated or computed
 
 
 @compiled
-def load(rows: Float32, region: Records, total: Float64, count: Int64, slot: int) -> None:
-    """Write a region's sum out in float64, unless it is there already."""
-    if count[LOADED] == slot:
-        return
-    count[LOADED] = slot
-    low_row = region[slot].low_row
-    if low_row < 0:
-        for k in range(len(total)):
-            total[k] = rows[slot, k]
-    else:
-        for k in range(len(total)):
-            total[k] = np.float64(rows[slot, k]) + np.float64(rows[low_row, k])
+def _product(rows: Float32, region: Records, zeros: Float32, one: int, other: int) -> float:
+    return float(dot_split(rows, zeros, one, region[one].low_row, other, region[other].low_row))
 
 
 @compiled
-def similarity_to_loaded(rows: Float32, region: Records, total: Float64, count: Int64, slot: int) -> int:
-    """Cosine between the loaded region and another, in billionths."""
+def evaluate(rows: Float32, region: Records, zeros: Float32, count: Int64, known: Level, edge: int, one: int, other: int) -> int:
+    """An edge's cosine, in billionths."""
+    known[edge] = EXACT
     count[EVALUATIONS] += 1
-    norms = region[count[LOADED]].norm * region[slot].norm
+    norms = region[one].norm * region[other].norm
     if norms == 0.0:
         return 0
-    low_row = region[slot].low_row
-    product = dot(total, rows, slot) if low_row < 0 else dot_split(total, rows, slot, low_row)
-    return int(np.rint(min(1.0, max(-1.0, product / norms)) * ONE))
+    return int(np.rint(min(1.0, max(-1.0, _product(rows, region, zeros, one, other) / norms)) * ONE))
+
+
+@compiled
+def estimate(rows: Float32, region: Records, zeros: Float32, count: Int64, known: Level, edge: int, one: int, other: int) -> int:
+    """Upper bound of an edge's cosine, in billionths, from a product in single precision of the sums' first rows.
+
+    Rounded are the two sums, each product, and the additions within its lane and then by halving: 9 roundings and one
+    for each element of a lane, each of 2^-24 of |one|·|other| at most (Cauchy–Schwarz). The margin is twice all of
+    them and some. Regions whose norms are out of range for that are evaluated.
+    """
+    norms = region[one].norm * region[other].norm
+    if not _LEAST_NORMS < norms < _MOST_NORMS:
+        return evaluate(rows, region, zeros, count, known, edge, one, other)
+    known[edge] = CLOSE
+    count[EVALUATIONS] += 1
+    margin = (rows.shape[1] // SINGLE_LANES + 12) * 2.0**-23
+    return min(ONE, int(np.ceil((dot_single(rows, one, other) / norms + margin) * ONE)))
 
 
 @compiled
@@ -97,16 +107,24 @@ def _unlink(region: Records, half: Records, end: int) -> None:
 
 @compiled
 def build(
-    rows: Float32, region: Records, half: Records, heap: Records, place: Int32, count: Int64, total: Float64, width: int, eight: bool
+    rows: Float32,
+    region: Records,
+    half: Records,
+    known: Level,
+    heap: Records,
+    place: Int32,
+    count: Int64,
+    zeros: Float32,
+    width: int,
+    eight: bool,
 ) -> int:
-    """Evaluate all edges of the grid; returns the first patch whose values are out of range, or -1."""
+    """Bound all edges of the grid; returns the first patch whose values are out of range, or -1."""
     for patch in range(len(rows)):
         row, column = divmod(patch, width)
-        load(rows, region, total, count, patch)
-        square = dot(total, rows, patch)
-        if not square < _LARGEST_NORM * _LARGEST_NORM:  # true for NaN
+        squares = _product(rows, region, zeros, patch, patch)
+        if not squares < _LARGEST_NORM * _LARGEST_NORM:  # true for NaN
             return patch
-        region[patch].norm = np.sqrt(square)
+        region[patch].norm = np.sqrt(squares)
         for direction in range(4 if eight else 2):  # left, above, above left, above right: their norms are known
             other_row = row - (direction > 0)
             other_column = column + (1 if direction == 3 else 0 if direction == 1 else -1)
@@ -115,33 +133,19 @@ def build(
             other, edge = other_row * width + other_column, count[SIZE]
             _link(region, half, 2 * edge, other)
             _link(region, half, 2 * edge + 1, patch)
-            append(heap, place, count, edge, pack(similarity_to_loaded(rows, region, total, count, other), other), patch)
+            append(heap, place, count, edge, pack(estimate(rows, region, zeros, count, known, edge, patch, other), other), patch)
     order(heap, place, count)
     return -1
 
 
 @compiled
-def _absorb_sum(rows: Float32, region: Records, total: Float64, count: Int64, slot: int, absorbed: int) -> None:
-    """Add the absorbed region's sum to the slot's, which is then the loaded one."""
-    load(rows, region, total, count, slot)
+def _absorb_sum(rows: Float32, region: Records, zeros: Float32, slot: int, absorbed: int) -> None:
+    """Add the absorbed region's sum to the slot's."""
     own_low, added_low = region[slot].low_row, region[absorbed].low_row
-    if added_low < 0:
-        for k in range(len(total)):
-            total[k] += rows[absorbed, k]
-    else:
-        for k in range(len(total)):
-            total[k] += np.float64(rows[absorbed, k]) + np.float64(rows[added_low, k])
     low_row = own_low if own_low >= 0 else absorbed  # a row that no other region needs
-    rounded_off = 0
-    for k in range(len(total)):
-        high = np.float32(total[k])
-        low = np.float32(total[k] - np.float64(high))
-        rows[slot, k] = high
-        rows[low_row, k] = low
-        total[k] = np.float64(high) + np.float64(low)
-        rounded_off += low != 0.0
+    rounded_off = add_split(rows, zeros, slot, own_low, absorbed, added_low, low_row)
     region[slot].low_row = low_row if rounded_off else -1
-    region[slot].norm = np.sqrt(dot_split(total, rows, slot, low_row))
+    region[slot].norm = np.sqrt(_product(rows, region, zeros, slot, slot))
 
 
 @compiled
@@ -159,11 +163,11 @@ def merge_top(
     rows: Float32,
     region: Records,
     half: Records,
-    exact: Bool,
+    known: Level,
     heap: Records,
     place: Int32,
     count: Int64,
-    total: Float64,
+    zeros: Float32,
     step: int,
     lazy_degree: int,
 ) -> None:
@@ -177,7 +181,7 @@ def merge_top(
     _unlink(region, half, 2 * edge + 1)
 
     own_norm, other_norm = region[slot].norm, region[absorbed].norm
-    _absorb_sum(rows, region, total, count, slot, absorbed)
+    _absorb_sum(rows, region, zeros, slot, absorbed)
     name, norm = min(region[slot].name, region[absorbed].name), region[slot].norm
     region[slot].name = name
 
@@ -193,12 +197,13 @@ def merge_top(
     while end >= 0:
         following, own, neighbour = half[end].next, end >> 1, half[end ^ 1].at
         region[neighbour].mark = step
-        exact[own] = not lazy
         one, other = min(name, region[neighbour].name), max(name, region[neighbour].name)
-        if lazy:  # neither the bound nor the lower name can take the entry down
+        if lazy:
+            known[own] = LOOSE
+            # neither the bound nor the lower name can take the entry down
             lift(heap, place, count, own, pack(_bound(similarity_of(heap[place[own]].priority), sine, cosine), one), other)
         else:
-            rekey(heap, place, count, own, pack(similarity_to_loaded(rows, region, total, count, neighbour), one), other)
+            rekey(heap, place, count, own, pack(estimate(rows, region, zeros, count, known, own, slot, neighbour), one), other)
         end = following
 
     end = region[absorbed].head
@@ -209,7 +214,6 @@ def merge_top(
             _unlink(region, half, end ^ 1)
         else:
             _link(region, half, end, slot)
-            exact[moved] = True
             one, other = min(name, region[neighbour].name), max(name, region[neighbour].name)
-            rekey(heap, place, count, moved, pack(similarity_to_loaded(rows, region, total, count, neighbour), one), other)
+            rekey(heap, place, count, moved, pack(estimate(rows, region, zeros, count, known, moved, slot, neighbour), one), other)
         end = following

@@ -145,6 +145,17 @@ def test_large_grid_is_the_same_with_and_without_bounds(make: Any, monkeypatch: 
     assert lazy.evaluations != shipped.evaluations != eager.evaluations
 
 
+@pytest.mark.parametrize("make", [normal, non_negative, half_precision, palette, multiples])
+def test_large_grid_is_the_same_with_and_without_estimates(make: Any) -> None:
+    features = make(np.random.default_rng(9), (60, 50, 24))
+    estimated = merged(features)
+    evaluated = merged(features * np.float32(2.0**-60))  # too small for products in single precision
+    np.testing.assert_array_equal(estimated.first, evaluated.first)
+    np.testing.assert_array_equal(estimated.second, evaluated.second)
+    np.testing.assert_array_equal(estimated.similarity, evaluated.similarity)
+    assert estimated.evaluations != evaluated.evaluations
+
+
 @pytest.mark.parametrize("make", [normal, smooth, uneven])
 def test_similarities_are_those_of_sums_in_float64(make: Any) -> None:
     features = make(np.random.default_rng(5), (40, 40, 50))
