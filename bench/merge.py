@@ -6,6 +6,8 @@ make the regions around them hubs with hundreds of edges, and smoothed Gaussian 
 partitions at 0.6 … 0.1; one thread. Least and median wall time, and least CPU time, which other processes on the
 machine disturb less. Evaluations and heap operations do not jitter at all.
 
+The floor is the time to read one row of features for every evaluation at the rate at which one core reads memory.
+
 Memory is measured in a process of its own that has read the features and loaded the compiled code: its peak resident
 size over its whole life (VmHWM) less its resident size just before the merge, so an upper bound of what merging adds
 to the feature buffer. Compile time is that of a process with an empty cache.
@@ -152,6 +154,17 @@ def compile_seconds() -> float:
         return float(subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True).stdout)
 
 
+def read_gb_s() -> float:
+    """How fast one core reads memory that no cache holds: BLAS' dot product of 256 MB with itself, the best of five."""
+    values = np.ones(64 << 20, np.float32)
+    best = 0.0
+    for _ in range(5):
+        begin = time.perf_counter()
+        np.dot(values, values)
+        best = max(best, values.nbytes / (time.perf_counter() - begin) / 1e9)
+    return best
+
+
 def processor() -> str:
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
@@ -169,8 +182,10 @@ def main() -> None:
     run(np.ones((3, 3, 4), np.float32))
     loading = time.perf_counter() - begin
     rows = [measure(kind, side, options.repeat * (4 if side == 32 else 1)) for side in (128, 32) for kind in KINDS]
+    reading = read_gb_s()
     machine = {
         "machine": platform.machine(),
+        "read_gb_s": round(reading, 1),
         "processor": processor(),
         "cores": os.cpu_count(),
         "python": platform.python_version(),
@@ -183,6 +198,7 @@ def main() -> None:
         "least ms",
         "median",
         "CPU least",
+        "floor",
         "merges",
         "evaluations",
         "heap ops",
@@ -195,11 +211,12 @@ def main() -> None:
             row["grid"],
             row["kind"],
             *(f"{row[key]:.1f}" for key in ("least_ms", "median_ms", "least_cpu_ms")),
+            f"{row['evaluations'] * CHANNELS * 4 / reading / 1e6:.1f}",
             *(f"{row[key]}" for key in ("merges", "evaluations", "heap_operations")),
             " ".join(map(str, row["regions"])),
             "" if row["peak_extra_mb"] is None else f"{row['peak_extra_mb']:.1f}",
         )
-    console = Console()
+    console = Console() if sys.stdout.isatty() else Console(width=150)
     console.print(table)
     compiled = "" if compiling is None else f"compiling: {compiling:.1f} s; "
     console.print(f"{compiled}first call here (compiling, or loading what is compiled): {loading:.2f} s; {machine}")
