@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 
 from ovskit.core.cluster.crops import Crop, plan_crops, region_boxes, touches_border
 from ovskit.core.cluster.merge import merge_sequence, snapshot_steps
@@ -138,7 +139,7 @@ def _mask_set(features: FeatureMap, found: Sequence[Regions], options: SohesOpti
     order = order[areas[order] > 0]  # an image smaller than its patch grid has patches without a pixel
     rles = [rle for regions in found for rle in regions.rles]
     if len(found) > 1 and options.nms < 1 and len(order):
-        order = order[_suppress(RunTable([rles[k] for k in order]), areas[order], options.nms)]
+        order = order[_suppress([rles[k] for k in order], areas[order], options.nms)]
     owner = np.concatenate([np.full(len(regions.rles), k) for k, regions in enumerate(found)])
     first = np.cumsum([0, *(len(regions.rles) for regions in found)])
     masks = []
@@ -162,11 +163,21 @@ def _mask_set(features: FeatureMap, found: Sequence[Regions], options: SohesOpti
     return MaskSet(features.image, tuple(masks))
 
 
-def _suppress(table: RunTable, areas: np.ndarray, nms: float) -> np.ndarray:
+_ROWS = 512  # masks compared with all others of about their size at a time: bounds memory, whatever their number
+
+
+def _suppress(rles: Sequence[Rle], areas: npt.NDArray[np.int64], nms: float) -> npt.NDArray[np.int64]:
     """Greedy NMS over masks in descending order of area: indices kept. A mask goes if its IoU with a kept one is > ``nms``."""
-    common = intersections(table, table)
-    over = common > nms * (areas[:, None] + areas[None, :] - common)
-    kept = np.ones(len(areas), bool)
-    for k in np.flatnonzero(np.triu(over, 1).any(axis=0)):  # only masks that some larger one could suppress
-        kept[k] = not (over[:k, k] & kept[:k]).any()
+    kept = np.ones(len(areas), np.bool_)
+    for first in range(0, len(areas), _ROWS):
+        last = min(first + _ROWS, len(areas))
+        # The IoU is at most the ratio of the areas, so much smaller masks need not be looked at.
+        end = int(np.searchsorted(-areas, -nms * areas[last - 1], side="right"))
+        end = max(end, last)
+        larger, smaller = areas[first:last, None], areas[None, first:end]
+        common = intersections(RunTable(rles[first:last]), RunTable(rles[first:end]))
+        over = np.triu(common > nms * (larger + smaller - common), 1)
+        for k in np.flatnonzero(over.any(axis=1)).tolist():
+            if kept[first + k]:
+                kept[first:end][over[k]] = False
     return np.flatnonzero(kept)
