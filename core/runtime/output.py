@@ -7,6 +7,7 @@ name, ``PATH.part``, stays behind when the run is killed, and is handed back to 
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import secrets
 import stat
@@ -106,6 +107,7 @@ def open_output(path: str, *, resume: bool = False) -> Iterator[BinaryIO]:
             file = open(target, ("r+b" if target.exists() else "w+b") if resume else "xb")
         checked = _CheckedOutput(file, path)
         if resume:
+            _claim(file, str(target))
             yield file
         else:
             yield checked  # type: ignore[misc]
@@ -121,6 +123,16 @@ def open_output(path: str, *, resume: bool = False) -> Iterator[BinaryIO]:
         if not resume:
             target.unlink(missing_ok=True)
         raise
+
+
+def _claim(file: BinaryIO, name: str) -> None:
+    """Two runs that resume one file would write into each other; the second one is refused."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise OutputError(f"another run is writing {name}; wait for it to end") from None
+    except OSError:  # a file system without locks: go on as without
+        pass
 
 
 def _close_quietly(file: BinaryIO) -> None:

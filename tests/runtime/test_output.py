@@ -53,6 +53,15 @@ def test_resume_keeps_the_part_and_hands_it_back(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["out"]
 
 
+def test_two_runs_do_not_resume_one_file(tmp_path: Path) -> None:
+    target = str(tmp_path / "out")
+    with open_output(target, resume=True) as out:
+        out.write(b"ours")
+        with pytest.raises(OutputError, match="another run"), open_output(target, resume=True):
+            pass
+    assert (tmp_path / "out").read_bytes() == b"ours"
+
+
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no /dev/full")
 def test_a_full_disk_is_an_output_error() -> None:
     with pytest.raises(OutputError, match="No space left"), open_output("/dev/full") as out:
