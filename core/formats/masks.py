@@ -141,6 +141,9 @@ def open_masks(stream: BinaryIO, what: str) -> tuple[MasksHeader, Iterator[MaskS
     first = stream.readline(_LONGEST_LINE)
     if not first.strip():
         raise InputError(f"{what} is empty: the command that should have written it failed or has not run")
+    if first.lstrip()[:1] not in (b"{", b"["):
+        start = bytes(first[:8]).hex(" ")
+        raise InputError(f"{what} is no masks stream or COCO file: it starts with the bytes {start}; ovs-cluster writes one")
     if first.rstrip().endswith(_ANNOTATIONS):
         head = jsonbytes.loads(first.rstrip() + b"]}", f"{what}: line 1")
         header = _header(head, what)

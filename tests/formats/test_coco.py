@@ -114,6 +114,12 @@ def test_two_annotations_or_images_of_one_id_are_refused() -> None:
         read({**twice, "images": twice["images"] * 2})
 
 
+@pytest.mark.parametrize("data", [b"PK\3\4 and so on", b"hello\n", b"\xff\xd8\xff\xe0"])
+def test_other_files_are_told_apart_at_once(data: bytes) -> None:
+    with pytest.raises(InputError, match="ovs-cluster writes one"):
+        open_masks(io.BytesIO(data), "x")
+
+
 def test_empty_input_says_so() -> None:
     with pytest.raises(InputError, match="empty"):
         open_masks(io.BytesIO(b""), "x")
