@@ -212,6 +212,7 @@ def provenance(
     arguments: Sequence[str] = (),
     model: str | None = None,
     model_sha256: str | None = None,
+    supervised: bool = False,
 ) -> list[dict[str, Any]]:
     """This run's entry after ``previous``, or nothing under ``--no-pg``; options left at their default are not named."""
     if ctx.params.get("no_pg"):
@@ -230,4 +231,5 @@ def provenance(
         command=command,
         model=model,
         model_sha256=model_sha256,
+        supervised=supervised,
     )

@@ -22,6 +22,8 @@ def read_image(value: Any, what: str) -> Image:
     if not isinstance(value, dict):
         raise InputError(f"{what}: an image must be a JSON object")
     number, name = value.get("id", value.get("image_id")), value.get("file_name")
+    if name is None and isinstance(value.get("coco_url"), str):  # LVIS names its images by address only
+        name = "/".join(value["coco_url"].split("/")[-2:])
     width, height = value.get("width"), value.get("height")
     if type(number) is not int or not isinstance(name, str) or not name:
         raise InputError(f"{what}: an image needs a whole id and a file_name")
@@ -34,7 +36,8 @@ def read_annotation(value: Any, what: str, size: tuple[int, int] | None = None) 
     """An annotation, validated, and the image it names itself where it carries a ``file_name``.
 
     ``size`` (height, width) is needed for polygons and checked against an RLE's own. Area and box are computed from the
-    mask, not believed. Raises InputError.
+    mask, not believed; an ``area`` that differs, as polygons' do, is kept in ``extra`` under that name, since COCO's scores
+    go by it. Raises InputError.
     """
     if not isinstance(value, dict):
         raise InputError(f"{what}: an annotation must be a JSON object")
@@ -58,11 +61,14 @@ def read_annotation(value: Any, what: str, size: tuple[int, int] | None = None) 
             raise InputError(f"{what}: file_name must be text")
         image = Image(image_id, name, mask_rle.width, mask_rle.height)
     extra = {key: item for key, item in value.items() if key not in _OWN_KEYS}
+    area, stated = rle.area(mask_rle), value.get("area")
+    if isinstance(stated, int | float) and not isinstance(stated, bool) and math.isfinite(stated) and 0 <= stated != area:
+        extra["area"] = float(stated)
     mask = Mask(
         id=number,
         image_id=image_id,
         rle=mask_rle,
-        area=rle.area(mask_rle),
+        area=area,
         bbox=rle.bbox(mask_rle),
         category_id=category,
         iscrowd=int(crowd),
@@ -113,24 +119,43 @@ def _polygons(polygons: list[Any], what: str, size: tuple[int, int]) -> Rle:
 
 def read_document(first: bytes, stream: BinaryIO, what: str) -> Iterator[MaskSet]:
     """Masks by image from a COCO document whose first line is ``first``; parsed whole unless it is JSON Lines."""
+    yield from mask_sets(parse_document(first, stream, what), what)
+
+
+def parse_document(first: bytes, stream: BinaryIO, what: str) -> list[Any]:
+    """The JSON values of a document whose first line is ``first``: its lines, the members of its list, or its one object."""
     rest = stream.read()
     if rest.strip() and _is_json(first):
         lines = [first, *rest.splitlines()]
-        values = [jsonbytes.loads(line, f"{what}: line {k}") for k, line in enumerate(lines, 1) if line.strip()]
-    else:
-        values = [jsonbytes.loads(first + rest, what)]
-        if isinstance(values[0], list):
-            values = values[0]
-    del first, rest
+        return [jsonbytes.loads(line, f"{what}: line {k}") for k, line in enumerate(lines, 1) if line.strip()]
+    value = jsonbytes.loads(first + rest, what)
+    return value if isinstance(value, list) else [value]
+
+
+def mask_sets(values: list[Any], what: str) -> Iterator[MaskSet]:
+    """Masks by image from the values of a COCO document of any shape but the panoptic one. Raises InputError."""
+    if is_panoptic(values):
+        raise InputError(f"{what} is a panoptic file, whose masks are in PNG files beside it; give it to ovs-eval or ovs-show as --gt")
     if len(values) == 1 and isinstance(values[0], dict) and "images" in values[0]:
         yield from _instances(values[0], what)
     elif all(isinstance(v, dict) and "image" in v and "annotations" in v for v in values) and values:
         for k, value in enumerate(values, 1):
-            yield from _per_image(value, what if len(values) == 1 else f"{what}: entry {k}")
-    elif all(isinstance(v, dict) and "segmentation" in v for v in values):
+            yield from per_image(value, what if len(values) == 1 else f"{what}: entry {k}")
+    elif is_results(values):
         yield from _results(values, what)
     else:
         raise InputError(f"{what} is no COCO file: expected instances, a results list, SA-1B's per-image form or lines of those")
+
+
+def is_panoptic(values: list[Any]) -> bool:
+    """Whether these are a COCO panoptic document's."""
+    annotations = values[0].get("annotations") if len(values) == 1 and isinstance(values[0], dict) else None
+    return isinstance(annotations, list) and bool(annotations) and isinstance(annotations[0], dict) and "segments_info" in annotations[0]
+
+
+def is_results(values: list[Any]) -> bool:
+    """Whether these are a results list's: annotations without a list of images."""
+    return all(isinstance(v, dict) and "segmentation" in v for v in values)
 
 
 def _is_json(line: bytes) -> bool:
@@ -154,7 +179,8 @@ def _instances(document: dict[str, Any], what: str) -> Iterator[MaskSet]:
     yield from _group(annotations, by_id, what)
 
 
-def _per_image(value: dict[str, Any], what: str) -> Iterator[MaskSet]:
+def per_image(value: dict[str, Any], what: str) -> Iterator[MaskSet]:
+    """The masks of SA-1B's per-image object (``image`` and ``annotations``). Raises InputError."""
     image = read_image(value["image"], what)
     entries = value["annotations"]
     if not isinstance(entries, list) or not all(isinstance(e, dict) for e in entries):
@@ -190,4 +216,13 @@ def _group(annotations: Iterable[Any], by_id: dict[int, Image], what: str) -> It
         ids.add(mask.id)
         masks[image.id].append(mask)
     for number, image in by_id.items():
-        yield MaskSet(image, tuple(masks[number]))
+        yield mask_set(image, masks[number], what)
+
+
+def mask_set(image: Image, masks: list[Mask], what: str) -> MaskSet:
+    """``masks`` as the set of ``image``. Raises InputError if one names a parent that is not among them."""
+    ids = {mask.id for mask in masks}
+    for mask in masks:
+        if mask.parent_id is not None and mask.parent_id not in ids:
+            raise InputError(f"{what}: annotation {mask.id} has parent_id {mask.parent_id}, which image {image.id} does not have")
+    return MaskSet(image, tuple(masks))

@@ -138,17 +138,32 @@ def open_masks(stream: BinaryIO, what: str) -> tuple[MasksHeader, Iterator[MaskS
     COCO documents are parsed whole. The iterator raises InputError at the first thing that is wrong, and at the end if
     the document is not complete.
     """
+    first = first_line(stream, what)
+    if is_masks_stream(first):
+        return read_stream(first, stream, what)
+    return MasksHeader(), coco.read_document(first, stream, what)
+
+
+def first_line(stream: BinaryIO, what: str) -> bytes:
+    """The first line of a masks file. Raises InputError if it cannot be one of JSON."""
     first = stream.readline(_LONGEST_LINE)
     if not first.strip():
         raise InputError(f"{what} is empty: the command that should have written it failed or has not run")
     if first.lstrip()[:1] not in (b"{", b"["):
         start = bytes(first[:8]).hex(" ")
         raise InputError(f"{what} is no masks stream or COCO file: it starts with the bytes {start}; ovs-cluster writes one")
-    if first.rstrip().endswith(_ANNOTATIONS):
-        head = jsonbytes.loads(first.rstrip() + b"]}", f"{what}: line 1")
-        header = _header(head, what)
-        return header, _stream(stream, what)
-    return MasksHeader(), coco.read_document(first, stream, what)
+    return first
+
+
+def is_masks_stream(first: bytes) -> bool:
+    """Whether the line is the first of our own format."""
+    return first.rstrip().endswith(_ANNOTATIONS)
+
+
+def read_stream(first: bytes, stream: BinaryIO, what: str) -> tuple[MasksHeader, Iterator[MaskSet]]:
+    """The header and the masks of a stream of our own format, whose ``first`` line has been read."""
+    head = jsonbytes.loads(first.rstrip() + b"]}", f"{what}: line 1")
+    return _header(head, what), _stream(stream, what)
 
 
 def _header(head: Any, what: str) -> MasksHeader:
@@ -185,7 +200,7 @@ def _stream(stream: BinaryIO, what: str) -> Iterator[MaskSet]:
             raise InputError(f"{what}: line {number}: an annotation of a masks stream has a file_name")
         if current is None or image.id != current.id:
             if current is not None:
-                yield _mask_set(current, masks, what)
+                yield coco.mask_set(current, masks, what)
                 masks = []
             if image.id in seen:
                 raise InputError(f"{what}: line {number}: the annotations of image {image.id} are not together")
@@ -198,16 +213,8 @@ def _stream(stream: BinaryIO, what: str) -> Iterator[MaskSet]:
     if current is not None:
         if more:
             raise InputError(f"{what}: line {number - 1}: the last annotation ends with a comma; lines are missing")
-        yield _mask_set(current, masks, what)
+        yield coco.mask_set(current, masks, what)
     yield from _closing_images(stream, what, number, seen)
-
-
-def _mask_set(image: Image, masks: list[Mask], what: str) -> MaskSet:
-    ids = {mask.id for mask in masks}
-    for mask in masks:
-        if mask.parent_id is not None and mask.parent_id not in ids:
-            raise InputError(f"{what}: annotation {mask.id} has parent_id {mask.parent_id}, which image {image.id} does not have")
-    return MaskSet(image, tuple(masks))
 
 
 def _closing_images(stream: BinaryIO, what: str, number: int, seen: dict[int, Image]) -> Iterator[MaskSet]:

@@ -35,8 +35,12 @@ def append_entry(
     model: str | None = None,
     model_sha256: str | None = None,
     seed: int | None = None,
+    supervised: bool = False,
 ) -> list[dict[str, Any]]:
-    """``previous`` with one entry added: id, tool, version, command, model and its hash, seed, and ``previous`` (an id)."""
+    """``previous`` with one entry added: id, tool, version, command, model and its hash, seed, and ``previous`` (an id).
+
+    ``supervised`` marks a model that was trained on labels; where it is false nothing is said.
+    """
     used = {str(entry.get("id")) for entry in previous}
     name, k = tool, 1
     while name in used:
@@ -46,6 +50,8 @@ def append_entry(
     if model is not None:
         entry["model"] = model
         entry["model_sha256"] = model_sha256
+    if supervised:
+        entry["supervised"] = True
     if seed is not None:
         entry["seed"] = seed
     entry["previous"] = previous[-1].get("id") if previous else None

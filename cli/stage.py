@@ -1,0 +1,74 @@
+"""What the commands from masks to masks share: open the stream, work on it image by image, write it again."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from ovskit.cli import options as opt
+from ovskit.cli.command import log, provenance
+
+if TYPE_CHECKING:
+    import typer
+
+    from ovskit.core.formats.masks import MasksHeader
+    from ovskit.core.records import MaskSet
+
+Work = Callable[["MaskSet"], "MaskSet"]
+
+
+def run_mask_stage(
+    ctx: typer.Context,
+    masks: str,
+    make_work: Callable[[MasksHeader], Work],
+    *,
+    description: str,
+    doing: str,
+    output: str,
+    resume: bool = False,
+    skip_existing: bool = False,
+    on_error: opt.OnError = opt.OnError.fail,
+    workers: int | None = None,
+    facts: Mapping[str, Any] | None = None,
+    root: str | None = None,
+) -> None:
+    """Read the masks file ``masks``, work on every image's masks, write ``output``.
+
+    ``make_work`` is given the stream's header before anything is written, and may refuse it. ``facts`` are added to this
+    run's provenance (``model``, ``model_sha256``, ``supervised``); ``root`` replaces the header's.
+    """
+    from dataclasses import replace
+
+    from ovskit.core.formats.mask_stage import map_mask_sets
+    from ovskit.core.formats.masks import MasksWriter, open_masks
+    from ovskit.core.formats.sources import show_path
+    from ovskit.core.runtime.failures import Failures
+    from ovskit.core.runtime.output import check_output, open_input, open_output, part_path
+    from ovskit.core.runtime.progress import track
+    from ovskit.core.runtime.workers import default_workers
+
+    check_output(output, binary=False, resume=resume)
+    if skip_existing and os.path.exists(output):
+        log.info("%s is there already", output)
+        return
+    failures = Failures(skip=on_error is opt.OnError.skip)
+    with open_input(masks) as stream:
+        header, sets = open_masks(stream, "stdin" if masks == "-" else show_path(masks))
+        work = make_work(header)
+        pg = provenance(ctx, header.pg, arguments=[masks], **(facts or {}))
+        new = replace(header, description=description, pg=pg, root=header.root if root is None else root)
+        done: set[int] = set()
+        with open_output(output, resume=resume) as out:
+            if resume:
+                writer, done = MasksWriter.resume(out, new, str(part_path(output)))
+                log.info("resuming: %d images are done", len(done))
+            else:
+                writer = MasksWriter(out, new)
+            finished = len(done)
+            results = map_mask_sets(sets, work, failures, workers=workers or default_workers(), done=frozenset(done))
+            for result in track(results, doing):
+                writer.write(result)
+                finished += 1
+            writer.finish()
+    failures.report(finished)

@@ -1,0 +1,172 @@
+"""Ground truth of a set of images, found again for whatever a masks stream calls them.
+
+Read: COCO instances, LVIS, COCO panoptic (with its PNG files), SA-1B (one file, lines, or its folder of one JSON file an
+image), and our own masks stream. A file is held in memory as run-length masks; of a folder and of PNG files only the list
+of images is.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from ovskit.core.formats import coco, jsonbytes, masks
+from ovskit.core.formats.panoptic import panoptic_images, panoptic_masks
+from ovskit.core.formats.sources import show_path
+from ovskit.core.records import Image, MaskSet
+from ovskit.core.runtime.errors import InputError, MissingInputError
+from ovskit.core.runtime.output import open_input
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """Which image of the ground truth another image is, and how that was found.
+
+    ``by`` is ``name`` for equal file names, ``path`` where one name is the end of the other (``a.jpg``, ``train/a.jpg``),
+    ``id`` where only the ids agree.
+    """
+
+    index: int
+    by: Literal["name", "path", "id"]
+
+
+class GroundTruth:
+    """The images of a ground truth, in order of id, and their masks.
+
+    ``what`` is its name for messages, ``categories`` COCO's. ``load(k)`` gives the masks of ``images[k]``.
+    """
+
+    def __init__(
+        self, what: str, images: Sequence[Image], load: Callable[[int], MaskSet], categories: Sequence[Mapping[str, Any]] = ()
+    ) -> None:
+        order = sorted(range(len(images)), key=lambda k: images[k].id)
+        self.what = what
+        self.images = tuple(images[k] for k in order)
+        self.categories = tuple(categories)
+        self.load: Callable[[int], MaskSet] = lambda k: load(order[k])
+        self._by_id: dict[int, int] = {}
+        self._by_name: dict[str, int] = {}
+        self._by_last: dict[str, list[int]] = defaultdict(list)
+        for k, image in enumerate(self.images):
+            if image.id in self._by_id:
+                raise InputError(f"{what}: two images have id {image.id}")
+            if image.file_name in self._by_name:
+                raise InputError(f"{what}: two images are called {image.file_name!r}")
+            self._by_id[image.id] = self._by_name[image.file_name] = k
+            self._by_last[image.file_name.rpartition("/")[2]].append(k)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def find(self, image: Image) -> Match | None:
+        """The image of the ground truth that ``image`` is, or None.
+
+        By file name; then by the end of the path, where just one fits; then by id, where the sizes agree. Raises
+        InputError if an image of the same name, or of the same id where ``image`` has no name of its own, has another size.
+        """
+        nameless = image.file_name == str(image.id)  # a results list gives no names
+        found = self._by_name.get(image.file_name)
+        if found is not None:
+            return Match(self._checked(found, image), "name")
+        ends = [k for k in self._by_last.get(image.file_name.rpartition("/")[2], ()) if _is_end(self.images[k].file_name, image.file_name)]
+        if len(ends) == 1:
+            return Match(self._checked(ends[0], image), "path")
+        found = self._by_id.get(image.id)
+        if found is None or not (nameless or _size(self.images[found]) == _size(image)):
+            return None
+        return Match(self._checked(found, image), "id")
+
+    def _checked(self, k: int, image: Image) -> int:
+        if _size(self.images[k]) != _size(image):
+            raise InputError(
+                f"{show_path(image.file_name)} (id {image.id}) is {image.width}×{image.height}, but {self.images[k].width}×"
+                f"{self.images[k].height} in {self.what}: masks must have the size that the ground truth has"
+            )
+        return k
+
+
+def open_ground_truth(path: str, *, segments: str | None = None) -> GroundTruth:
+    """The ground truth at ``path``, a file or SA-1B's folder of JSON files.
+
+    ``segments`` is the folder of a panoptic file's PNG files; the file's own path without ``.json`` if not given. Raises
+    InputError if it is broken or names no images, MissingInputError if it is not there.
+    """
+    what = show_path(path)
+    if os.path.isdir(path):
+        return _open_folder(path, what)
+    with open_input(path) as stream:
+        first = masks.first_line(stream, what)
+        if masks.is_masks_stream(first):
+            header, sets = masks.read_stream(first, stream, what)
+            return _held(what, list(sets), header.categories)
+        values = coco.parse_document(first, stream, what)
+    if coco.is_panoptic(values):
+        entries = panoptic_images(values[0], segments or os.path.splitext(path)[0], what)
+        return GroundTruth(what, [e.image for e in entries], lambda k: panoptic_masks(entries[k]), _categories(values[0]))
+    if coco.is_results(values) or (
+        isinstance(values[0], dict) and "annotations" in values[0] and not values[0].keys() & {"images", "image"}
+    ):
+        raise InputError(f'{what} lists no "images": it cannot say which images it is the ground truth of')
+    return _held(what, list(coco.mask_sets(values, what)), _categories(values[0]))
+
+
+def _categories(document: Any) -> list[Mapping[str, Any]]:
+    found = document.get("categories", []) if isinstance(document, dict) else []
+    return [c for c in found if isinstance(c, dict)] if isinstance(found, list) else []
+
+
+def _held(what: str, sets: list[MaskSet], categories: Sequence[Mapping[str, Any]]) -> GroundTruth:
+    if not sets:
+        raise InputError(f"{what} has no images: there is nothing to compare with")
+    return GroundTruth(what, [s.image for s in sets], sets.__getitem__, categories)
+
+
+def _open_folder(folder: str, what: str) -> GroundTruth:
+    try:
+        names = sorted(name for name in os.listdir(folder) if name.endswith(".json"))
+    except OSError as error:
+        raise MissingInputError(f"cannot read {what}: {error.strerror}") from None
+    if not names:
+        raise MissingInputError(f"{what} has no .json files: SA-1B's form is one for each image")
+    paths = [os.path.join(folder, name) for name in names]
+    return GroundTruth(what, [_image_of(path) for path in paths], lambda k: _load(paths[k]))
+
+
+_HEAD = 4096  # characters in which SA-1B's files say which image they are of
+
+
+def _image_of(path: str) -> Image:
+    """The image of one SA-1B file, read off its beginning where it stands there: the rest is megabytes of masks."""
+    with open_input(path) as file:
+        head = file.read(_HEAD).decode("utf-8", "replace").lstrip()
+    before = '{"image":'
+    if head.replace(" ", "").startswith(before):
+        try:
+            value, _ = json.JSONDecoder().raw_decode(head[head.index(":") + 1 :].lstrip())
+            return coco.read_image(value, show_path(path))
+        except (ValueError, RecursionError):
+            pass
+    return _load(path).image
+
+
+def _load(path: str) -> MaskSet:
+    what = show_path(path)
+    with open_input(path) as file:
+        value = jsonbytes.loads(file.read(), what)
+    if not (isinstance(value, dict) and "image" in value and "annotations" in value):
+        raise InputError(f'{what} is no file of SA-1B: it needs "image" and "annotations"')
+    return next(coco.per_image(value, what))
+
+
+def _is_end(a: str, b: str) -> bool:
+    """Whether one path is the other's last components."""
+    short, long = sorted((a, b), key=len)
+    return long.endswith("/" + short)
+
+
+def _size(image: Image) -> tuple[int, int]:
+    return image.width, image.height

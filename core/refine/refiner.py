@@ -1,0 +1,35 @@
+"""What a refiner is: a function from an image and its masks to better masks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from ovskit.core.records import Mask, Rle, UInt8
+
+
+class RefineMasks(Protocol):
+    """The method itself."""
+
+    def __call__(self, pixels: UInt8, masks: Sequence[Mask]) -> list[Rle]:
+        """``masks`` with better boundaries: as many, in their order, of the image's size; one that vanishes is empty.
+
+        ``pixels`` (H, W, 3) uint8 RGB is the image at its own resolution. What comes out depends on nothing but these two:
+        neither on other images, nor on threads. Called from several threads at once.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Refiner:
+    """A method that is ready to use, and what a reader of its masks must know of it.
+
+    ``supervised`` says that it was trained on labels, so that what it touches is no longer unsupervised; ``weights_sha256``
+    is the hash of its weights, None where it has none.
+    """
+
+    name: str
+    refine: RefineMasks
+    supervised: bool = False
+    weights_sha256: str | None = None
