@@ -25,19 +25,22 @@ def run_mask_stage(
     *,
     description: str,
     doing: str,
-    output: str,
+    output: str | None,
     resume: bool = False,
     skip_existing: bool = False,
     on_error: opt.OnError = opt.OnError.fail,
     workers: int | None = None,
     facts: Mapping[str, Any] | None = None,
     root: str | None = None,
+    watch: Callable[[MaskSet], None] | None = None,
 ) -> None:
-    """Read the masks file ``masks``, work on every image's masks, write ``output``.
+    """Read the masks file ``masks``, work on every image's masks, write ``output`` (None: write nothing).
 
     ``make_work`` is given the stream's header before anything is written, and may refuse it. ``facts`` are added to this
-    run's provenance (``model``, ``model_sha256``, ``supervised``); ``root`` replaces the header's.
+    run's provenance (``model``, ``model_sha256``, ``supervised``); ``root`` replaces the header's. ``watch``
+    sees every result, in order.
     """
+    from contextlib import ExitStack
     from dataclasses import replace
 
     from ovskit.core.formats.mask_stage import map_mask_sets
@@ -48,8 +51,9 @@ def run_mask_stage(
     from ovskit.core.runtime.progress import track
     from ovskit.core.runtime.workers import default_workers
 
-    check_output(output, binary=False, resume=resume)
-    if skip_existing and os.path.exists(output):
+    if output is not None:
+        check_output(output, binary=False, resume=resume)
+    if output is not None and skip_existing and os.path.exists(output):
         log.info("%s is there already", output)
         return
     failures = Failures(skip=on_error is opt.OnError.skip)
@@ -59,16 +63,23 @@ def run_mask_stage(
         pg = provenance(ctx, header.pg, arguments=[masks], **(facts or {}))
         new = replace(header, description=description, pg=pg, root=header.root if root is None else root)
         done: set[int] = set()
-        with open_output(output, resume=resume) as out:
-            if resume:
-                writer, done = MasksWriter.resume(out, new, str(part_path(output)))
-                log.info("resuming: %d images are done", len(done))
-            else:
-                writer = MasksWriter(out, new)
+        with ExitStack() as stack:
+            writer = None
+            if output is not None:
+                out = stack.enter_context(open_output(output, resume=resume))
+                if resume:
+                    writer, done = MasksWriter.resume(out, new, str(part_path(output)))
+                    log.info("resuming: %d images are done", len(done))
+                else:
+                    writer = MasksWriter(out, new)
             finished = len(done)
             results = map_mask_sets(sets, work, failures, workers=workers or default_workers(), done=frozenset(done))
             for result in track(results, doing):
-                writer.write(result)
+                if writer is not None:
+                    writer.write(result)
+                if watch is not None:
+                    watch(result)
                 finished += 1
-            writer.finish()
+            if writer is not None:
+                writer.finish()
     failures.report(finished)

@@ -220,9 +220,19 @@ def _group(annotations: Iterable[Any], by_id: dict[int, Image], what: str) -> It
 
 
 def mask_set(image: Image, masks: list[Mask], what: str) -> MaskSet:
-    """``masks`` as the set of ``image``. Raises InputError if one names a parent that is not among them."""
-    ids = {mask.id for mask in masks}
+    """``masks`` as the set of ``image``. Raises InputError if a parent is not among them, or a mask is its own ancestor."""
+    parents = {mask.id: mask.parent_id for mask in masks}
     for mask in masks:
-        if mask.parent_id is not None and mask.parent_id not in ids:
+        if mask.parent_id is not None and mask.parent_id not in parents:
             raise InputError(f"{what}: annotation {mask.id} has parent_id {mask.parent_id}, which image {image.id} does not have")
+    free: set[int] = set()  # masks known to have a way up to a root
+    for number in parents:
+        way: set[int] = set()
+        above: int | None = number
+        while above is not None and above not in free:
+            if above in way:
+                raise InputError(f"{what}: annotation {above} of image {image.id} is its own ancestor by parent_id")
+            way.add(above)
+            above = parents[above]
+        free |= way
     return MaskSet(image, tuple(masks))
