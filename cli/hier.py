@@ -22,6 +22,7 @@ app = OvsApp(
         ("in the pipeline", "ovs-extract imgs/ | ovs-cluster | ovs-refine | ovs-hier > forest.json"),
         ("look at it in the terminal", "ovs-hier --tree masks.json | less"),
         ("the masks without a parent", "ovs-hier masks.json | grep '\"level\":0[,}]'"),
+        ("the shards of a run, joined", "ovs-hier masks-*.json -o forest.json"),
         ("a stricter test", "ovs-hier --cover 0.95 masks.json -o forest.json"),
     ],
 )
@@ -30,7 +31,7 @@ app = OvsApp(
 @app.ovs_command()
 def hier(
     ctx: typer.Context,
-    masks: Annotated[str, typer.Argument(metavar="MASKS.json", help="A masks stream or any COCO file; - (the default) is stdin.")] = "-",
+    masks: opt.MaskFiles = None,
     cover: Annotated[
         float,
         typer.Option(
@@ -72,7 +73,7 @@ def hier(
 
         run_mask_stage(
             ctx,
-            masks,
+            masks or [],
             lambda header: lambda found: grow_forest(found, cover),
             description="forest by ovs-hier",
             doing="comparing",

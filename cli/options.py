@@ -1,6 +1,7 @@
 """Options that several commands share, each spelled once.
 
 ===================  =====  ==========================================================
+``MASKS.json``              masks files, read as one
 ``--output``         -o     where to write; ``-`` is stdout
 ``--device``                auto, cpu, cuda[:n], mps
 ``--workers``        -j     threads; results never depend on it
@@ -38,6 +39,10 @@ class OnError(StrEnum):
     skip = "skip"
 
 
+MaskFiles = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="MASKS.json", help="A masks stream or any COCO file; several are joined; - (the default) is stdin."),
+]
 Output = Annotated[str, typer.Option("--output", "-o", metavar="PATH", help="Write to PATH, whole or not at all; - is stdout.")]
 Device = Annotated[
     str, typer.Option("--device", metavar="DEVICE", help="auto, cpu, cuda, cuda:N or mps. auto takes a GPU where there is one.")

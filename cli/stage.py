@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ovskit.cli import options as opt
@@ -20,7 +20,7 @@ Work = Callable[["MaskSet"], "MaskSet"]
 
 def run_mask_stage(
     ctx: typer.Context,
-    masks: str,
+    masks: Sequence[str],
     make_work: Callable[[MasksHeader], Work],
     *,
     description: str,
@@ -34,7 +34,7 @@ def run_mask_stage(
     root: str | None = None,
     watch: Callable[[MaskSet], None] | None = None,
 ) -> None:
-    """Read the masks file ``masks``, work on every image's masks, write ``output`` (None: write nothing).
+    """Read the files ``masks`` as one (none: stdin), work on every image's masks, write ``output`` (None: write nothing).
 
     ``make_work`` is given the stream's header before anything is written, and may refuse it. ``facts`` are added to this
     run's provenance (``model``, ``model_sha256``, ``supervised``); ``root`` replaces the header's. ``watch``
@@ -43,11 +43,11 @@ def run_mask_stage(
     from contextlib import ExitStack
     from dataclasses import replace
 
+    from ovskit.core.formats.mask_inputs import MaskInputs
     from ovskit.core.formats.mask_stage import map_mask_sets
-    from ovskit.core.formats.masks import MasksWriter, open_masks
-    from ovskit.core.formats.sources import show_path
+    from ovskit.core.formats.masks import MasksWriter
     from ovskit.core.runtime.failures import Failures
-    from ovskit.core.runtime.output import check_output, open_input, open_output, part_path
+    from ovskit.core.runtime.output import check_output, open_output, part_path
     from ovskit.core.runtime.progress import track
     from ovskit.core.runtime.workers import default_workers
 
@@ -57,10 +57,10 @@ def run_mask_stage(
         log.info("%s is there already", output)
         return
     failures = Failures(skip=on_error is opt.OnError.skip)
-    with open_input(masks) as stream:
-        header, sets = open_masks(stream, "stdin" if masks == "-" else show_path(masks))
+    with MaskInputs(masks or ["-"]) as inputs:
+        header = inputs.header
         work = make_work(header)
-        pg = provenance(ctx, header.pg, arguments=[masks], **(facts or {}))
+        pg = provenance(ctx, header.pg, arguments=masks, **(facts or {}))
         new = replace(header, description=description, pg=pg, root=header.root if root is None else root)
         done: set[int] = set()
         with ExitStack() as stack:
@@ -73,7 +73,7 @@ def run_mask_stage(
                 else:
                     writer = MasksWriter(out, new)
             finished = len(done)
-            results = map_mask_sets(sets, work, failures, workers=workers or default_workers(), done=frozenset(done))
+            results = map_mask_sets(inputs.sets(), work, failures, workers=workers or default_workers(), done=frozenset(done))
             for result in track(results, doing):
                 if writer is not None:
                     writer.write(result)

@@ -122,3 +122,28 @@ def test_options_that_make_no_sense(ovs: Run, masks: Path, tmp_path: Path, argum
     assert done.returncode == 2
     one_line(done, *words)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_shards_joined_are_the_whole(shell: Run, images: Path, tmp_path: Path) -> None:
+    pipe = "ovs-extract {} --size 128 | ovs-cluster --no-local --no-pg"
+    whole = shell(f"{pipe.format(images)} | ovs-hier --no-pg > whole.json", cwd=tmp_path)
+    assert whole.returncode == 0, whole.stderr
+    for k in range(3):
+        done = shell(f"{pipe.format(f'{images} --shard {k}/3')} > part-{k}.json", cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+    joined = shell("ovs-hier --no-pg part-2.json part-0.json part-1.json | cmp - whole.json", cwd=tmp_path)
+    assert joined.returncode == 0, joined.stdout
+    twice = shell("ovs-hier part-0.json part-1.json part-0.json", cwd=tmp_path)
+    assert twice.returncode == 65
+    one_line(twice, "scene-0.png", "part-0.json")
+    stdin = shell("ovs-hier - - < part-0.json", cwd=tmp_path)
+    assert stdin.returncode == 2
+    one_line(stdin, "stdin", "once")
+
+
+def test_files_of_two_runs_are_not_joined(ovs: Run, masks: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.json"
+    other.write_bytes(masks.read_bytes().replace(b'"root":"', b'"root":"elsewhere', 1))
+    done = ovs("ovs-hier", masks, other)
+    assert done.returncode == 65
+    one_line(done, "other.json", "elsewhere", "shards of one run")
