@@ -62,7 +62,8 @@ def _read_torch(path: Path) -> Any:
     except pickle.UnpicklingError as error:
         if re.search(r"unsupported (global|class|operand|function)|GLOBAL|allowlist", str(error), re.IGNORECASE):
             raise InputError(
-                f"{path}: is a pickle that runs code when opened, refused; save its state dict alone, best as safetensors"
+                f"{path}: holds more than tensors (a pickle that runs code when opened, or no checkpoint at all), refused; "
+                "save the state dict alone, best as safetensors"
             ) from None
         raise InputError(f"{path}: neither safetensors nor a torch checkpoint, or damaged") from None
     except RuntimeError as error:

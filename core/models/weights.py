@@ -11,17 +11,14 @@ import contextlib
 import errno
 import hashlib
 import os
-import socket
-import threading
-import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, TypeVar
 from urllib.parse import urlsplit
 
 from ovskit.core.runtime.errors import MissingInputError, OutputError, WeightsUnavailableError
 from ovskit.core.runtime.logs import get_logger
+from ovskit.core.runtime.network import Background, connect
 
 log = get_logger("weights")
 
@@ -30,8 +27,6 @@ _DESCRIBE_SECONDS = 4.0
 
 # What the safetensors copy of a checkpoint is called where that is not just another suffix.
 _SAFE_COPY = {"pytorch_model.bin": "model.safetensors", "open_clip_pytorch_model.bin": "open_clip_model.safetensors"}
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,32 +46,6 @@ class HubFile:
         return cls(owner_and_name, names, revision or None)
 
 
-class _Background(Generic[T]):
-    """A call under way in a thread that nobody has to wait for: name resolution, for one, has no timeout of its own."""
-
-    def __init__(self, call: Callable[[], T]) -> None:
-        self._call = call
-        self._value: T | None = None
-        self._error: Exception | None = None
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
-
-    def _run(self) -> None:
-        try:
-            self._value = self._call()
-        except Exception as error:  # handed to whoever waits for the result
-            self._error = error
-
-    def result(self, seconds: float) -> T:
-        """What the call returned or raised, or TimeoutError once the seconds are over."""
-        self._thread.join(seconds)
-        if self._thread.is_alive():
-            raise TimeoutError(f"no answer within {seconds:g} s")
-        if self._error is not None:
-            raise self._error
-        return self._value  # type: ignore[return-value]  # set, since neither alive nor failed
-
-
 class HubProbe:
     """Finds out in the background whether the hub accepts connections, while slow imports run in front."""
 
@@ -85,7 +54,7 @@ class HubProbe:
 
         self.host = urlsplit(constants.ENDPOINT).hostname or constants.ENDPOINT
         self.offline = bool(constants.HF_HUB_OFFLINE)
-        self._attempt = None if self.offline else _Background(lambda: _connect(constants.ENDPOINT))
+        self._attempt = None if self.offline else Background(lambda: connect(constants.ENDPOINT, _CONNECT_SECONDS))
 
     def failure(self) -> str | None:
         """Why the hub cannot be used, or None if it accepts connections. Waits ``_CONNECT_SECONDS`` at most."""
@@ -96,17 +65,6 @@ class HubProbe:
         except (OSError, ValueError):
             return f"{self.host} cannot be reached"
         return None
-
-
-def _connect(endpoint: str) -> None:
-    """Open and close one connection to the endpoint, or to the proxy that stands before it. Raises OSError or ValueError."""
-    url = urlsplit(endpoint)
-    proxies = urllib.request.getproxies()
-    proxy = proxies.get(url.scheme) or proxies.get("all")
-    if proxy and not urllib.request.proxy_bypass(url.hostname or ""):
-        url = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
-    default_port = {"https": 443, "http": 80}.get(url.scheme, 1080)
-    socket.create_connection((url.hostname or "", url.port or default_port), timeout=_CONNECT_SECONDS).close()
 
 
 class WeightsSource:
@@ -202,7 +160,7 @@ def _download(model: str, hub: HubFile, filename: str, host: str) -> Path | None
     try:
         # hf_hub_download retries for a minute or more when the hub does not answer; asked first, with a deadline,
         # whether there is such a file, it only starts where a download can succeed.
-        _Background(lambda: get_hf_file_metadata(url, timeout=_DESCRIBE_SECONDS)).result(_DESCRIBE_SECONDS)
+        Background(lambda: get_hf_file_metadata(url, timeout=_DESCRIBE_SECONDS)).result(_DESCRIBE_SECONDS)
         log.warning("downloading %s of %s into %s, once", filename, hub.repo, _cache_folder())  # minutes may pass: say why
         return Path(hf_hub_download(hub.repo, filename, revision=hub.revision, etag_timeout=_DESCRIBE_SECONDS))
     except LocalEntryNotFoundError as error:  # the hub library's word for a connection lost; a subclass of the next
