@@ -33,7 +33,9 @@ log = get_logger("cli")
 _ClickUsageError: type[Exception] = typer.BadParameter.__mro__[1]
 
 # What names one run's files or asks for information must not leak into the other commands of a pipe.
-_NOT_FROM_ENVIRONMENT = frozenset("output root config images version help list_models install_completion show_completion resume".split())
+_NOT_FROM_ENVIRONMENT = frozenset(
+    "output root config images version help list_models install_completion show_completion resume gt segments sheet per_image tree".split()
+)
 
 
 class OvsApp(typer.Typer):

@@ -117,11 +117,6 @@ def _polygons(polygons: list[Any], what: str, size: tuple[int, int]) -> Rle:
     return rle.validate(height, width, merged["counts"])
 
 
-def read_document(first: bytes, stream: BinaryIO, what: str) -> Iterator[MaskSet]:
-    """Masks by image from a COCO document whose first line is ``first``; parsed whole unless it is JSON Lines."""
-    yield from mask_sets(parse_document(first, stream, what), what)
-
-
 def parse_document(first: bytes, stream: BinaryIO, what: str) -> list[Any]:
     """The JSON values of a document whose first line is ``first``: its lines, the members of its list, or its one object."""
     rest = stream.read()
@@ -145,6 +140,12 @@ def mask_sets(values: list[Any], what: str) -> Iterator[MaskSet]:
         yield from _results(values, what)
     else:
         raise InputError(f"{what} is no COCO file: expected instances, a results list, SA-1B's per-image form or lines of those")
+
+
+def categories(values: list[Any]) -> list[dict[str, Any]]:
+    """The categories that a document's values list, as they are; none where there are none."""
+    found = values[0].get("categories") if len(values) == 1 and isinstance(values[0], dict) else None
+    return [c for c in found if isinstance(c, dict)] if isinstance(found, list) else []
 
 
 def is_panoptic(values: list[Any]) -> bool:

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import json
 import os
-from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from ovskit.core.formats import coco, jsonbytes, masks
+from ovskit.core.formats.image_names import ImageNames
 from ovskit.core.formats.panoptic import panoptic_images, panoptic_masks
 from ovskit.core.formats.sources import show_path
 from ovskit.core.records import Image, MaskSet
@@ -48,16 +48,12 @@ class GroundTruth:
         self.images = tuple(images[k] for k in order)
         self.categories = tuple(categories)
         self.load: Callable[[int], MaskSet] = lambda k: load(order[k])
+        self._names = ImageNames(self.images, what)
         self._by_id: dict[int, int] = {}
-        self._by_name: dict[str, int] = {}
-        self._by_last: dict[str, list[int]] = defaultdict(list)
         for k, image in enumerate(self.images):
             if image.id in self._by_id:
                 raise InputError(f"{what}: two images have id {image.id}")
-            if image.file_name in self._by_name:
-                raise InputError(f"{what}: two images are called {image.file_name!r}")
-            self._by_id[image.id] = self._by_name[image.file_name] = k
-            self._by_last[image.file_name.rpartition("/")[2]].append(k)
+            self._by_id[image.id] = k
 
     def __len__(self) -> int:
         return len(self.images)
@@ -68,13 +64,10 @@ class GroundTruth:
         By file name; then by the end of the path, where just one fits; then by id, where the sizes agree. Raises
         InputError if an image of the same name, or of the same id where ``image`` has no name of its own, has another size.
         """
+        named = self._names.find(image.file_name)
+        if named is not None:
+            return Match(self._checked(named[0], image), named[1])
         nameless = image.file_name == str(image.id)  # a results list gives no names
-        found = self._by_name.get(image.file_name)
-        if found is not None:
-            return Match(self._checked(found, image), "name")
-        ends = [k for k in self._by_last.get(image.file_name.rpartition("/")[2], ()) if _is_end(self.images[k].file_name, image.file_name)]
-        if len(ends) == 1:
-            return Match(self._checked(ends[0], image), "path")
         found = self._by_id.get(image.id)
         if found is None or not (nameless or _size(self.images[found]) == _size(image)):
             return None
@@ -106,17 +99,12 @@ def open_ground_truth(path: str, *, segments: str | None = None) -> GroundTruth:
         values = coco.parse_document(first, stream, what)
     if coco.is_panoptic(values):
         entries = panoptic_images(values[0], segments or os.path.splitext(path)[0], what)
-        return GroundTruth(what, [e.image for e in entries], lambda k: panoptic_masks(entries[k]), _categories(values[0]))
+        return GroundTruth(what, [e.image for e in entries], lambda k: panoptic_masks(entries[k]), coco.categories(values))
     if coco.is_results(values) or (
         isinstance(values[0], dict) and "annotations" in values[0] and not values[0].keys() & {"images", "image"}
     ):
         raise InputError(f'{what} lists no "images": it cannot say which images it is the ground truth of')
-    return _held(what, list(coco.mask_sets(values, what)), _categories(values[0]))
-
-
-def _categories(document: Any) -> list[Mapping[str, Any]]:
-    found = document.get("categories", []) if isinstance(document, dict) else []
-    return [c for c in found if isinstance(c, dict)] if isinstance(found, list) else []
+    return _held(what, list(coco.mask_sets(values, what)), coco.categories(values))
 
 
 def _held(what: str, sets: list[MaskSet], categories: Sequence[Mapping[str, Any]]) -> GroundTruth:
@@ -160,12 +148,6 @@ def _load(path: str) -> MaskSet:
     if not (isinstance(value, dict) and "image" in value and "annotations" in value):
         raise InputError(f'{what} is no file of SA-1B: it needs "image" and "annotations"')
     return next(coco.per_image(value, what))
-
-
-def _is_end(a: str, b: str) -> bool:
-    """Whether one path is the other's last components."""
-    short, long = sorted((a, b), key=len)
-    return long.endswith("/" + short)
 
 
 def _size(image: Image) -> tuple[int, int]:

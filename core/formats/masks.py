@@ -138,10 +138,15 @@ def open_masks(stream: BinaryIO, what: str) -> tuple[MasksHeader, Iterator[MaskS
     COCO documents are parsed whole. The iterator raises InputError at the first thing that is wrong, and at the end if
     the document is not complete.
     """
-    first = first_line(stream, what)
+    return read_masks(first_line(stream, what), stream, what)
+
+
+def read_masks(first: bytes, stream: BinaryIO, what: str) -> tuple[MasksHeader, Iterator[MaskSet]]:
+    """As ``open_masks``, of a stream whose ``first`` line has been read."""
     if is_masks_stream(first):
         return read_stream(first, stream, what)
-    return MasksHeader(), coco.read_document(first, stream, what)
+    values = coco.parse_document(first, stream, what)
+    return MasksHeader(categories=coco.categories(values) or (ENTITY,)), coco.mask_sets(values, what)
 
 
 def first_line(stream: BinaryIO, what: str) -> bytes:

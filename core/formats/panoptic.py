@@ -34,7 +34,8 @@ def panoptic_images(document: dict[str, Any], folder: str, what: str) -> list[Pa
     by_id = {image.id: image for image in (coco.read_image(entry, f"{what}: image {k}") for k, entry in enumerate(images, 1))}
     found = []
     for k, value in enumerate(annotations, 1):
-        image = by_id.pop(value.get("image_id"), None) if isinstance(value, dict) else None
+        number = value.get("image_id") if isinstance(value, dict) else None
+        image = by_id.pop(number, None) if isinstance(number, int) else None
         segments, name = (value.get("segments_info"), value.get("file_name")) if image is not None else (None, None)
         if image is None or not isinstance(segments, list) or not isinstance(name, str):
             raise InputError(f"{what}: annotation {k} needs an image of the list, one each, a file_name and segments_info")

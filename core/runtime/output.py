@@ -80,8 +80,8 @@ def open_output(path: str, *, resume: bool = False) -> Iterator[BinaryIO]:
     """Yield a binary file to write ``path`` (``-`` is stdout) with.
 
     An ordinary path is written as a temporary file in the same folder, synced, given the mode the umask asks for and
-    moved into place; on any exception it is removed and ``path`` is untouched. Devices and named pipes are written
-    directly. With ``resume`` the yielded file is ``PATH.part`` open for reading and writing at its start, with whatever
+    moved into place; on any exception it is removed and ``path`` is untouched. A link is followed. Devices and named
+    pipes are written directly. With ``resume`` the yielded file is ``PATH.part`` open for reading and writing at its start, with whatever
     an earlier run left; on an exception it stays. Raises OutputError if it cannot be written.
     """
     if path == STDOUT:
@@ -99,6 +99,7 @@ def open_output(path: str, *, resume: bool = False) -> Iterator[BinaryIO]:
         finally:
             _close_quietly(special)
         return
+    path = os.path.realpath(path)  # a link stays one; what it leads to is replaced
     # The name is settled before the file exists, so that a signal at any moment finds what to remove.
     target = part_path(path) if resume else Path(path).with_name(f".{Path(path).name[:100]}.{secrets.token_hex(4)}.tmp")
     file: BinaryIO | None = None
@@ -144,6 +145,8 @@ def _close_quietly(file: BinaryIO) -> None:
 
 
 def _is_special(path: str) -> bool:
+    if os.path.abspath(path).startswith(("/dev/", "/proc/")):
+        return True  # /dev/stdout may lead to an ordinary file, which is somebody else's to replace
     try:
         return not stat.S_ISREG(os.stat(path).st_mode)
     except OSError:

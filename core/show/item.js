@@ -1,38 +1,4 @@
-// One image with its masks: its canvases, its card and list, and what pointer and touch do on them.
-// Everything a file says enters as text, never as markup.
-
-const page = JSON.parse(document.getElementById('page').textContent);
-const state = { view: page.first, mode: 'both' };
-const LONGEST_CANVAS = 1440; // pixels; a canvas finer than the screen makes smooth lines
-const SHORT_LIST = 6; // rows a phone shows before it is asked for more
-const NESTED = new Set(['threshold', 'count']);
-const LABELS = { threshold: 'Threshold θ', count: 'Recorded at', source: 'Source', level: 'Level' };
-
-const number = new Intl.NumberFormat('en');
-const plural = (count, noun) => `${number.format(count)} ${noun}${count === 1 ? '' : 's'}`;
-const short = (value) => (typeof value === 'number' ? String(+value.toPrecision(4)) : value);
-const sentence = (key) => key.charAt(0).toUpperCase() + key.slice(1).replaceAll('_', ' ');
-
-function percent(share) {
-  const value = 100 * share;
-  if (value >= 9.95) return `${Math.round(value)} %`;
-  if (value >= 0.995) return `${value.toFixed(1)} %`;
-  if (value >= 0.01) return `${value.toFixed(2)} %`;
-  return value > 0 ? '< 0.01 %' : '0 %';
-}
-
-/** An element with classes, text and children; text never becomes markup. */
-function make(tag, { cls = '', text = null, ...attributes } = {}, ...children) {
-  const element = document.createElement(tag);
-  if (cls) element.className = cls;
-  if (text !== null) element.textContent = text;
-  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
-  element.append(...children);
-  return element;
-}
-
-const scratch = document.createElement('canvas');
-const coarse = matchMedia('(pointer: coarse)').matches;
+// One image: its panels, what goes on between them, and the card and list beside them.
 
 /** Items to draw, one a frame and the nearest first, so that scrolling stays smooth. */
 const soon = {
@@ -62,48 +28,92 @@ const soon = {
 class Item {
   constructor(section) {
     this.section = section;
-    this.picture = section.querySelector('.picture');
+    this.panels = [...section.querySelectorAll('figure')].map((figure, place) => new Panel(place, figure));
     this.image = section.querySelector('img');
-    this.masks = null; // until the image comes near
-    this.canvases = null;
+    this.pictures = this.panels.map((panel) => panel.picture);
+    this.loaded = false; // until the image comes near
     this.near = false;
-    this.focused = null;
-    this.held = null;
-    this.card = make('div', { cls: 'card' });
-    this.list = make('ol', { cls: 'list' });
-    this.more = make('button', { cls: 'more', type: 'button', hidden: '' });
-    section.append(make('aside', { cls: 'panel', 'aria-label': 'Masks' }, make('div', { cls: 'inside' }, this.card, this.list, this.more)));
+    this.active = 0; // the panel whose masks are listed
+    this.focused = this.held = null; // [panel, mask]
+    this.card = make('div', { cls: 'card', role: 'group', 'aria-label': 'About' });
+    this.list = new MaskList({ point: (k) => this.focus(k === null ? this.held : [this.active, k]), hold: (k) => this.hold(k === null ? null : [this.active, k]) });
+    this.inside = make('div', { cls: 'inside' }, this.card, this.list.element, this.list.more);
+    section.append(make('aside', { cls: 'panel', 'aria-label': 'Masks' }, this.inside));
   }
 
   load() {
-    if (this.masks) return;
+    if (this.loaded) return;
+    this.loaded = true;
     const script = this.section.querySelector('script');
-    const data = JSON.parse(script.textContent);
+    this.data = JSON.parse(script.textContent);
     script.remove();
-    this.width = data.width;
-    this.height = data.height;
-    this.masks = data.masks;
-    this.views = data.views;
-    this.masks.forEach((mask) => {
-      mask.ends = runEnds(mask.rle);
-      mask.share = mask.area / (data.width * data.height);
-    });
-    for (const mask of this.masks) if (mask.parent !== undefined) this.masks[mask.parent].parts = (this.masks[mask.parent].parts || 0) + 1;
-    if (this.masks.length) this.listen();
+    for (const panel of this.panels) {
+      if (panel.isTruth ? !this.data.truths.length : !this.data.panels[panel.place]) continue;
+      if (!panel.isTruth) panel.set(this.data.panels[panel.place], this.data.width, this.data.height);
+      if (!panel.image) {
+        panel.image = this.image.cloneNode();
+        panel.image.alt = panel.title;
+        panel.picture.prepend(panel.image);
+      }
+    }
+    this.judge();
+    this.active = Math.max(0, this.panels.findIndex((panel) => panel.masks?.length));
+    if (this.panels.length > 1) this.addTabs();
+    if (this.panels.some((panel) => panel.masks?.length)) this.listen();
     else this.card.append(make('p', { cls: 'quiet', text: 'No masks in this image.' }));
   }
 
-  /** Positions of the masks that the chosen view shows, larger first. */
-  members() {
-    const all = this.masks.map((_, k) => k);
-    if (!state.view) return all;
-    const [key, value] = state.view;
-    const own = this.views.filter((view) => view[0] === key);
-    if (!own.length) return all; // this image has one level only
-    if (!NESTED.has(key)) return own.find((view) => view[1] === value)?.[2] ?? [];
-    // A level at which nothing changed in this image looks like the next finer one.
-    const reached = own.filter((view) => view[1] >= value);
-    return reached.length ? reached.reduce((a, b) => (a[1] < b[1] ? a : b))[2] : [];
+  /** Set the chosen annotator's ground truth beside the predictions. */
+  judge() {
+    this.pairings = [];
+    const panel = this.panels[TRUTH];
+    if (!panel || !this.data.truths.length) return;
+    const wanted = page.truth.annotators[state.annotator];
+    const truth = this.data.truths.find((one) => one.annotator === wanted) ?? this.data.truths[0];
+    panel.set(truth, this.data.width, this.data.height);
+    this.pairings = truth.found.map(pairing);
+    const total = truth.masks.filter((mask) => !mask.crowd).length;
+    this.pairings.forEach((pairs, place) => {
+      const file = this.panels[place];
+      if (!file.masks) return;
+      file.matched = pairs.byMask;
+      file.found = foundOf(pairs.byTruth.size, total);
+      file.said.textContent = file.found;
+    });
+    const missed = total - this.pairings[state.against].byTruth.size;
+    const whose = truth.annotator === null ? '' : ` by annotator ${truth.annotator}`;
+    panel.said.textContent = `${plural(truth.masks.length, 'mask')}${whose}, ${number.format(missed)} missed`;
+    panel.mark(this.pairings[state.against], this.panels[state.against].masks);
+  }
+
+  /** Another annotator, or another file to judge by. */
+  rejudge() {
+    if (!this.loaded) return;
+    this.held = null;
+    this.judge();
+    for (const panel of this.panels) panel.rendered = null;
+    if (this.near) soon.add(this);
+  }
+
+  addTabs() {
+    const options = this.panels.filter((panel) => panel.masks).map((panel) => [panel.title, panel.place, `List the masks of ${panel.title}`]);
+    this.tabs = make('fieldset', { cls: 'tabs' }, make('legend', { cls: 'unseen', text: 'Whose masks are listed' }), segments(`list-${this.section.id}`, options, this.active));
+    this.tabs.addEventListener('input', ({ target }) => {
+      this.show(Number(target.value));
+      this.focus(this.held);
+    });
+    this.inside.prepend(this.tabs);
+  }
+
+  /** List the masks of another panel. */
+  show(place) {
+    this.active = place;
+    const input = this.tabs?.querySelector(`[value="${place}"]`);
+    if (input) input.checked = true;
+    if (!this.panels[place].canvases) return;
+    this.list.held = this.held?.[0] === place ? this.held[1] : null;
+    this.list.fill(this.panels[place]);
+    this.focused = undefined;
   }
 
   enter() {
@@ -114,126 +124,64 @@ class Item {
   leave() {
     this.near = false;
     soon.delete(this);
-    if (!this.canvases) return;
-    for (const layer of this.picture.querySelectorAll('canvas, .dim, .tag')) layer.remove();
-    this.canvases = null;
-    this.rendered = null;
+    for (const panel of this.panels) panel.clear();
   }
 
   render() {
     this.load();
-    if (!this.masks.length) return;
-    const box = this.picture.getBoundingClientRect();
-    if (!box.width) return;
-    const dense = Math.min(2, LONGEST_CANVAS / Math.max(box.width, box.height));
-    const width = Math.max(1, Math.round(box.width * dense)), height = Math.max(1, Math.round(box.height * dense));
-    const wanted = `${width} ${height} ${state.view}`;
-    if (this.rendered === wanted) return;
-    this.rendered = wanted;
-    if (!this.canvases) {
-      this.canvases = Object.fromEntries(['fill', 'lines', 'focus'].map((name) => [name, make('canvas', { cls: name, 'aria-hidden': 'true' })]));
-      const { fill, lines, focus } = this.canvases;
-      this.tag = make('span', { cls: 'tag', 'aria-hidden': 'true' }); // the card in short, where it may be out of sight
-      this.picture.append(fill, lines, make('div', { cls: 'dim' }), focus, this.tag);
+    if (!this.panels.some((panel) => panel.masks?.length)) return;
+    if (!this.panels.filter((panel) => panel.render()).length) return;
+    const wanted = String([state.view, state.annotator, state.against]);
+    if (this.listed !== wanted) {
+      this.listed = wanted;
+      if (this.held && !this.panels[this.held[0]].shown.includes(this.held[1])) this.held = null;
+      this.show(this.active);
     }
-    for (const canvas of Object.values(this.canvases)) Object.assign(canvas, { width, height });
-    this.thick = dense >= 1.3 ? 2 : 1;
-    this.frame = makeFrame(this.width, this.height, width, height);
-    this.shown = this.members();
-    const plane = labelPlane(this.masks, this.shown, this.frame);
-    const words = new Uint32Array(this.masks.length + 1);
-    for (const k of this.shown) words[k + 1] = word(parseInt(this.masks[k].rgb, 16));
-    const { fill, lines } = this.canvases;
-    // How many canvas pixels each mask is the topmost of; entry 0 is what no mask covers.
-    this.visible = paintView(fill.getContext('2d'), lines.getContext('2d'), plane, this.frame, words, this.thick);
-    if (this.listed !== String(state.view)) {
-      this.listed = String(state.view);
-      if (this.held !== null && !this.shown.includes(this.held)) this.held = null;
-      this.fillList();
-    }
-    this.focused = undefined; // the canvas is empty: draw again
+    this.focused = undefined; // the canvases are empty: draw again
     this.focus(this.held);
   }
 
-  fillList() {
-    const scored = this.masks.some((mask) => mask.score !== undefined);
-    const largest = Math.sqrt(Math.max(1, ...this.shown.map((k) => this.masks[k].area)));
-    const rows = this.shown.map((k, place) => {
-      const mask = this.masks[k];
-      const bar = make('span', { cls: 'bar' }, make('i'));
-      const button = make('button', { cls: 'row', type: 'button', tabindex: place ? '-1' : '0', 'aria-pressed': 'false', 'data-k': k });
-      button.append(make('span', { cls: 'id', text: mask.category ?? `#${mask.id}` }), bar, make('span', { cls: 'area', text: percent(mask.share) }));
-      if (scored) button.append(make('span', { cls: 'score', text: mask.score === undefined ? '' : mask.score.toFixed(2), title: 'Score' }));
-      button.style.setProperty('--mask', `#${mask.rgb}`);
-      button.style.setProperty('--length', `${(100 * Math.sqrt(mask.area)) / largest}%`);
-      return make('li', {}, button);
-    });
-    this.list.replaceChildren(...rows);
-    this.list.classList.remove('open');
-    this.more.hidden = rows.length <= SHORT_LIST;
-    this.more.textContent = `Show all ${number.format(rows.length)}`;
-  }
-
-  rowOf(k) {
-    return this.list.querySelector(`[data-k="${k}"]`);
-  }
-
-  /** The masks around one, nearest first, along parent_id (a cycle ends it). */
-  ancestors(mask) {
-    const found = [];
-    let up = this.masks[mask.parent];
-    while (up && up !== mask && !found.includes(up)) {
-      found.push(up);
-      up = this.masks[up.parent];
+  /** Bring out a mask, [panel, mask], and what belongs to it in the other panels; null brings out none. */
+  focus(at) {
+    if (String(at) === String(this.focused) && this.focused !== undefined) return;
+    this.focused = at;
+    const [place, k] = at ?? [null, null];
+    const others = at ? partners(this.pairings, place, k) : [];
+    for (const panel of this.panels) {
+      const other = others.find((one) => one.panel === panel.place);
+      if (panel.place === place) panel.focus(k, `${panel.masks[k].name} · ${percent(panel.masks[k].share)}`);
+      else if (other) panel.focus(other.k, `${other.paired ? '' : 'nearest, '}IoU ${other.iou.toFixed(2)} · ${panel.masks[other.k].name}`, !other.paired);
+      else panel.focus(null);
     }
-    return found;
+    this.list.point(place === this.active ? k : others.find((one) => one.panel === this.active)?.k ?? null, this.followed);
+    if (at) this.describe(this.panels[place], k, others);
+    else this.describeAll(this.panels[this.active]);
   }
 
-  /** Bring out mask `k`, or none (null). */
-  focus(k) {
-    if (k === this.focused) return;
-    const fresh = this.focused === undefined;
-    for (const row of this.list.querySelectorAll('.row.on')) row.classList.remove('on');
-    this.focused = k;
-    this.section.classList.toggle('focusing', k !== null);
-    const context = this.canvases.focus.getContext('2d');
-    if (!fresh) context.clearRect(0, 0, this.frame.width, this.frame.height);
-    if (k === null) {
-      this.describeAll();
-      return;
-    }
-    const mask = this.masks[k];
-    this.describe(mask);
-    const row = this.rowOf(k);
-    row?.classList.add('on');
-    for (const outer of this.ancestors(mask)) paintOuter(context, scratch, outer, this.frame, this.thick);
-    paintFocus(context, scratch, this.image, mask, this.frame, this.thick);
+  hold(at) {
+    this.held = at;
+    if (at && at[0] !== this.active) this.show(at[0]);
+    this.list.hold(at?.[0] === this.active ? at[1] : null);
+    this.focus(at);
   }
 
-  hold(k) {
-    this.held = k;
-    for (const row of this.list.querySelectorAll('.row[aria-pressed="true"]')) row.setAttribute('aria-pressed', 'false');
-    if (k !== null) this.rowOf(k)?.setAttribute('aria-pressed', 'true');
-    this.focus(k);
-  }
-
-  describeAll() {
-    const share = this.shown.length ? `covering ${percent(1 - this.visible[0] / (this.frame.width * this.frame.height))}` : 'at this level';
-    const among = this.shown.length < this.masks.length ? `of ${plural(this.masks.length, 'mask')}` : this.shown.length === 1 ? 'mask' : 'masks';
-    this.card.replaceChildren(
-      make('p', { cls: 'lead' }, make('strong', { text: number.format(this.shown.length) }), ` ${among} ${share}`),
-      this.strip(),
-      make('p', { cls: 'quiet', text: coarse ? 'Tap the picture or the list to look at one.' : 'Point at the picture or the list to look at one.' }),
-    );
+  describeAll(panel) {
+    const { shown, masks, visible, frame } = panel;
+    const share = shown.length ? `covering ${percent(1 - visible[0] / (frame.width * frame.height))}` : 'at this level';
+    const among = shown.length < masks.length ? `of ${plural(masks.length, 'mask')}` : shown.length === 1 ? 'mask' : 'masks';
+    const lines = [make('p', { cls: 'lead' }, make('strong', { text: number.format(shown.length) }), ` ${among} ${share}`), this.strip(panel)];
+    if (panel.found) lines.push(make('p', { text: `Ground truth: ${panel.found}` }));
+    lines.push(make('p', { cls: 'quiet', text: coarse ? 'Tap the picture or the list to look at one.' : 'Point at the picture or the list to look at one.' }));
+    this.card.replaceChildren(...lines);
   }
 
   /** The image as one bar: what of it each mask takes, larger first, then what none does. */
-  strip() {
+  strip({ shown, masks, visible, frame }) {
     const stops = [];
     let from = 0;
-    for (const k of this.shown) {
-      const to = from + (100 * this.visible[k + 1]) / (this.frame.width * this.frame.height);
-      if (to > from) stops.push(`#${this.masks[k].rgb} ${from.toFixed(2)}% ${to.toFixed(2)}%`);
+    for (const k of shown) {
+      const to = from + (100 * visible[k + 1]) / (frame.width * frame.height);
+      if (to > from) stops.push(`#${masks[k].rgb} ${from.toFixed(2)}% ${to.toFixed(2)}%`);
       from = to;
     }
     stops.push(`var(--well) ${from.toFixed(2)}% 100%`);
@@ -242,11 +190,19 @@ class Item {
     return strip;
   }
 
-  describe(mask) {
+  describe(panel, k, others) {
+    const mask = panel.masks[k];
     const facts = [['Area', `${number.format(mask.area)} px`]];
+    if (panel.isTruth && mask.missed) facts.push(['Found', 'missed']);
+    for (const { panel: place, k: other, iou, paired } of others) {
+      const { title, isTruth, masks } = this.panels[place];
+      const several = page.panels.length > 1;
+      const who = isTruth ? masks[other].name : `${several && !paired ? 'nearest ' : ''}#${masks[other].id}`;
+      facts.push([isTruth ? 'Ground truth' : several ? title : paired ? 'Found by' : 'Nearest', `${who}, IoU ${iou.toFixed(2)}`]);
+    }
     if (mask.score !== undefined) facts.push(['Score', mask.score.toFixed(3)]);
     if (mask.parentId !== undefined) facts.push(['Parent', `#${mask.parentId}`]);
-    if (mask.parts) facts.push(['Parts', number.format(mask.parts)]);
+    if (panel.children[k].length) facts.push(['Parts', number.format(panel.children[k].length)]);
     if (mask.category !== undefined) facts.push(['Mask', `#${mask.id}`]);
     if (mask.crowd) facts.push(['Crowd', 'yes']);
     for (const [key, value] of mask.more ?? []) {
@@ -255,71 +211,41 @@ class Item {
     const head = make(
       'p',
       { cls: 'lead' },
-      make('i', { cls: 'swatch' }),
-      make('strong', { text: mask.category ?? `Mask ${mask.id}` }),
+      make('i', { cls: mask.missed ? 'swatch hatched' : 'swatch' }),
+      make('strong', { text: mask.name }),
       make('span', { cls: 'share', text: percent(mask.share) }),
     );
     const table = make('dl', {}, ...facts.map(([name, value]) => make('div', {}, make('dt', { text: name }), make('dd', { text: value }))));
-    this.tag.textContent = `${mask.category ?? `Mask ${mask.id}`} · ${percent(mask.share)}`;
     this.card.style.setProperty('--mask', `#${mask.rgb}`);
     this.card.replaceChildren(head, table);
   }
 
-  /** Masks of the view under a pointer, smallest first. */
-  under(event) {
-    const box = this.picture.getBoundingClientRect();
-    const x = Math.floor(((event.clientX - box.left) / box.width) * this.width);
-    const y = Math.floor(((event.clientY - box.top) / box.height) * this.height);
-    if (x < 0 || y < 0 || x >= this.width || y >= this.height) return [];
-    return this.shown.filter((k) => holds(this.masks[k].ends, x * this.height + y)).reverse();
-  }
-
   listen() {
-    let queued = null;
-    this.picture.addEventListener('pointermove', (event) => {
-      if (event.pointerType === 'touch' || this.held !== null) return;
-      if (queued === null) requestAnimationFrame(() => {
-        const last = queued;
-        queued = null;
-        if (!this.canvases || this.held !== null || !this.picture.matches(':hover')) return;
-        const [k = null] = this.under(last);
-        this.focus(k);
-        const row = k === null ? null : this.rowOf(k);
-        // Only where the list scrolls by itself: the page must not move under the pointer.
-        if (row && this.list.scrollHeight > this.list.clientHeight) this.list.scrollTop = row.offsetTop - this.list.clientHeight / 2;
+    for (const panel of this.panels) {
+      if (!panel.masks) continue;
+      let queued = null;
+      panel.picture.addEventListener('pointermove', (event) => {
+        if (event.pointerType === 'touch' || this.held !== null) return;
+        if (queued === null) requestAnimationFrame(() => {
+          const last = queued;
+          queued = null;
+          if (!panel.canvases || this.held !== null || !panel.picture.matches(':hover')) return;
+          const [k = null] = panel.under(last);
+          this.followed = true;
+          this.focus(k === null ? null : [panel.place, k]);
+          this.followed = false;
+        });
+        queued = event;
       });
-      queued = event;
-    });
-    this.picture.addEventListener('pointerleave', () => this.canvases && this.focus(this.held));
-    this.picture.addEventListener('click', (event) => {
-      if (!this.canvases) return;
-      const found = this.under(event);
-      // Again on the mask that is held: the one around it, and after the last, none.
-      this.hold(found[this.held === null ? 0 : found.indexOf(this.held) + 1] ?? null);
-    });
-    const k = (event) => {
-      const row = event.target.closest('.row');
-      return row && this.canvases ? Number(row.dataset.k) : null;
-    };
-    this.list.addEventListener('pointerover', (event) => event.pointerType !== 'touch' && k(event) !== null && this.focus(k(event)));
-    this.list.addEventListener('pointerleave', () => this.canvases && this.focus(this.held));
-    this.list.addEventListener('focusin', (event) => event.target.matches(':focus-visible') && k(event) !== null && this.focus(k(event)));
-    this.list.addEventListener('focusout', () => this.canvases && this.focus(this.held));
-    this.list.addEventListener('click', (event) => k(event) !== null && this.hold(this.held === k(event) ? null : k(event)));
-    this.list.addEventListener('keydown', (event) => {
-      const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
-      if (!step || !event.target.classList.contains('row')) return;
-      event.preventDefault();
-      const rows = [...this.list.querySelectorAll('.row')];
-      const next = rows[rows.indexOf(event.target) + step];
-      if (!next || !next.getClientRects().length) return;
-      event.target.tabIndex = -1;
-      next.tabIndex = 0;
-      next.focus();
-    });
-    this.more.addEventListener('click', () => {
-      const open = this.list.classList.toggle('open');
-      this.more.textContent = open ? 'Show fewer' : `Show all ${number.format(this.shown.length)}`;
-    });
+      panel.picture.addEventListener('pointerleave', () => panel.canvases && this.focus(this.held));
+      panel.picture.addEventListener('click', (event) => {
+        if (!panel.canvases) return;
+        const found = panel.under(event);
+        // Again on the mask that is held: the one around it, and after the last, none.
+        const at = this.held?.[0] === panel.place ? found.indexOf(this.held[1]) + 1 : 0;
+        if (!found.length) this.show(panel.place);
+        this.hold(at < found.length ? [panel.place, found[at]] : null);
+      });
+    }
   }
 }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numba import njit
 
@@ -14,15 +16,31 @@ from ovskit.core.show.views import larger_first, run_table
 _LINE = np.array([255, 255, 255], np.float32)
 _LINE_OPACITY = 0.85
 _SHADE = 0.6  # of what is beside a line: a white line on a white wall would be lost
+_STRIPE = 5  # width of a hatched mask's stripes, in widths of a line
+_BETWEEN = 0.25  # of the opacity, between the stripes
 _PIXELS_PER_LINE = 1000  # a line is one pixel wide up to 1500 pixels, two up to 2500 …
 
 
-def overlay(image: UInt8, masks: MaskSet, *, opacity: float = 0.55, outlines: bool = True) -> UInt8:
+@dataclass(frozen=True, slots=True)
+class Paint:
+    """How masks are drawn, one row a mask in ``larger_first`` order: ``rgb`` uint8 (n, 3), ``hatched`` bool (n,).
+
+    A hatched mask is drawn in stripes, with lines of its own colour around it.
+    """
+
+    rgb: UInt8
+    hatched: np.ndarray
+
+
+def overlay(
+    image: UInt8, masks: MaskSet, *, opacity: float = 0.55, outlines: bool = True, paint: Paint | None = None, thickness: int | None = None
+) -> UInt8:
     """``image`` (H, W, 3) uint8 RGB with ``masks`` in colour over it; same shape and type, the input is not changed.
 
-    Larger masks lie below, smaller ones above; the colour follows the mask's rank by area. ``opacity`` in [0, 1] is the
-    masks'; ``outlines`` draws thin light lines, shaded on both sides, where one mask or none meets another. Raises
-    InputError if the image has not the size its masks have, UsageError for another opacity.
+    Larger masks lie below, smaller ones above; the colour follows the mask's rank by area, or ``paint``. ``opacity`` in
+    [0, 1] is the masks'; ``outlines`` draws light lines, shaded on both sides, where one mask or none meets another,
+    ``thickness`` pixels wide; by default as the size asks for. Raises InputError if the image has not the size its masks
+    have, UsageError for another opacity.
     """
     if not 0 <= opacity <= 1:
         raise UsageError(f"opacity must be from 0 to 1, not {opacity}")
@@ -31,15 +49,29 @@ def overlay(image: UInt8, masks: MaskSet, *, opacity: float = 0.55, outlines: bo
     if not ordered:
         return image.copy()
     top = _labels(run_table(masks, ordered), image.shape[0], image.shape[1])
-    palette = np.concatenate([np.zeros((1, 3), np.float32), colours(len(ordered)).astype(np.float32)])
-    alpha = np.where(top > 0, np.float32(opacity), np.float32(0))[..., None]
-    mixed = image * (1 - alpha) + palette[top] * alpha
+    wide = thickness or max(1, round(max(top.shape) / _PIXELS_PER_LINE))
+    rgb = colours(len(ordered)) if paint is None else paint.rgb
+    palette = np.concatenate([np.zeros((1, 3), np.float32), rgb.astype(np.float32)])
+    alpha = np.where(top > 0, np.float32(opacity), np.float32(0))
+    striped = None if paint is None else np.concatenate([[False], paint.hatched])
+    if striped is not None:
+        alpha[striped[top] & _stripes(top.shape, _STRIPE * wide)] *= _BETWEEN
+    mixed = image * (1 - alpha[..., None]) + palette[top] * alpha[..., None]
     if outlines:
-        line = _outline(top, max(1, round(max(top.shape) / _PIXELS_PER_LINE)))
+        line = _outline(top, wide)
         beside = _grow(line) & ~line
         mixed[beside] *= _SHADE
         mixed[line] += _LINE_OPACITY * (_LINE - mixed[line])
+        if striped is not None:
+            own = line & striped[top]
+            mixed[own] = palette[top[own]]
     return np.rint(mixed).astype(np.uint8)
+
+
+def _stripes(shape: tuple[int, int], width: int) -> np.ndarray:
+    """Every other diagonal stripe of a (H, W) picture."""
+    y, x = np.ogrid[: shape[0], : shape[1]]
+    return np.asarray((x + y) % (2 * width) >= width)
 
 
 def check_picture(image: UInt8, masks: MaskSet) -> None:

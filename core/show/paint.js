@@ -4,6 +4,9 @@
 const TILE = 64;
 const WHITE = 0xffffffff; // as the little-endian words of an ImageData: alpha, blue, green, red
 const SHADE = 0x73000000; // beside a line: a white one on a white wall would be lost
+const STRIPE = 6; // canvas pixels to a stripe of a hatched mask, for each pixel of a line
+const PART_LINE = 0x80ffffff; // half a white line
+const FAINT = 0x3dffffff; // keeps a quarter of a colour's opacity: between the stripes, and of what is below a mask
 const word = (rgb) => (0xff000000 | ((rgb & 255) << 16) | (rgb & 0xff00) | (rgb >> 16)) >>> 0;
 
 /** A pixel grid for a picture of native size, `width` × `height` canvas pixels. */
@@ -20,13 +23,14 @@ function labelPlane(masks, members, frame) {
 
 /**
  * Each label in its colour on one canvas, lines where two labels meet, `thick` (1 or 2) pixels wide, on another.
- * @param {Uint32Array} words one colour per label, 0 for none. @returns {Float64Array} pixels of each label.
+ * @param {Uint32Array} words one colour per label, 0 for none. @param {?Uint8Array} hatched 1 for labels in stripes with lines
+ * of their colour. @returns {Float64Array} pixels of each label.
  */
-function paintView(fill, lines, plane, frame, words, thick) {
+function paintView(fill, lines, plane, frame, words, thick, hatched = null) {
   const { width, height } = frame;
   const fillImage = new ImageData(width, height), lineImage = new ImageData(width, height);
   const fills = new Uint32Array(fillImage.data.buffer), strokes = new Uint32Array(lineImage.data.buffer);
-  const counts = new Float64Array(words.length);
+  const counts = new Float64Array(words.length), period = STRIPE * thick;
   for (let left = 0; left < width; left += TILE) {
     const right = Math.min(width, left + TILE);
     for (let top = 0; top < height; top += TILE) {
@@ -36,17 +40,24 @@ function paintView(fill, lines, plane, frame, words, thick) {
           const label = plane[at];
           counts[label]++;
           fills[to] = words[label];
+          if (hatched && hatched[label] && (x + y) % (2 * period) >= period) fills[to] = (words[label] & FAINT) >>> 0;
           const beside = x + 1 < width && label !== plane[at + height];
           const below = y + 1 < height && label !== plane[at + 1];
           if (!beside && !below) continue;
-          strokes[to] = WHITE;
+          let ink = WHITE;
+          if (hatched) {
+            if (hatched[label]) ink = words[label];
+            else if (beside && hatched[plane[at + height]]) ink = words[plane[at + height]];
+            else if (below && hatched[plane[at + 1]]) ink = words[plane[at + 1]];
+          }
+          strokes[to] = ink;
           if (beside) {
-            if (thick > 1) strokes[to + 1] = WHITE;
+            if (thick > 1) strokes[to + 1] = ink;
             if (x > 0) strokes[to - 1] ||= SHADE;
             if (x + thick < width) strokes[to + thick] ||= SHADE;
           }
           if (below) {
-            if (thick > 1) strokes[to + width] = WHITE;
+            if (thick > 1) strokes[to + width] = ink;
             if (y > 0) strokes[to - width] ||= SHADE;
             if (y + thick < height) strokes[to + thick * width] ||= SHADE;
           }
@@ -108,8 +119,8 @@ function paintFocus(context, scratch, picture, mask, frame, thick) {
   context.drawImage(scratch, box.left, box.top);
 }
 
-/** A thin line along the border of a mask around the one that is brought out. */
-function paintOuter(context, scratch, mask, frame, thick) {
+/** A line along the border of a mask that is around the one that is brought out, or that comes near it. */
+function paintOuter(context, scratch, mask, frame, thick, opacity) {
   const box = boundsOf(mask, frame, thick);
   if (!box || box.right <= box.left || box.bottom <= box.top) return;
   const width = box.right - box.left, height = box.bottom - box.top;
@@ -117,17 +128,51 @@ function paintOuter(context, scratch, mask, frame, thick) {
   strokeCore(new Uint32Array(image.data.buffer), cutOut(mask, box, frame), width, height, thick);
   Object.assign(scratch, { width, height });
   scratch.getContext('2d').putImageData(image, 0, 0);
-  context.globalAlpha = 0.6;
+  context.globalAlpha = opacity;
   context.drawImage(scratch, box.left, box.top);
   context.globalAlpha = 1;
+}
+
+/** The masks below the one that is brought out, faintly in their colours, smaller above larger. */
+function paintParts(context, scratch, masks, parts, frame) {
+  const boxes = parts.map((k) => boundsOf(masks[k], frame, 1)).filter(Boolean);
+  if (!boxes.length) return;
+  const box = boxes.reduce((a, b) => ({ left: Math.min(a.left, b.left), top: Math.min(a.top, b.top), right: Math.max(a.right, b.right), bottom: Math.max(a.bottom, b.bottom) }));
+  const width = box.right - box.left, height = box.bottom - box.top;
+  if (width <= 0 || height <= 0) return;
+  const inside = clipped(box, frame);
+  const plane = new Uint32Array(width * height);
+  const words = new Uint32Array(masks.length + 1);
+  for (const k of parts) {
+    fillMask(masks[k].ends, frame.nativeHeight, inside.columns, inside.rows, height, plane, k + 1);
+    words[k + 1] = (word(parseInt(masks[k].rgb, 16)) & FAINT) >>> 0;
+  }
+  const image = new ImageData(width, height), pixels = new Uint32Array(image.data.buffer);
+  for (let x = 0; x < width; x++) {
+    for (let y = 0, at = x * height, to = x; y < height; y++, at++, to += width) {
+      const label = plane[at];
+      const edge = (x + 1 < width && label !== plane[at + height]) || (y + 1 < height && label !== plane[at + 1]);
+      pixels[to] = edge ? PART_LINE : words[label];
+    }
+  }
+  Object.assign(scratch, { width, height });
+  scratch.getContext('2d').putImageData(image, 0, 0);
+  context.drawImage(scratch, box.left, box.top);
+}
+
+/** A frame's edges within a box of it, for planes of the box's size. */
+function clipped(box, frame) {
+  return {
+    columns: frame.columns.map((x) => Math.min(box.right, Math.max(box.left, x)) - box.left),
+    rows: frame.rows.map((y) => Math.min(box.bottom, Math.max(box.top, y)) - box.top),
+  };
 }
 
 /** The part of a mask's plane in a box that holds all of it, column-major, 0 and 1. */
 function cutOut(mask, box, frame) {
   const height = box.bottom - box.top;
   const plane = new Uint8Array((box.right - box.left) * height);
-  const columns = frame.columns.map((x) => Math.min(box.right, Math.max(box.left, x)) - box.left);
-  const rows = frame.rows.map((y) => Math.min(box.bottom, Math.max(box.top, y)) - box.top);
+  const { columns, rows } = clipped(box, frame);
   fillMask(mask.ends, frame.nativeHeight, columns, rows, height, plane, 1);
   return plane;
 }

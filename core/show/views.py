@@ -17,9 +17,9 @@ from ovskit.core.formats.rle import RunTable
 from ovskit.core.records import Mask, MaskSet
 from ovskit.core.runtime.errors import InputError
 
-# Keys whose larger values are finer partitions of one merge sequence, and keys that are looked up exactly.
+# Keys whose larger values are finer partitions of one merge sequence; the others, level and depth, are looked up exactly.
 NESTED = ("threshold", "count")
-EXACT = ("level", "depth")
+KEYS = (*NESTED, "level", "depth")
 
 _LEGIBLE = 16  # masks that one look takes in
 _MOST_VALUES = 32  # a key with more values than this tells single masks apart, not levels
@@ -57,7 +57,8 @@ def views(ordered: Sequence[Mask], table: RunTable) -> list[View]:
     ``threshold`` and ``count``: a region is recorded once, at the finest partition that has it, and stands until it is
     merged into another. So the view of θ takes the regions recorded at θ or above, larger first, and leaves out those that
     larger ones cover by half or more. ``level`` (as given) and ``depth`` (steps to the root along ``parent_id``) take
-    exactly the masks that have the value. A key without two values, or with more than 32, gives no views.
+    exactly the masks that have the value; where both say the same of every mask there is only ``depth``. A key without
+    two values, or with more than 32, gives no views.
     """
     found = []
     for key in NESTED:
@@ -65,16 +66,22 @@ def views(ordered: Sequence[Mask], table: RunTable) -> list[View]:
         found += [
             View(key, value, tuple(np.flatnonzero(_standing(values >= value, table)).tolist())) for value in reversed(_levels(values))
         ]
-    for key, numbers in zip(EXACT, ([_number(mask.extra.get("level")) for mask in ordered], _depths(ordered)), strict=True):
+    given, depths = [_number(mask.extra.get("level")) for mask in ordered], _depths(ordered)
+    for key, numbers in (("depth", depths),) if given == depths else (("level", given), ("depth", depths)):
         values = np.array(numbers)
         found += [View(key, value, tuple(np.flatnonzero(values == value).tolist())) for value in _levels(values)]
     return found
 
 
 def view_of(masks: MaskSet, key: str, value: float) -> MaskSet:
-    """The masks that a view shows, larger first; for nested keys, of the finest partition recorded at or above ``value``."""
+    """The masks that a view shows, larger first; for nested keys, of the finest partition recorded at or above ``value``.
+
+    ``level`` is ``depth`` in an image none of whose masks says its level.
+    """
     ordered = larger_first(masks)
-    values = np.array([_number(mask.extra.get(key)) for mask in ordered] if key != "depth" else _depths(ordered))
+    values = np.array([_number(mask.extra.get(key)) for mask in ordered])
+    if key == "depth" or (key == "level" and np.isnan(values).all()):
+        values = np.array(_depths(ordered))
     if key in NESTED:
         chosen = _standing(values >= value, run_table(masks, ordered))
     else:

@@ -201,7 +201,7 @@ def test_panoptic_without_its_pictures(tmp_path: Path) -> None:
         (json.dumps(annotations()), InputError, 'no "images"'),
         (json.dumps({"annotations": annotations()}), InputError, 'no "images"'),
         (json.dumps({"images": [], "annotations": []}), InputError, "has no images"),
-        (json.dumps({"images": entries(file_name="a.jpg"), "annotations": []}), InputError, "two images are called 'a.jpg'"),
+        (json.dumps({"images": entries(file_name="a.jpg"), "annotations": []}), InputError, "two images are called a.jpg"),
         (json.dumps({"images": entries(id=1), "annotations": []}), InputError, "two images have id 1"),
         (json.dumps({"images": entries(), "annotations": annotations()[:1] * 2}), InputError, "two annotations have id 1"),
     ],

@@ -1,5 +1,7 @@
 import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -83,3 +85,25 @@ def test_a_stream_cannot_be_resumed() -> None:
 def test_a_missing_input_is_named(tmp_path: Path) -> None:
     with pytest.raises(MissingInputError, match="absent"), open_input(str(tmp_path / "absent")):
         pass
+
+
+def test_a_link_stays_a_link(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    real, link = tmp_path / "elsewhere" / "real.json", tmp_path / "link.json"
+    real.write_bytes(b"old")
+    link.symlink_to(real)
+    with open_output(str(link)) as out:
+        out.write(b"new")
+    assert link.is_symlink()
+    assert real.read_bytes() == b"new"
+    assert sorted(p.name for p in tmp_path.rglob("*.json")) == ["link.json", "real.json"]
+
+
+def test_stdout_by_its_path_is_written_not_replaced(tmp_path: Path) -> None:
+    code = "from ovskit.core.runtime.output import open_output\nwith open_output('/dev/stdout') as out: out.write(b'new')"
+    with (tmp_path / "kept").open("wb") as file:
+        before = os.stat(file.fileno()).st_ino
+        subprocess.run([sys.executable, "-c", code], stdout=file, check=True)
+    assert (tmp_path / "kept").read_bytes() == b"new"
+    assert (tmp_path / "kept").stat().st_ino == before
+    assert os.path.islink("/dev/stdout")

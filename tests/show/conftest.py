@@ -11,6 +11,8 @@ import pytest
 from pycocotools import mask as coco_mask
 
 from ovskit.core.records import Image, Mask, MaskSet, Rle
+from ovskit.core.show.found import judge
+from ovskit.core.show.scene import Scene
 
 Dense = npt.NDArray[np.bool_]
 
@@ -43,6 +45,11 @@ def build_masks(
             )
         )
     return MaskSet(image, tuple(masks))
+
+
+def scene_of(masks: MaskSet, image: npt.NDArray[np.uint8], *, truth: MaskSet | None = None, at: float = 0.5) -> Scene:
+    """A scene of one mask file, with ground truth if there is some."""
+    return Scene(masks.image, image, (masks,), () if truth is None else judge([masks], truth, at))
 
 
 @pytest.fixture

@@ -105,3 +105,19 @@ def test_masks_of_another_size_are_refused(mask_set: Callable[..., MaskSet]) -> 
     other = mask_set([], size=(3, 2)).image
     with pytest.raises(InputError, match="2×3.*3×2"):
         legible_view(MaskSet(other, masks.masks))
+
+
+def test_level_is_depth_where_no_mask_says_its_level() -> None:
+    dense = [np.ones((2, 2), bool)] * 3
+    masks = build_masks(dense, size=(2, 2), parent_id=[None, 1, 2])
+    assert [[m.id for m in view_of(masks, "level", value).masks] for value in (0, 1, 2)] == [[1], [2], [3]]
+    given = build_masks(dense, size=(2, 2), parent_id=[None, 1, 2], extras=[{"level": 2}, {}, {"level": 0}])
+    assert [[m.id for m in view_of(given, "level", value).masks] for value in (0, 1, 2)] == [[3], [], [1]]
+
+
+def test_level_and_depth_are_one_view_where_they_agree() -> None:
+    dense = [np.ones((2, 2), bool)] * 3
+    for levels, keys in (((0, 1, 1), {"depth"}), ((1, 2, 2), {"level", "depth"})):
+        masks = build_masks(dense, size=(2, 2), parent_id=[None, 1, 1], extras=[{"level": level} for level in levels])
+        ordered = larger_first(masks)
+        assert {view.key for view in views(ordered, run_table(masks, ordered))} == keys

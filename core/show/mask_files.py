@@ -1,0 +1,150 @@
+"""Several mask files side by side: the images of one are found again in the others, whatever the order they come in.
+
+One file *leads*: it is read from front to back, once, so it may be a pipe. Of every other file the places of its images
+are found first; then their masks are read where they stand, as the leading file comes to them. So a masks stream on disk
+takes memory for the names of its images and the masks of a few. A file that cannot be read twice (a pipe), or whose
+masks do not stand image by image (other COCO files), is held in memory as run-length masks.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from ovskit.core.formats import coco, jsonbytes, masks
+from ovskit.core.formats.image_names import ImageNames
+from ovskit.core.formats.sources import show_path
+from ovskit.core.records import Image, MaskSet
+from ovskit.core.runtime.errors import InputError
+from ovskit.core.runtime.output import open_input
+
+
+class MaskFile:
+    """The images of a mask file, in its order, and their masks.
+
+    ``what`` is its name for messages, ``header`` what its first line says. ``load(k)`` gives the masks of ``images[k]``, from
+    any thread. Raises InputError if two images have one name.
+    """
+
+    def __init__(self, what: str, header: masks.MasksHeader, images: Sequence[Image], load: Callable[[int], MaskSet]) -> None:
+        self.what = what
+        self.header = header
+        self.images = tuple(images)
+        self.load = load
+        self._names = ImageNames(self.images, what)
+
+    def find(self, image: Image) -> int | None:
+        """Which of the images is ``image``: the one of its name; else the only one whose path ends as its does, or the other
+        way round; else, in a results list, which has no names, the one of its id. None if there is none.
+        """
+        found = self._names.find(image.file_name)
+        if found is None:
+            by_id = self._names.find(str(image.id))
+            found = by_id if by_id is not None and by_id[1] == "name" and self.images[by_id[0]].id == image.id else None
+        return None if found is None else found[0]
+
+
+@contextmanager
+def open_mask_file(path: str) -> Iterator[MaskFile]:
+    """The mask file at ``path``, read through once to check it and to find its images.
+
+    Raises InputError if it is broken, MissingInputError if it is not there.
+    """
+    what = show_path(path)
+    with open_input(path) as stream:
+        first = masks.first_line(stream, what)
+        if masks.is_masks_stream(first) and stream.seekable():
+            counted = _CountedLines(stream, stream.tell())
+            header, sets = masks.read_stream(first, counted, what)  # type: ignore[arg-type]
+            images, spans = [], []
+            for found in sets:
+                images.append(found.image)
+                spans.append(counted.span() if found.masks else (0, 0))
+            descriptor = stream.fileno()
+            yield MaskFile(what, header, images, lambda k: _read_masks(descriptor, *spans[k], images[k], what))
+        else:
+            header, sets = masks.read_masks(first, stream, what)
+            held = list(sets)
+            yield MaskFile(what, header, [s.image for s in held], held.__getitem__)
+
+
+class _CountedLines:
+    """A stream that knows where its lines begin.
+
+    The reader of a masks stream gives out an image when it has read the line after its last annotation. So an image's
+    lines are those from the line that gave out the one before to the line that gives it out, without the latter.
+    """
+
+    def __init__(self, stream: BinaryIO, at: int) -> None:
+        self._stream = stream
+        self._next = at
+        self._last = self._first = at
+
+    def readline(self, size: int = -1) -> bytes:
+        line = self._stream.readline(size)
+        self._last, self._next = self._next, self._next + len(line)
+        return line
+
+    def span(self) -> tuple[int, int]:
+        """Offset and length of the lines of the image just given out."""
+        found = self._first, self._last - self._first
+        self._first = self._last
+        return found
+
+
+def _read_masks(descriptor: int, offset: int, length: int, image: Image, what: str) -> MaskSet:
+    lines = os.pread(descriptor, length, offset).splitlines()  # at an offset, not from where the file stands: threads share it
+    found = [coco.read_annotation(jsonbytes.loads(line.strip().rstrip(b","), what), what)[0] for line in lines if line.strip()]
+    return coco.mask_set(image, found, what)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """An image, the masks that the leading file has of it, and its places in the other files; None where one lacks it."""
+
+    image: Image
+    lead: MaskSet | None
+    places: tuple[int | None, ...]
+
+
+def in_step(lead: Iterable[MaskSet], others: Sequence[MaskFile]) -> Iterator[Entry]:
+    """The images of all files, each once: those of ``lead`` in its order, then those that only others have, in theirs."""
+    left = [dict.fromkeys(range(len(other.images))) for other in others]
+
+    def entry(image: Image, masks: MaskSet | None) -> Entry:
+        places = tuple(other.find(image) for other in others)
+        for place, remaining in zip(places, left, strict=True):
+            if place is not None:
+                remaining.pop(place, None)
+        return Entry(image, masks, places)
+
+    for found in lead:
+        yield entry(found.image, found)
+    for other, remaining in zip(others, left, strict=True):
+        while remaining:
+            place = next(iter(remaining))
+            del remaining[place]
+            yield entry(other.images[place], None)
+
+
+def masks_of(entry: Entry, others: Sequence[MaskFile], what: str) -> list[MaskSet | None]:
+    """The masks of an image in the leading file, called ``what``, and in every other. Raises InputError where sizes differ."""
+    found = [entry.lead]
+    first, name = (entry.image, what) if entry.lead is not None else (None, "")
+    for place, other in zip(entry.places, others, strict=True):
+        if place is None:
+            found.append(None)
+            continue
+        image = other.images[place]
+        if first is None:
+            first, name = image, other.what
+        elif (image.width, image.height) != (first.width, first.height):
+            raise InputError(
+                f"{show_path(entry.image.file_name)} is {first.width}×{first.height} in {name}, but {image.width}×{image.height} in "
+                f"{other.what}: masks side by side must be of one picture"
+            )
+        found.append(other.load(place))
+    return found

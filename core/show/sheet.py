@@ -1,0 +1,174 @@
+"""A contact sheet: one picture of many images, a row each, with a column for every way to look at them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import BinaryIO
+
+import numpy as np
+from PIL import Image as Pillow
+from PIL import ImageDraw, ImageFont
+
+from ovskit.core.records import MaskSet, UInt8
+from ovskit.core.runtime.errors import InputError, UsageError
+from ovskit.core.show.colours import colours
+from ovskit.core.show.found import Truth
+from ovskit.core.show.overlay import Paint, overlay
+from ovskit.core.show.safe_text import printable
+from ovskit.core.show.scene import Scene, TruthColumn, found_line
+from ovskit.core.show.views import larger_first
+
+# A PNG of more is refused or shrunk by many viewers, and has to be held in memory as three bytes a pixel.
+MOST_PIXELS = 40_000_000
+TALLEST = 32_000
+
+_MARGIN = 16
+_GAP = 8
+_FONT = 13
+_LINE = 18  # of text, in pixels
+_GROUND, _INK, _SOFT, _WELL = (252, 252, 251), (29, 29, 27), (99, 98, 94), (240, 240, 238)
+_MISSED, _CROWD = (224, 52, 58), (143, 142, 137)
+
+
+@dataclass(frozen=True, slots=True)
+class SheetColumn:
+    """What a column shows: the masks of one file (``panel``, its place among a scene's) that ``choose`` picks of a scene."""
+
+    title: str
+    panel: int
+    choose: Callable[[Scene], MaskSet]
+
+
+@dataclass(frozen=True, slots=True)
+class Sheet:
+    """How many images are on the sheet, and the name of the first that did not fit, where one did not."""
+
+    shown: int
+    left_out: str | None = None
+
+
+def write_sheet(
+    scenes: Iterable[Scene],
+    out: BinaryIO,
+    *,
+    columns: Sequence[SheetColumn],
+    truth: TruthColumn | None = None,
+    side: int = 320,
+    opacity: float = 0.55,
+    most_pixels: int = MOST_PIXELS,
+    tallest: int = TALLEST,
+) -> Sheet:
+    """Write a PNG with a row for each scene: the photograph, then ``columns``, then the ground truth if ``truth`` is given.
+
+    Each picture fits a square of ``side`` pixels. Ground truth is drawn in the colours of the first file's masks that match
+    it, what is missed in red stripes; of several annotators, the first's. The sheet has at most ``most_pixels`` pixels and
+    is at most ``tallest`` high; at the first image that does not fit it ends, and no more are read. One scene and the
+    sheet are in memory. Raises InputError if there is no image, or one has not the size its masks have; UsageError
+    if not even one image can fit.
+    """
+    cells = 1 + len(columns) + (truth is not None)
+    width = 2 * _MARGIN + cells * side + (cells - 1) * _GAP
+    highest = min(tallest, most_pixels // width)
+    top = _MARGIN + _LINE + _GAP
+    if highest < top + _LINE + side + _GAP + _MARGIN:
+        raise UsageError(f"{cells} pictures of {side} pixels side by side are more than a sheet holds: make them smaller or fewer")
+    # Memory is only taken where something is written, so the sheet's final height need not be known.
+    canvas = np.empty((highest, width, 3), np.uint8)
+    canvas[:top] = _GROUND
+    titles = ["Photograph", *(column.title for column in columns), *([truth.title] if truth is not None else [])]
+    _write_row(canvas[_MARGIN : _MARGIN + _LINE], [(title, _INK) for title in titles], side)
+    at, made = top, Sheet(0)
+    for scene in scenes:
+        row = _row(scene, columns, truth, side, opacity, width)
+        if at + len(row) + _MARGIN > highest:
+            made = Sheet(made.shown, scene.image.file_name)
+            break
+        canvas[at : at + len(row)] = row
+        at, made = at + len(row), Sheet(made.shown + 1)
+    if not made.shown:
+        raise InputError("there is no image to put on the sheet")
+    canvas[at : at + _MARGIN - _GAP] = _GROUND
+    Pillow.fromarray(canvas[: at + _MARGIN - _GAP]).save(out, "PNG")
+    return made
+
+
+def _row(scene: Scene, columns: Sequence[SheetColumn], truth: TruthColumn | None, side: int, opacity: float, width: int) -> UInt8:
+    """One image: a line of captions and the pictures below, (height, width, 3)."""
+    scene.check()
+    scale = side / max(scene.image.width, scene.image.height)
+    size = (max(1, round(scene.image.width * scale)), max(1, round(scene.image.height * scale)))
+    line = max(1, round(1 / scale))  # as wide as a pixel of the sheet
+    pictures: list[Pillow.Image | None] = [_scaled(scene.pixels, size)]
+    captions = [(scene.image.file_name, _INK)]
+    first = scene.truths[0] if scene.truths else None
+    for column in columns:
+        whole = scene.panels[column.panel]
+        if whole is None:
+            pictures.append(None)
+            captions.append(("no such image", _SOFT))
+            continue
+        chosen = column.choose(scene)
+        drawn = overlay(scene.pixels, chosen, opacity=opacity, paint=_ranks(whole, chosen), thickness=line)
+        pictures.append(_scaled(drawn, size))
+        said = f"{len(chosen.masks):,} mask{'' if len(chosen.masks) == 1 else 's'}"
+        captions.append((found_line(first, column.panel, truth.at) if first is not None and truth is not None else said, _SOFT))
+    if truth is not None and first is None:
+        pictures.append(None)
+        captions.append(("no such image", _SOFT))
+    elif first is not None:
+        drawn = overlay(scene.pixels, first.masks, opacity=opacity, paint=_verdict(first, scene.panels[0]), thickness=line)
+        pictures.append(_scaled(drawn, size))
+        missed = first.found[0].total - first.found[0].hits
+        whose = "" if first.annotator is None else f" by annotator {first.annotator}"
+        captions.append((f"{len(first.masks.masks):,} mask{'' if len(first.masks.masks) == 1 else 's'}{whose}, {missed:,} missed", _SOFT))
+    row = np.empty((_LINE + size[1] + 2 * _GAP, width, 3), np.uint8)
+    row[:] = _GROUND
+    _write_row(row[:_LINE], captions, side)
+    for k, picture in enumerate(pictures):
+        left = _MARGIN + k * (side + _GAP)
+        row[_LINE : _LINE + size[1], left : left + size[0]] = _WELL if picture is None else np.asarray(picture)
+    return row
+
+
+def _scaled(pixels: UInt8, size: tuple[int, int]) -> Pillow.Image:
+    return Pillow.fromarray(pixels).resize(size, Pillow.Resampling.LANCZOS, reducing_gap=3.0)
+
+
+def _ranks(whole: MaskSet, chosen: MaskSet) -> Paint:
+    """The colours that the chosen masks have among all of their file: the same in every column, as on the page."""
+    palette = dict(zip((mask.id for mask in larger_first(whole)), colours(len(whole.masks)), strict=True))
+    ordered = larger_first(chosen)
+    rgb = np.array([palette[mask.id] for mask in ordered], np.uint8).reshape(-1, 3)
+    return Paint(rgb, np.zeros(len(ordered), np.bool_))
+
+
+def _verdict(truth: Truth, predictions: MaskSet | None) -> Paint:
+    found = truth.found[0]
+    palette = colours(len(predictions.masks)) if predictions is not None else np.zeros((0, 3), np.uint8)
+    rgb = np.empty((len(found.partner), 3), np.uint8)
+    rgb[:] = np.where(found.counted[:, None], _MISSED, _CROWD)
+    hit = found.partner >= 0
+    rgb[hit] = palette[found.partner[hit]]
+    return Paint(rgb, found.counted & ~hit)
+
+
+def _write_row(strip: UInt8, texts: Sequence[tuple[str, tuple[int, int, int]]], side: int) -> None:
+    """Text above each cell, cut at its front to fit: what tells names apart is at their end. Changes ``strip``."""
+    picture = Pillow.fromarray(strip)
+    pen, font = ImageDraw.Draw(picture), ImageFont.load_default(_FONT)
+    for k, (text, colour) in enumerate(texts):
+        pen.text((_MARGIN + k * (side + _GAP), 0), _fitting(printable(text), font, side), fill=colour, font=font)
+    strip[:] = np.asarray(picture)
+
+
+def _fitting(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
+    if not isinstance(font, ImageFont.FreeTypeFont):  # a Pillow without FreeType has one small font, of Latin-1
+        text = text.encode("latin-1", "replace").decode("latin-1")
+    if font.getlength(text) <= width:
+        return text
+    dots = "..."
+    text = text[-width:]  # no letter is narrower than a pixel: long names cost no more
+    while text and font.getlength(dots + text) > width:
+        text = text[1:]
+    return dots + text
