@@ -1,0 +1,217 @@
+"""AR and AP of one set of predictions: images go in one by one, scores for any weighting of the images come out."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from ovskit.core.eval.groups import Annotator, Groups
+from ovskit.core.eval.matching import AREA_NAMES, AREAS, IOU_THRESHOLDS, THRESHOLDS, Matched, match
+from ovskit.core.eval.precision import PrecisionSpool, average_precision_of_one
+from ovskit.core.eval.recall import RecallSums
+from ovskit.core.formats.rle import RunTable, iou
+from ovskit.core.records import MaskSet
+from ovskit.core.runtime.errors import InputError
+
+Float64 = npt.NDArray[np.float64]
+Int64 = npt.NDArray[np.int64]
+Weights = npt.NDArray[np.int32]
+
+_AT_50, _AT_75 = (int(np.flatnonzero(np.isclose(IOU_THRESHOLDS, at))[0]) for at in (0.5, 0.75))
+_AR, _AP = "ar", "ap"
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """What one image says of one annotator's masks of one category; ``scores`` descend, as ``matched`` does."""
+
+    annotator: Annotator
+    category: int | None
+    scores: Float64
+    matched: Matched
+
+
+@dataclass(frozen=True, slots=True)
+class MatchedImage:
+    """One image's units, and the annotators that its ground truth names."""
+
+    units: tuple[Unit, ...]
+    annotators: frozenset[Annotator]
+
+
+class DetectionScores:
+    """AR (``metric`` "ar") or AP ("ap") as COCO defines them, from sums and a temporary file.
+
+    ``maxima``: numbers of detections an image may have, ascending; sizes and AP go by the largest. ``names`` are the metrics.
+    """
+
+    def __init__(self, metric: str, maxima: tuple[int, ...], *, by_category: bool = False, per_annotator: bool = False) -> None:
+        self.by_category = by_category
+        self.per_annotator = per_annotator
+        self._most = maxima[-1]
+        self._groups = Groups()
+        self._recalls = RecallSums(maxima)
+        self._spool = PrecisionSpool()
+        self._rows: list[tuple[float, ...]] = []  # AP of each row of the sums by itself
+        self._annotators: set[Annotator] = set()
+        self._true: set[int | None] = set()  # categories of masks that count, and of predictions
+        self._predicted: set[int | None] = set()
+        # A recall is an area range and a maximum, a precision the bits that it is the mean of.
+        self._of_recall: dict[str, tuple[int, int]] = {}
+        everything = _bits(0)
+        if metric == _AR:
+            last = len(maxima) - 1
+            self._of_recall = {f"AR@{most}": (0, k) for k, most in enumerate(maxima)}
+            self._of_recall |= {f"AR_{AREA_NAMES[a]}": (a, last) for a in range(1, AREAS)}
+            self._of_precision = {"AP": everything}
+        else:
+            self._of_precision = {"AP": everything, "AP50": (_AT_50,), "AP75": (_AT_75,)}
+            self._of_precision |= {f"AP_{AREA_NAMES[a]}": _bits(a) for a in range(1, AREAS)}
+        self.names = (*self._of_recall, *self._of_precision)
+        self.resampled = self.names
+
+    def work(self, truth: MaskSet, predictions: MaskSet) -> MatchedImage:
+        """Match one image. Takes no notice of the others, so it may run in any thread. Raises InputError."""
+        everyone: dict[Annotator, Int64] = {None: np.arange(len(truth.masks), dtype=np.int64)}
+        annotators = _annotators(truth) if self.per_annotator else everyone
+        units: list[Unit] = []
+        if self.by_category:
+            of_truth, of_predictions = _by_category(truth), _by_category(predictions)
+            for category in sorted({*of_truth, *of_predictions}):
+                members = of_truth.get(category, []), of_predictions.get(category, [])
+                units += self._units(truth, members[0], predictions, members[1], annotators, category)
+        else:
+            units += self._units(truth, _all(truth), predictions, _all(predictions), annotators, None)
+        named = annotators if self.per_annotator else (mask.extra.get("annotator") for mask in truth.masks)
+        return MatchedImage(tuple(units), frozenset(name for name in named if isinstance(name, int | str)))
+
+    def _units(
+        self,
+        truth: MaskSet,
+        of_truth: list[int],
+        predictions: MaskSet,
+        of_predictions: list[int],
+        annotators: Mapping[Annotator, Int64],
+        category: int | None,
+    ) -> Iterator[Unit]:
+        """Match some masks of the predictions with some of the ground truth, both in COCO's order, for each annotator."""
+        candidates = [predictions.masks[k] for k in of_predictions]
+        scores = np.array([1.0 if mask.score is None else mask.score for mask in candidates], np.float64)
+        if not np.isfinite(scores).all():
+            raise InputError(f"{predictions.image.file_name}: a mask's score is not finite, so it cannot be ranked")
+        order = np.argsort(-scores, kind="stable")[: self._most]
+        found = RunTable([candidates[k].rle for k in order.tolist()])
+        masks = [truth.masks[k] for k in of_truth]
+        crowd = np.array([mask.iscrowd for mask in masks], np.int64)
+        areas = np.array([mask.extra.get("area", mask.area) for mask in masks], np.float64)
+        overlap = iou(found, RunTable([mask.rle for mask in masks]), crowd)
+        own = found.areas.astype(np.float64)
+        for annotator, members in annotators.items():
+            columns = np.flatnonzero(np.isin(np.array(of_truth, np.int64), members))
+            matched = match(np.ascontiguousarray(overlap[:, columns]), own, areas[columns], crowd[columns] != 0)
+            yield Unit(annotator, category, scores[order], matched)
+
+    def add(self, position: int, image: MatchedImage) -> None:
+        """Take in the image at ``position`` of the ground truth."""
+        self._annotators |= image.annotators
+        if self.per_annotator:
+            for annotator in image.annotators:
+                self._groups.saw(annotator, position)
+        for unit in image.units:
+            if unit.matched.counted.any():
+                self._true.add(unit.category)
+            if len(unit.scores):
+                self._predicted.add(unit.category)
+            group = self._groups.index(unit.annotator, unit.category)
+            self._spool.add(position, group, unit.scores, unit.matched)
+            if unit.matched.counted.any():
+                self._recalls.add(position, group, unit.matched)
+                precision = average_precision_of_one(unit.matched).ravel()
+                self._rows.append(tuple(float(precision[list(bits)].mean()) for bits in self._of_precision.values()))
+
+    def check(self, what: str) -> None:
+        """Raises InputError if annotators are to be told apart and the ground truth ``what`` names none."""
+        if self.per_annotator and not self._annotators:
+            raise InputError(f'{what} has no annotation with an "annotator": leave --per-annotator out')
+
+    def warnings(self) -> list[str]:
+        """What a reader of the scores should know."""
+        found = []
+        if len(self._annotators) > 1 and not self.per_annotator:
+            found.append(
+                f"the ground truth has {len(self._annotators)} annotators, whose masks are scored as if they were one's; "
+                "--per-annotator scores each by itself"
+            )
+        if self.by_category and self._predicted and not self._predicted & self._true:
+            found.append("no predicted category_id is one of the ground truth's; leave --by-category out to score without categories")
+        return found
+
+    def cells(self) -> int:
+        """How many numbers ``values`` holds for every column of its weights."""
+        recalls = (AREAS + AREAS * len(self._recalls.maxima)) * len(self._groups) * 2
+        return self._spool.cells(self._all_bits()) + 2 * recalls + 101
+
+    def values(self, weights: Weights) -> Float64:
+        """Every metric, float64 (names, b) in [0, 1], where the image at position k counts ``weights[k]`` (images, b) times."""
+        images = self._groups.images(weights)
+        out = np.full((len(self.names), weights.shape[1]), np.nan)
+        if not len(self._groups):
+            return out
+        recall = self._recalls.recall(weights, len(self._groups))
+        for k, (area, most) in enumerate(self._of_recall.values()):
+            out[k] = self._groups.average(recall[area, most], images)
+        counted = self._recalls.counted(weights, len(self._groups))
+        by_group = np.zeros((len(self._of_precision), len(self._groups), weights.shape[1]))
+        bits = self._all_bits()
+        for bit, precision in zip(bits, self._spool.precision(bits, counted, weights), strict=True):
+            for k, wanted in enumerate(self._of_precision.values()):
+                if bit in wanted:
+                    by_group[k] += precision / len(wanted)
+        for k in range(len(by_group)):
+            out[len(self._of_recall) + k] = self._groups.average(by_group[k], images)
+        return out
+
+    def values_by_image(self, images: int) -> Float64:
+        """Every metric of every image by itself, float64 (names, images); NaN where it has no mask that counts."""
+        position, group, _, _ = self._recalls.rows
+        recall = self._recalls.recall_by_row()
+        rows = [recall[area, most] for area, most in self._of_recall.values()]
+        rows += list(np.array(self._rows, np.float64).reshape(len(position), len(self._of_precision)).T)
+        return np.array([self._groups.average_by_image(row, group, position, images) for row in rows])
+
+    def _all_bits(self) -> list[int]:
+        return sorted({bit for bits in self._of_precision.values() for bit in bits})
+
+
+def _bits(area: int) -> tuple[int, ...]:
+    return tuple(range(area * THRESHOLDS, (area + 1) * THRESHOLDS))
+
+
+def _all(masks: MaskSet) -> list[int]:
+    """All masks as pycocotools lists them without categories: category by category, which decides ties."""
+    return sorted(range(len(masks.masks)), key=lambda k: masks.masks[k].category_id)
+
+
+def _by_category(masks: MaskSet) -> dict[int, list[int]]:
+    found: dict[int, list[int]] = defaultdict(list)
+    for k, mask in enumerate(masks.masks):
+        found[mask.category_id].append(k)
+    return found
+
+
+def _annotators(truth: MaskSet) -> dict[Annotator, Int64]:
+    """Which masks are whose. Raises InputError for one that is nobody's."""
+    found: dict[Annotator, list[int]] = defaultdict(list)
+    for k, mask in enumerate(truth.masks):
+        annotator = mask.extra.get("annotator")
+        if type(annotator) not in (int, str):
+            raise InputError(
+                f'{truth.image.file_name}: annotation {mask.id} of the ground truth has no "annotator", a whole number or a name; '
+                "leave --per-annotator out, or name an annotator for each annotation"
+            )
+        found[annotator].append(k)
+    return {annotator: np.array(members, np.int64) for annotator, members in found.items()}

@@ -1,0 +1,102 @@
+"""Predictions on one side, ground truth on the other: which image is which, and what is missing on either side."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from ovskit.core.formats.ground_truth import GroundTruth
+from ovskit.core.formats.sources import show_path
+from ovskit.core.records import Image, MaskSet
+from ovskit.core.runtime.errors import InputError
+
+
+@dataclass(frozen=True, slots=True)
+class ImageCounts:
+    """How images were matched: ``listed`` by the predictions; of those ``strangers`` are not in the ground truth and ``by_id`` agree
+    with it in nothing but id and size; ``unlisted`` are in the ground truth alone.
+    """
+
+    listed: int
+    strangers: int
+    by_id: int
+    unlisted: int
+
+
+class Pairing:
+    """Finds the images of a stream of predictions, called ``what``, in a ground truth."""
+
+    def __init__(self, truth: GroundTruth, what: str) -> None:
+        self._truth = truth
+        self._what = what
+        self._names: dict[int, str] = {}  # what the stream calls each image that was found
+        self._listed = self._strangers = self._by_id = 0
+        self._first: Image | None = None
+
+    def place(self, image: Image) -> int | None:
+        """Where ``image`` stands in the ground truth, None if it does not.
+
+        Raises InputError if it has another size there, or if an earlier image was found at the same place.
+        """
+        self._listed += 1
+        found = self._truth.find(image)
+        if found is None:
+            self._strangers += 1
+            self._first = self._first or image
+            return None
+        if found.index in self._names:
+            one, other = show_path(self._names[found.index]), show_path(image.file_name)
+            name = show_path(self._truth.images[found.index].file_name)
+            raise InputError(f"{self._what}: {one} and {other} are both {name} of {self._truth.what}: every image can be scored once")
+        self._names[found.index] = image.file_name
+        self._by_id += found.by == "id"
+        return found.index
+
+    def pairs(self, sets: Iterable[MaskSet], *, everything: bool) -> Iterator[tuple[int, MaskSet]]:
+        """Place and predictions of every image that both sides have, then, with ``everything``, those of the ground truth alone."""
+        for masks in sets:
+            position = self.place(masks.image)
+            if position is not None:
+                yield position, masks
+        self.check()
+        if everything:
+            yield from self.rest()
+
+    def rest(self) -> Iterator[tuple[int, MaskSet]]:
+        """The images of the ground truth that the predictions do not list, without a mask."""
+        for position, image in enumerate(self._truth.images):
+            if position not in self._names:
+                yield position, MaskSet(image, ())
+
+    def check(self) -> None:
+        """Raises InputError if no image was found."""
+        if self._names:
+            return
+        if self._first is None:
+            raise InputError(f"{self._what} lists no image: there is nothing to score")
+        raise InputError(
+            f"{self._what}: none of its {_images(self._listed)} is in {self._truth.what}: it has {show_path(self._first.file_name)}, the "
+            f"ground truth {show_path(self._truth.images[0].file_name)}; names, ends of paths, or ids and sizes must agree"
+        )
+
+    def counts(self) -> ImageCounts:
+        """How many images were found, and how."""
+        return ImageCounts(self._listed, self._strangers, self._by_id, len(self._truth) - len(self._names))
+
+    def warnings(self, *, everything: bool) -> list[str]:
+        """One line on all that does not fit; none if everything does."""
+        counts = self.counts()
+        said = []
+        if counts.strangers:
+            first = f", such as {show_path(self._first.file_name)}" if self._first is not None else ""
+            said.append(f"{counts.strangers} of the {_images(counts.listed)} predicted are not in the ground truth{first}, and not scored")
+        if counts.unlisted:
+            how = "count as without masks" if everything else "are left out"
+            said.append(f"{counts.unlisted} of the ground truth's {_images(len(self._truth))} are not in the predictions and {how}")
+        if counts.by_id:
+            said.append(f"{counts.by_id} were matched by id only, since their names differ")
+        return [f"{self._what}: {'; '.join(said)}"] if said else []
+
+
+def _images(count: int) -> str:
+    return f"{count} image{'s' * (count != 1)}"
