@@ -33,12 +33,13 @@ def run_mask_stage(
     facts: Mapping[str, Any] | None = None,
     root: str | None = None,
     watch: Callable[[MaskSet], None] | None = None,
+    at_end: Callable[[], None] | None = None,
 ) -> None:
     """Read the files ``masks`` as one (none: stdin), work on every image's masks, write ``output`` (None: write nothing).
 
     ``make_work`` is given the stream's header before anything is written, and may refuse it. ``facts`` are added to this
     run's provenance (``model``, ``model_sha256``, ``supervised``); ``root`` replaces the header's. ``watch``
-    sees every result, in order.
+    sees every result, in order; ``at_end`` is called when the output is complete.
     """
     from contextlib import ExitStack
     from dataclasses import replace
@@ -82,4 +83,6 @@ def run_mask_stage(
                 finished += 1
             if writer is not None:
                 writer.finish()
+    if at_end is not None:
+        at_end()
     failures.report(finished)

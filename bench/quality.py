@@ -1,0 +1,408 @@
+"""The ruler: SOHES' self-exploration stage by stage, as its Table 2, on photographs that annotators outlined.
+
+    python bench/quality.py [--model builtin] [--sets coco_entities,bsds500,ccp_parts] [--limit 100] [--baselines]
+                            [--refine snap,guided,convcrf] [--vary nms=0.7,0.8,1 --vary context=1.5,3]
+                            [--markdown FILE] [--json FILE] [--jobs 1]
+
+Each photograph is described once; then its masks are made by every stage: each single threshold, all thresholds pooled,
+the local step, each refiner on top, and on ccp_parts the hierarchy. All stages are scored on the same photographs by
+``ovskit.core.eval``: class-agnostic AR and AP at 1,000 masks a photograph, AR by area, hierarchy as ancestor pairs. bsds500:
+each annotator's partition by itself, then their mean. Intervals are 95 % by bootstrap over photographs; a difference is
+paired, to the stage named. Seconds a photograph are wall time, describing included, and mean something with ``--jobs 1``
+on a quiet machine only.
+
+``--baselines`` adds what one would use without any network: scikit-image's felzenszwalb at eight scales in one pool, SLIC at
+eight sizes in one pool, and square tiles. ``--vary NAME=V,V`` scores other values of an option of ``ovs-cluster`` (or, as
+``refine.NAME``, of ``ovs-refine``) against the default. Photographs come from ``$OVSKIT_TEST_DATA`` (default:
+../shared/data beside the checkout). They are few, and none of these figures may be set beside the papers'.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.progress import Progress
+
+from ovskit.core.cluster.closer import CropExtractor
+from ovskit.core.cluster.sohes import SohesOptions, cluster_regions
+from ovskit.core.eval.evaluation import EvalOptions, Evaluation, evaluate
+from ovskit.core.formats import rle
+from ovskit.core.formats.ground_truth import GroundTruth, open_ground_truth
+from ovskit.core.formats.photographs import load_photograph
+from ovskit.core.formats.rle_grid import edges, nested_rles
+from ovskit.core.hier.coverage_forest import grow_forest
+from ovskit.core.models.registry import load_backbone
+from ovskit.core.records import FeatureMap, Image, Mask, MaskSet, UInt8
+from ovskit.core.runtime.workers import ordered_map
+
+DATA = Path(os.environ.get("OVSKIT_TEST_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
+SETS = {"coco_entities": "entities_dev.json", "bsds500": "bsds_val.json", "ccp_parts": "parts_dev.json"}
+THRESHOLDS = (0.6, 0.5, 0.4, 0.3, 0.2, 0.1)
+COUNTS = (400, 280, 200, 140, 100, 70, 50, 36, 25, 18, 12, 8, 5, 3)
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """One line of the table: how its masks are made from those of the stage ``after``, or from the features.
+
+    ``against`` is the stage that its difference is taken to.
+    """
+
+    name: str
+    after: str | None = None
+    options: SohesOptions | None = None
+    local: bool = False
+    refine: str | None = None
+    settings: tuple[tuple[str, str], ...] = ()
+    baseline: Callable[[UInt8, Image], MaskSet] | None = None
+    against: str | None = None
+    shown: bool = True
+
+
+def stages_of(arguments: argparse.Namespace) -> list[Stage]:
+    mixed, local = "θ = 0.6 … 0.1", "+ local"
+    stages = [Stage(f"θ = {t}", options=SohesOptions(thresholds=(t,)), against=mixed) for t in reversed(THRESHOLDS)]
+    stages += [Stage(mixed, options=SohesOptions()), Stage(local, options=SohesOptions(), local=True, against=mixed)]
+    for method in arguments.refine:
+        stages.append(Stage(f"+ local + {method}", after=local, refine=method, against=local))
+    stages += [
+        Stage("14 counts", options=SohesOptions(counts=COUNTS), against=mixed),
+        Stage("14 counts + local", options=SohesOptions(counts=COUNTS), local=True, against=local),
+    ]
+    for name, value in arguments.vary:
+        if name.startswith("refine."):
+            method = arguments.refine[0]
+            settings = ((name.removeprefix("refine."), value),)
+            stages.append(
+                Stage(
+                    f"+ local + {method}, {settings[0][0]} {value}", local, refine=method, settings=settings, against=f"+ local + {method}"
+                )
+            )
+        else:
+            stages.append(Stage(f"+ local, {name} {value}", options=varied(name, value), local=True, against=local))
+    if arguments.baselines:
+        stages += [Stage(name, baseline=make, against=local) for name, make in BASELINES.items()]
+    return stages
+
+
+def varied(name: str, value: str) -> SohesOptions:
+    kind = type(getattr(SohesOptions(), name))
+    return dataclasses.replace(SohesOptions(), **{name: kind(value)})
+
+
+def pooled(layers: Sequence[np.ndarray], image: Image, nms: float = 0.9) -> MaskSet:
+    """Every region of every label map (H, W) once, larger first; of two above ``nms`` the later goes."""
+    stack = np.stack([layer.astype(np.int32) for layer in layers])
+    wanted = np.concatenate([np.stack([np.full(len(v), k), v], 1) for k, v in enumerate(map(np.unique, stack))])
+    rows, cols = edges(image.height, 0, image.height, image.height), edges(image.width, 0, image.width, image.width)
+    found = nested_rles(stack, wanted, rows, cols, image.height, image.width)
+    order = np.argsort(-found.areas, kind="stable")
+    order = order[found.areas[order] >= 16]
+    table = rle.RunTable([found.rles[k] for k in order])
+    overlap = np.triu(rle.iou(table, table), 1) > nms
+    kept = np.ones(len(order), bool)
+    for k in range(len(order)):
+        if kept[k]:
+            kept[overlap[k]] = False
+    masks = [
+        Mask(n, image.id, found.rles[k], int(found.areas[k]), tuple(found.bboxes[k].tolist()), score=float(found.areas[k]))
+        for n, k in enumerate(order[kept].tolist(), 1)
+    ]
+    return MaskSet(image, tuple(masks))
+
+
+def by_felzenszwalb(pixels: UInt8, image: Image) -> MaskSet:
+    from skimage.segmentation import felzenszwalb
+
+    scales = (50, 100, 200, 300, 500, 800, 1500, 3000)  # with min_size the best of five settings tried
+    return pooled([felzenszwalb(pixels, scale=s, sigma=0.8, min_size=100) for s in scales], image)
+
+
+def by_slic(pixels: UInt8, image: Image) -> MaskSet:
+    from skimage.segmentation import slic
+
+    return pooled([slic(pixels, n_segments=n, compactness=10, start_label=1) for n in (4, 8, 16, 32, 64, 128, 256, 512)], image)
+
+
+def by_tiles(pixels: UInt8, image: Image) -> MaskSet:
+    y, x = np.mgrid[: image.height, : image.width]
+    return pooled([(y * n // image.height) * n + x * n // image.width for n in (1, 2, 3, 4, 6, 8, 12, 16)], image)
+
+
+BASELINES: dict[str, Callable[[UInt8, Image], MaskSet]] = {
+    "felzenszwalb, 8 scales": by_felzenszwalb,
+    "SLIC, 8 sizes": by_slic,
+    "square tiles, 8 sizes": by_tiles,
+}
+
+
+class Photograph:
+    """One photograph through all stages; each stage's masks and the seconds that they took from pixels on."""
+
+    def __init__(self, image: Image, root: str, backbone: Any, size: int) -> None:
+        self.image, self._backbone = image, backbone
+        self.pixels = load_photograph(image, root, max_pixels=10**9)
+        start = time.perf_counter()
+        patch = backbone.extract(backbone.prepare(self.pixels, size, size)[None]).patch[0].cpu().float().numpy()
+        self._features = FeatureMap(image, np.ascontiguousarray(patch.astype(np.float16)))
+        self._described = time.perf_counter() - start
+        self._size, self._closer = size, CropExtractor(backbone, root, max_pixels=10**9)
+        self.masks: dict[str, MaskSet] = {}
+        self.seconds: dict[str, float] = {}
+
+    def run(self, stage: Stage, refiners: dict[str, Any]) -> None:
+        start, before = time.perf_counter(), self._described
+        if stage.baseline is not None:
+            found, before = stage.baseline(self.pixels, self.image), 0.0
+        elif stage.refine is not None and stage.after is not None:
+            before = self.seconds[stage.after]
+            found = refiners[stage.name](self.masks[stage.after], self.pixels)
+        else:
+            assert stage.options is not None
+            look = (lambda crops: self._closer(self.image, crops)) if stage.local else None
+            found = cluster_regions(self._features, stage.options, frame=(self._size, self._size), look_closer=look)
+        self.seconds[stage.name] = before + time.perf_counter() - start
+        self.masks[stage.name] = found
+
+
+def refiners_of(stages: Iterable[Stage]) -> dict[str, Callable[[MaskSet, UInt8], MaskSet]]:
+    """For every stage that refines: a function from masks and pixels to masks, with the command's own defaults."""
+    from ovskit.cli.method_settings import parse_settings
+    from ovskit.core.refine.pipeline import RefineOptions, refine_masks
+    from ovskit.core.refine.registry import load_refiner, options_of
+
+    found: dict[str, Callable[[MaskSet, UInt8], MaskSet]] = {}
+    for stage in stages:
+        if stage.refine is None:
+            continue
+        names = [name for name in stage.refine.split("+") if name != "none"]
+        general = {f.name for f in dataclasses.fields(RefineOptions)}
+        options = RefineOptions(**{key: float(value) for key, value in stage.settings if key in general})
+        texts = [f"{names[-1]}.{key}={value}" for key, value in stage.settings if key not in general]
+        own = parse_settings(texts, {name: options_of(name) for name in names})
+        chain = [load_refiner(name, own[name], device="cpu") for name in names]
+        found[stage.name] = lambda masks, pixels, chain=chain, options=options: refine_masks(masks, pixels, chain, options)[0]
+    return found
+
+
+def truth_of(name: str, limit: int) -> tuple[GroundTruth, list[Image]]:
+    """The ground truth cut down to the first ``limit`` photographs by name."""
+    whole = open_ground_truth(str(DATA / name / SETS[name]))
+    places = sorted(range(len(whole)), key=lambda k: whole.images[k].file_name)[:limit]
+    images = [whole.images[k] for k in places]
+    return GroundTruth(whole.what, images, lambda k: whole.load(places[k]), whole.categories), images
+
+
+def measure(name: str, stages: Sequence[Stage], backbone: Any, arguments: argparse.Namespace, progress: Progress) -> list[dict[str, Any]]:
+    """All stages on one set; rows in the order of ``stages``."""
+    truth, images = truth_of(name, arguments.limit)
+    refiners = refiners_of(stages)
+    found: dict[str, list[MaskSet]] = defaultdict(list)
+    seconds: dict[str, list[float]] = defaultdict(list)
+    task = progress.add_task(name, total=len(images))
+
+    def work(image: Image) -> Photograph:
+        photograph = Photograph(image, str(DATA / name), backbone, arguments.size)
+        for stage in stages:
+            photograph.run(stage, refiners)
+        return photograph
+
+    for photograph in ordered_map(work, images, arguments.jobs):
+        for stage in stages:
+            found[stage.name].append(photograph.masks[stage.name])
+            seconds[stage.name].append(photograph.seconds[stage.name])
+        progress.advance(task)
+
+    scored: dict[str, Evaluation] = {}
+    options = EvalOptions(metric="ar", per_annotator=name == "bsds500")
+    for stage in stages:
+        scored[stage.name] = evaluate(found[stage.name], truth, options)
+    rows = []
+    for stage in stages:
+        own = scored[stage.name]
+        row: dict[str, Any] = {
+            "stage": stage.name,
+            "masks": own.predicted_masks / len(images),
+            "metrics": own.metrics(),
+            "intervals": own.intervals(arguments.bootstrap),
+            "seconds": {"mean": float(np.mean(seconds[stage.name])), "median": float(np.median(seconds[stage.name]))},
+        }
+        if stage.against in scored:
+            gain = own.difference(scored[stage.against], arguments.bootstrap)
+            row["against"] = stage.against
+            row["differences"] = {metric: {"value": d.value, "interval": d.interval} for metric, d in gain.items()}
+        if name == "ccp_parts":
+            forests = [grow_forest(masks) for masks in found[stage.name]]
+            forest = evaluate(forests, truth, EvalOptions(metric="hierarchy"))
+            row["hierarchy"] = {"metrics": forest.metrics(), "intervals": forest.intervals(arguments.bootstrap)}
+        rows.append(row)
+    return rows
+
+
+def percent(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.1f}"
+
+
+def with_interval(value: float | None, span: Sequence[float] | None, *, signed: bool = False) -> str:
+    """``17.3 [14.8, 19.9]`` in percent."""
+    if value is None or span is None:
+        return percent(value)
+    form = "{:+.1f}" if signed else "{:.1f}"
+    return f"{form.format(100 * value)} [{', '.join(form.format(100 * v) for v in span)}]"
+
+
+def markdown(result: dict[str, Any]) -> str:
+    """The tables, one a set, as Markdown."""
+    about = result["machine"]
+    versions = ", ".join(f"{name} {number}" for name, number in result["versions"].items())
+    lines = [
+        f"# Quality of self-exploration: `{result['model']}`",
+        "",
+        f"Made by `{result['command']}` at commit {result['commit']}, {result['date']}, on {about['cpu']} ({about['cpus']} cores, "
+        f"{result['jobs']} job{'' if result['jobs'] == 1 else 's'}, no GPU used); {versions}.",
+        "",
+        "Class-agnostic, at most 1,000 masks a photograph; numbers are percent, in brackets 95 % intervals by bootstrap over photographs; "
+        "the difference in AR@1000 is paired and to the stage named. Seconds are the mean of a photograph, from decoded pixels to masks.",
+    ]
+    for name, rows in result["sets"].items():
+        lines += [
+            "",
+            f"## {name}, {result['images'][name]} photographs",
+            "",
+            "| stage | masks | AR@1000 | AP | AR_S | AR_M | AR_L | difference in AR@1000 | s |",
+            "|---|---|---|---|---|---|---|---|---|",
+        ]
+        for row in rows:
+            m, spans, gain = row["metrics"], row["intervals"], row.get("differences", {}).get("AR@1000")
+            cells = [
+                row["stage"],
+                f"{row['masks']:.0f}",
+                with_interval(m["AR@1000"], spans["AR@1000"]),
+                *(percent(m[k]) for k in ("AP", "AR_S", "AR_M", "AR_L")),
+                f"{with_interval(gain['value'], gain['interval'], signed=True)} to {row['against']}" if gain else "",
+                f"{row['seconds']['mean']:.2f}",
+            ]
+            lines.append("| " + " | ".join(cells) + " |")
+        if any("hierarchy" in row for row in rows):
+            lines += [
+                "",
+                "Hierarchy (`ovs-hier` on each stage's masks): ancestor pairs between masks matched at IoU 0.5.",
+                "",
+                "| stage | precision | recall | F1 | recall of all pairs | trees a photograph | masks a tree | mean depth |",
+                "|---|---|---|---|---|---|---|---|",
+            ]
+            for row in rows:
+                m, spans = row["hierarchy"]["metrics"], row["hierarchy"]["intervals"]
+                numbers = [f"{m[k]:.1f}" if m[k] is not None else "–" for k in ("trees", "mean_size", "mean_depth")]
+                cells = [row["stage"], *(with_interval(m[k], spans[k]) for k in ("precision", "recall", "f1", "recall_all")), *numbers]
+                lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def surroundings() -> dict[str, Any]:
+    cpu = platform.processor()
+    if os.path.exists("/proc/cpuinfo"):
+        with open("/proc/cpuinfo") as lines:
+            cpu = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), cpu)
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=Path(__file__).parent, check=False)
+    packages = ("ovskit", "torch", "numpy", "numba", "scikit-image", "opencv-python-headless")
+    return {
+        "commit": commit.stdout.strip() or "unknown",
+        "date": time.strftime("%Y-%m-%d"),
+        "machine": {"cpu": cpu, "cpus": os.cpu_count(), "load_1min": os.getloadavg()[0]},
+        "versions": {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in packages}},
+    }
+
+
+def variation(text: str) -> list[tuple[str, str]]:
+    """``nms=0.7,0.8`` as [("nms", "0.7"), ("nms", "0.8")]."""
+    name, _, values = text.partition("=")
+    name = name.replace("-", "_")
+    known = {field.name for field in dataclasses.fields(SohesOptions)} - {"thresholds", "counts"}
+    if not values or (name not in known and not name.startswith("refine.")):
+        raise argparse.ArgumentTypeError(f"give NAME=V,V with NAME one of {', '.join(sorted(known))} or refine.…")
+    return [(name, value) for value in values.split(",")]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="builtin")
+    parser.add_argument("--weights", type=Path)
+    parser.add_argument("--facet", default=None, help="of the model's patch tokens, where it has several")
+    parser.add_argument("--sets", default=",".join(SETS))
+    parser.add_argument("--limit", type=int, default=100, help="photographs a set [100]")
+    parser.add_argument("--size", type=int, default=1024)
+    parser.add_argument("--refine", default="snap", help="refiners, each a stage; + chains them: snap,guided,snap+convcrf")
+    parser.add_argument("--baselines", action="store_true")
+    parser.add_argument("--vary", type=variation, action="append", default=[], metavar="NAME=V,V")
+    parser.add_argument("--stages", default="", help="only stages whose name holds one of these texts, and what they build on")
+    parser.add_argument("--bootstrap", type=int, default=1000)
+    parser.add_argument("--jobs", type=int, default=1, help="photographs at a time")
+    parser.add_argument("--markdown", type=Path)
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    names = arguments.sets.split(",")
+    if not set(names) <= set(SETS):
+        parser.error(f"--sets: choose from {', '.join(SETS)}")
+    if not all((DATA / name / SETS[name]).is_file() for name in names):
+        sys.exit(f"no photographs in {DATA}: set OVSKIT_TEST_DATA to the folder that has {', '.join(names)}")
+    arguments.refine = [method for method in arguments.refine.split(",") if method]
+    arguments.vary = [pair for pairs in arguments.vary for pair in pairs]
+    stages = chosen(stages_of(arguments), arguments.stages)
+    torch.set_num_threads(1)
+    facet = {} if arguments.facet is None else {"facet": arguments.facet}
+    backbone = load_backbone(arguments.model, device=torch.device("cpu"), weights=arguments.weights, **facet)
+    words = [os.path.basename(sys.argv[0]), *sys.argv[1:]]
+    result: dict[str, Any] = {
+        "bench": "quality",
+        "command": "python bench/" + " ".join(words),
+        **surroundings(),
+        "model": backbone.spec.model,
+        "jobs": arguments.jobs,
+        "images": {},
+        "sets": {},
+    }
+    console = Console(stderr=True)
+    with Progress(console=console, disable=not sys.stderr.isatty()) as progress:
+        for name in names:
+            result["sets"][name] = measure(name, stages, backbone, arguments, progress)
+            result["images"][name] = len(truth_of(name, arguments.limit)[1])
+            if arguments.json:  # after every set: the whole may take an hour
+                arguments.json.write_text(json.dumps(result, indent=1) + "\n")
+            if arguments.markdown:
+                arguments.markdown.write_text(markdown(result))
+    print(markdown(result), end="")
+
+
+def chosen(stages: list[Stage], texts: str) -> list[Stage]:
+    """The stages whose names hold one of the comma-separated ``texts``, with those they are made from or compared to."""
+    if not texts:
+        return stages
+    by_name = {stage.name: stage for stage in stages}
+    wanted = [stage.name for stage in stages if any(text in stage.name for text in texts.split(","))]
+    for name in wanted:
+        for needed in (by_name[name].after, by_name[name].against):
+            if needed is not None and needed in by_name and needed not in wanted:
+                wanted.append(needed)
+    return [stage for stage in stages if stage.name in wanted]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,62 @@
+"""``--set METHOD.NAME=VALUE``: the options of a method, read off its dataclass."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import types
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, get_args, get_origin, get_type_hints
+
+from ovskit.core.runtime.errors import UsageError
+
+# What has a flag of its own.
+_FLAGS = frozenset({"device", "weights"})
+
+
+def parse_settings(texts: Sequence[str], methods: Mapping[str, type]) -> dict[str, dict[str, Any]]:
+    """Settings by method; every method of ``methods`` (name to dataclass) has an entry. Raises UsageError for what does not fit."""
+    found: dict[str, dict[str, Any]] = {name: {} for name in methods}
+    for text in texts:
+        left, equals, value = text.partition("=")
+        method, dot, name = left.strip().partition(".")
+        if not equals or not dot:
+            raise UsageError(f"--set {text}: write METHOD.NAME=VALUE, as in guided.radius=8")
+        if method not in methods:
+            chosen = f"--method has {', '.join(methods)}" if methods else "--method none has no settings"
+            raise UsageError(f"--set {text}: {chosen}")
+        kinds = settings_of(methods[method])
+        if name not in kinds:
+            raise UsageError(f"--set {text}: {method} has {', '.join(kinds)}")
+        found[method][name] = _value(value.strip(), kinds[name], text)
+    return found
+
+
+def settings_of(options: type) -> dict[str, Any]:
+    """Names and types of what ``--set`` may set of a dataclass of options."""
+    hints = get_type_hints(options)
+    return {field.name: hints[field.name] for field in dataclasses.fields(options) if field.name not in _FLAGS}
+
+
+def _value(value: str, kind: Any, text: str) -> Any:
+    if isinstance(kind, types.UnionType):
+        kind = next(part for part in get_args(kind) if part is not type(None))
+    try:
+        if get_origin(kind) is tuple:
+            return tuple(_number(part, get_args(kind)[0]) for part in value.split(","))
+        if kind is bool:
+            return {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}[value.lower()]
+        if kind in (str, Path):
+            return kind(value)
+        return _number(value, kind)
+    except (KeyError, ValueError):
+        words = {int: "a whole number", float: "a number", bool: "true or false"}.get(kind, "numbers with commas between them")
+        raise UsageError(f"--set {text}: give {words}") from None
+
+
+def _number(text: str, kind: Any) -> Any:
+    value = kind(text)
+    if isinstance(value, float) and math.isnan(value):
+        raise ValueError
+    return value
