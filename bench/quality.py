@@ -55,6 +55,7 @@ from ovskit.core.runtime.workers import ordered_map
 DATA = Path(os.environ.get("OVSKIT_TEST_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
 SETS = {"coco_entities": "entities_dev.json", "bsds500": "bsds_val.json", "ccp_parts": "parts_dev.json"}
 THRESHOLDS = (0.6, 0.5, 0.4, 0.3, 0.2, 0.1)
+OF_THE_LOCAL_STEP = frozenset({"small", "min_local", "context", "min_crop", "share"})
 COUNTS = (400, 280, 200, 140, 100, 70, 50, 36, 25, 18, 12, 8, 5, 3)
 
 
@@ -96,7 +97,8 @@ def stages_of(arguments: argparse.Namespace) -> list[Stage]:
                 )
             )
         else:
-            stages.append(Stage(f"+ local, {name} {value}", options=varied(name, value), local=True, against=local))
+            base = local if name in OF_THE_LOCAL_STEP else mixed
+            stages.append(Stage(f"{base}, {name} {value}", options=varied(name, value), local=base == local, against=base))
     if arguments.baselines:
         stages += [Stage(name, baseline=make, against=local) for name, make in BASELINES.items()]
     return stages
@@ -349,7 +351,7 @@ def main() -> None:
     parser.add_argument("--sets", default=",".join(SETS))
     parser.add_argument("--limit", type=int, default=100, help="photographs a set [100]")
     parser.add_argument("--size", type=int, default=1024)
-    parser.add_argument("--refine", default="snap", help="refiners, each a stage; + chains them: snap,guided,snap+convcrf")
+    parser.add_argument("--refine", default="guided,snap,snap+guided,convcrf,crf", help="refiners, each a stage; + chains them: snap,guided,snap+convcrf")
     parser.add_argument("--baselines", action="store_true")
     parser.add_argument("--vary", type=variation, action="append", default=[], metavar="NAME=V,V")
     parser.add_argument("--stages", default="", help="only stages whose name holds one of these texts, and what they build on")

@@ -44,7 +44,7 @@ def refine(
             metavar="NAME,…",
             help="snap, guided, convcrf or crf; cascadepsp, which is supervised; none; several are applied in turn.",
         ),
-    ] = "guided",
+    ] = "snap,guided",
     setting: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="METHOD.NAME=X", help="A setting of a method, as in guided.radius=8; may be given several times."),

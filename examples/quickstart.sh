@@ -19,9 +19,13 @@ PYTHON
 echo "ovs-extract $out/images | ovs-cluster --thresholds 0.6..0.1 > $out/masks.json"
 ovs-extract "$out/images" | ovs-cluster --thresholds 0.6..0.1 > "$out/masks.json"
 
-echo "ovs-show $out/masks.json --root $out/images -o $out/page.html"
-ovs-show "$out/masks.json" --root "$out/images" -o "$out/page.html"
+echo "ovs-refine $out/masks.json | ovs-hier > $out/forest.json"
+ovs-refine "$out/masks.json" | ovs-hier > "$out/forest.json"
+
+echo "ovs-show $out/forest.json --root $out/images -o $out/page.html"
+ovs-show "$out/forest.json" --root "$out/images" -o "$out/page.html"
 
 echo
-echo "masks: $out/masks.json ($(grep -c '"segmentation"' "$out/masks.json") regions, COCO format)"
-echo "page:  $out/page.html (open it in a browser)"
+echo "masks:  $out/masks.json ($(grep -c '"segmentation"' "$out/masks.json") regions, COCO format)"
+echo "forest: $out/forest.json (refined, with parent_id; ovs-hier --tree $out/masks.json prints one)"
+echo "page:   $out/page.html (open it in a browser)"
