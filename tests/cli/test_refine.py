@@ -1,0 +1,129 @@
+"""ovs-refine as users run it."""
+
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image as Pillow
+
+from .conftest import Run, one_line
+
+
+def annotations(path: Path) -> list[dict[str, object]]:
+    found: list[dict[str, object]] = json.loads(path.read_bytes())["annotations"]
+    return found
+
+
+@pytest.mark.parametrize("method", ["snap", "guided", "convcrf", "crf", "snap,guided", "none"])
+def test_every_method_through_the_pipe(shell: Run, masks: Path, images: Path, tmp_path: Path, method: str) -> None:
+    done = shell(f"cat {masks} | ovs-refine --method {method} -j 2 --root {images} | tee r.json | ovs-hier -o f.json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    before, after = annotations(masks), annotations(tmp_path / "r.json")
+    assert 0.7 * len(before) <= len(after) <= len(before)
+    where = {(a["file_name"], a["score"], a["threshold"]): a for a in before}
+    changed = 0
+    for annotation in after:
+        old = where[annotation["file_name"], annotation["score"], annotation["threshold"]]
+        changed += annotation["segmentation"] != old["segmentation"]
+    assert (changed > len(after) // 4) == (method != "none")
+    entry = json.loads((tmp_path / "f.json").read_bytes())["info"]["ovskit"]["pg"][-2]
+    assert entry["tool"] == "ovs-refine"
+    assert f"--method {method}" in entry["command"]
+    assert "supervised" not in entry
+
+
+@pytest.mark.parametrize("method", ["snap", "convcrf"])
+def test_any_number_of_workers(shell: Run, masks: Path, method: str) -> None:
+    command = f"ovs-refine --method {method} --no-pg {masks}"
+    done = shell(f"{command} -j 1 | cmp - <({command} -j 3)")
+    assert done.returncode == 0, done.stdout
+
+
+def test_the_default_is_unsupervised_and_counts_what_it_drops(ovs: Run, masks: Path, tmp_path: Path) -> None:
+    done = ovs("ovs-refine", masks, "-o", tmp_path / "r.json", "--max-area", "0.3")
+    assert done.returncode == 0
+    gone = len(annotations(masks)) - len(annotations(tmp_path / "r.json"))
+    assert gone > 0
+    one_line(done, f"dropped {gone} of {len(annotations(masks))} masks", "larger than 0.3 of the image")
+
+
+def test_a_killed_run_goes_on_where_it_was(ovs: Run, masks: Path, tmp_path: Path) -> None:
+    whole, out = tmp_path / "whole.json", tmp_path / "out.json"
+    assert ovs("ovs-refine", masks, "-o", whole).returncode == 0
+    lines = whole.read_bytes().splitlines(keepends=True)
+    (tmp_path / "out.json.part").write_bytes(b"".join(lines[: len(lines) // 2]))
+    done = ovs("ovs-refine", masks, "-o", out, "--resume")
+    assert done.returncode == 0, done.stderr
+    assert out.read_bytes() == whole.read_bytes()
+
+
+def test_without_photographs_nothing_needs_them(ovs: Run, masks: Path, tmp_path: Path) -> None:
+    away = tmp_path / "m.json"
+    away.write_bytes(masks.read_bytes().replace(b'"root":"', b'"root":"/nowhere', 1))
+    assert ovs("ovs-refine", away, "--method", "none").returncode == 0
+    done = ovs("ovs-refine", away)
+    assert done.returncode == 66
+    one_line(done, "scene-0.png")
+
+
+def test_a_photograph_that_has_changed(ovs: Run, masks: Path, images: Path, tmp_path: Path) -> None:
+    root = tmp_path / "imgs"
+    root.mkdir()
+    for path in images.iterdir():
+        (root / path.name).write_bytes(path.read_bytes())
+    Pillow.new("RGB", (50, 40)).save(root / "scene-1.png")
+    done = ovs("ovs-refine", masks, "--root", root, "-o", tmp_path / "out.json")
+    assert done.returncode == 65
+    one_line(done, "scene-1.png", "50×40")
+    assert not (tmp_path / "out.json").exists()
+    done = ovs("ovs-refine", masks, "--root", root, "-o", tmp_path / "out.json", "--on-error", "skip")
+    assert done.returncode == 3
+    assert "scene-1.png" in done.stderr.decode()
+    assert {a["file_name"] for a in annotations(tmp_path / "out.json")} == {f"scene-{k}.png" for k in (0, 2, 3, 4)}
+
+
+def test_masks_that_do_not_say_where(ovs: Run, masks: Path, tmp_path: Path) -> None:
+    document = json.loads(masks.read_bytes())
+    plain = tmp_path / "plain.json"
+    plain.write_text(json.dumps({"images": document["images"], "annotations": document["annotations"]}))
+    done = ovs("ovs-refine", plain)
+    assert done.returncode == 2
+    one_line(done, "--root")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--method", "magic"], ["magic", "snap, guided, convcrf, crf, cascadepsp"]),
+        (["--method", "snap,magic"], ["magic"]),
+        (["--joint"], ["--joint", "--method crf"]),
+        (["--min-iou", "2"], ["--min-iou"]),
+        (["--min-component", "-1"], ["--min-component"]),
+        (["--set", "radius=8"], ["METHOD.NAME=VALUE"]),
+        (["--method", "guided", "--set", "guided.size=8"], ["guided has radius, eps, share"]),
+        (["--method", "guided", "--set", "guided.radius=big"], ["a whole number"]),
+        (["--method", "guided", "--set", "guided.eps=nan"], ["a number"]),
+        (["--method", "guided", "--set", "guided.radius=-3"], ["radius is -3"]),
+        (["--method", "guided", "--set", "crf.margin=3"], ["--method has guided"]),
+        (["--method", "none", "--set", "crf.margin=3"], ["none has no settings"]),
+        (["--resume"], ["--resume", "-o"]),
+    ],
+)
+def test_options_that_make_no_sense(ovs: Run, masks: Path, tmp_path: Path, arguments: list[str], words: list[str]) -> None:
+    done = ovs("ovs-refine", masks, *arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    one_line(done, *words)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_settings_reach_the_method(shell: Run, masks: Path) -> None:
+    same = shell(f"cmp <(ovs-refine --method guided --no-pg {masks}) <(ovs-refine --method guided --set guided.radius=16 --no-pg {masks})")
+    other = shell(f"cmp <(ovs-refine --method guided --no-pg {masks}) <(ovs-refine --method guided --set guided.radius=3 --no-pg {masks})")
+    assert (same.returncode, other.returncode) == (0, 1)
+
+
+def test_cascadepsp_without_its_weights(shell: Run, masks: Path, tmp_path: Path) -> None:
+    done = shell(f"HOME={tmp_path} ovs-refine --method cascadepsp {masks} -o out.json", cwd=tmp_path)
+    assert done.returncode == 69
+    one_line(done, "cascadepsp", "--weights")
+    assert not (tmp_path / "out.json").exists()
