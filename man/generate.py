@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
-COMMANDS = ("extract", "cluster", "show")
+COMMANDS = ("extract", "cluster", "refine", "hier", "eval", "show")
 DATE = "2026-11-21"
 
 

@@ -2,18 +2,18 @@
 
 Teichmann and Cipolla, "Convolutional CRFs for Semantic Segmentation", BMVC 2019 (arXiv 1805.04777): in the mean field of
 Krähenbühl and Koltun (see ``crf``) the sum over all pixels is cut to a window, and what is left is a convolution with
-weights that depend on the image alone (§4). With two labels one number Q, the probability of foreground, is enough:
+weights that depend on the image alone (§4). With two labels one number, b = 2 Q(foreground) - 1, is enough:
 
-    logit Q_i ← ± log(c / (1 - c)) + Σ_o K_io (2 Q_{i+o} - 1),    K_io = Σ_m w_m k_m(i, i+o) / √(Σ_o k_m(i, ·) Σ_o k_m(i+o, ·)),
+    b_i ← tanh(½ (± log(c / (1 - c)) + Σ_m w_m Σ_o n_i k_m(i, i + o) n_{i+o} b_{i+o})),    1 / n_i² = Σ_o k_m(i, i + o),
 
-+ inside the mask and - outside, c = ``confidence``. Weights are the same for all masks of an image. Updates are confined to
-a crop around each mask; outside it is background for certain, and beyond the image's border there is nothing.
++ inside the mask and - outside, c = ``confidence``. As in ``crf`` every mask has a crop of its own, what lies outside it takes no
+part, and the kernels k_m are normalised within it; the kernels themselves are the image's, and made once for all its masks.
 
 The window is a [choice]. The paper's, a square with dilation, misses what is near when it reaches as far as the appearance
 kernel does, and costs a hundred times as much when it is dense. Here samples lie on rings whose radii grow geometrically,
-around a dense 3 × 3, each counted with the area it stands for: as dense as the kernel is steep. The pixel itself hardly counts
-in it [choice]: in ``crf``, whose lattice blurs it into its neighbourhood, no colour is so rare that a pixel listens to itself
-only. The square is there too, by ``window`` and ``dilation``.
+around a dense 3 × 3, each counted with the area it stands for. The pixel itself hardly counts [choice]: in ``crf``, whose
+lattice blurs it into its neighbourhood, no colour is so rare that a pixel listens to itself only. The square is there too,
+by ``window`` and ``dilation``; one that covers the crop is the dense CRF.
 """
 
 from __future__ import annotations
@@ -52,16 +52,16 @@ _LOWEST = -87.0  # exp of this is the last that float32 holds in full
 class ConvCrfOptions:
     """As ``CrfOptions``, but for the window and what goes with it.
 
-    With ``gaussian_compat`` 5, ``bilateral_sxy`` 40 and ``bilateral_srgb`` 6 it agrees with ``crf`` at 3, 50 and 5 better than with
-    those themselves: the lattice there spreads colours, and the window here has less of the far [choice]. ``rings`` (1 or
-    more) rings of ``directions`` (even, 4 or more) samples, the outermost at 1.25 ``bilateral_sxy`` [choice]; or, if ``window`` is not
-    0, the paper's square of ``window``² samples (odd), ``dilation`` pixels apart.
+    5 iterations, ``gaussian_compat`` 5, ``bilateral_sxy`` 35 and ``bilateral_srgb`` 6 agree with ``crf`` at its defaults (10, 3, 50, 5)
+    better than those same numbers do here: its lattice spreads colours, and this window has fewer samples far away [choice].
+    ``rings`` (1 or more) rings of ``directions`` (even, 4 or more) samples, the outermost at 1.25 ``bilateral_sxy`` [choice]; or, if
+    ``window`` is not 0, the paper's square of ``window``² samples (odd), ``dilation`` pixels apart.
     """
 
-    iterations: int = 10
+    iterations: int = 5
     gaussian_sxy: float = 3
     gaussian_compat: float = 5
-    bilateral_sxy: float = 40
+    bilateral_sxy: float = 35
     bilateral_srgb: float = 6
     bilateral_compat: float = 10
     confidence: float = 0.999

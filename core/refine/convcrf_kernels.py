@@ -153,11 +153,9 @@ def _listen(
             continue
         there = slice(at + dy * wide + dx + first, at + dy * wide + dx + last)
         heard, weight, sent = colour_sum[first:last], weights[o, left + first : left + last], by_colour[there]
+        for x in range(last - first):
+            heard[x] += weight[x] * sent[x]
         if near[o] > 0:
-            heard_too, sent_too, fixed = place_sum[first:last], by_place[there], near[o]
+            heard, sent = place_sum[first:last], by_place[there]
             for x in range(last - first):
-                heard[x] += weight[x] * sent[x]
-                heard_too[x] += fixed * sent_too[x]
-        else:
-            for x in range(last - first):
-                heard[x] += weight[x] * sent[x]
+                heard[x] += near[o] * sent[x]

@@ -41,8 +41,8 @@ _LEVELS = ("threshold", "count")
 class CrfOptions:
     """What SOHES' relatives use: 10 iterations, σ = 3 px with weight 3, α = 50 px and β = 5 with weight 10 [code: HASSOD, CutLER].
 
-    ``bilateral_srgb`` (β) is in units of 0–255. ``confidence`` in (0.5, 1) is the probability of what the mask says: those
-    methods clip it at 1 - 1e-5; below 0.99 most small masks vanish [choice]. ``margin`` in pixels is how much wider than
+    ``bilateral_srgb`` (β) is in units of 0–255. ``confidence`` in (0.5, 1) is the probability of what the mask says: at 0.9
+    most small masks vanish, at 0.9999 nearly all stay as they are [choice]. ``margin`` in pixels is how much wider than
     the mask's box the crop is, so how far a mask can grow [choice]. ``joint`` as told above.
     """
 

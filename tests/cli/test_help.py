@@ -13,7 +13,7 @@ import pytest
 from .conftest import Run
 
 ROOT = Path(__file__).parents[2]
-COMMANDS = ("ovs-extract", "ovs-cluster", "ovs-show")
+COMMANDS = ("ovs-extract", "ovs-cluster", "ovs-refine", "ovs-hier", "ovs-eval", "ovs-show")
 
 
 @pytest.mark.parametrize("tool", COMMANDS)

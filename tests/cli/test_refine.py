@@ -1,10 +1,14 @@
 """ovs-refine as users run it."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 from PIL import Image as Pillow
+
+from ovskit.cli.method_settings import settings_of
+from ovskit.core.refine.registry import METHODS, options_of
 
 from .conftest import Run, one_line
 
@@ -127,3 +131,19 @@ def test_cascadepsp_without_its_weights(shell: Run, masks: Path, tmp_path: Path)
     assert done.returncode == 69
     one_line(done, "cascadepsp", "--weights")
     assert not (tmp_path / "out.json").exists()
+
+
+def test_the_manual_names_every_setting_and_its_default() -> None:
+    text = " ".join((Path(__file__).parents[2] / "man" / "ovs-refine.inc").read_text().split())
+    for method in METHODS:
+        own = text.partition(f".TP .B {method} ")[2].partition(".TP")[0]
+        for name in settings_of(options_of(method)):
+            default = options_of(method).__dataclass_fields__[name].default
+            said = re.search(rf"\b{name}=(\S*[^\s,.();])", own)
+            assert said, f"{method}.{name}"
+            if isinstance(default, tuple):
+                assert tuple(map(float, said[1].split(","))) == default
+            elif isinstance(default, bool):
+                assert said[1] == str(default).lower()
+            else:
+                assert float(said[1]) == pytest.approx(default, rel=0.01)
