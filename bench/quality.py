@@ -351,7 +351,9 @@ def main() -> None:
     parser.add_argument("--sets", default=",".join(SETS))
     parser.add_argument("--limit", type=int, default=100, help="photographs a set [100]")
     parser.add_argument("--size", type=int, default=1024)
-    parser.add_argument("--refine", default="guided,snap,snap+guided,convcrf,crf", help="refiners, each a stage; + chains them: snap,guided,snap+convcrf")
+    parser.add_argument(
+        "--refine", default="guided,snap,snap+guided,convcrf,crf", help="refiners, each a stage; + chains them: snap,guided,snap+convcrf"
+    )
     parser.add_argument("--baselines", action="store_true")
     parser.add_argument("--vary", type=variation, action="append", default=[], metavar="NAME=V,V")
     parser.add_argument("--stages", default="", help="only stages whose name holds one of these texts, and what they build on")

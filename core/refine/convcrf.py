@@ -7,7 +7,7 @@ weights that depend on the image alone (§4). With two labels one number, b = 2 
     b_i ← tanh(½ (± log(c / (1 - c)) + Σ_m w_m Σ_o n_i k_m(i, i + o) n_{i+o} b_{i+o})),    1 / n_i² = Σ_o k_m(i, i + o),
 
 + inside the mask and - outside, c = ``confidence``. As in ``crf`` every mask has a crop of its own, what lies outside it takes no
-part, and the kernels k_m are normalised within it; the kernels themselves are the image's, and made once for all its masks.
+part, and the kernels k_m are normalised within it; the kernels themselves are the image's, and shared by all its masks.
 
 The window is a [choice]. The paper's, a square with dilation, misses what is near when it reaches as far as the appearance
 kernel does, and costs a hundred times as much when it is dense. Here samples lie on rings whose radii grow geometrically,

@@ -81,7 +81,8 @@ def snap_masks(table: RunTable, found: Superpixels, options: SnapOptions) -> lis
         mask = decode_box(table, k, box)
         if mask.size:
             # OpenCV takes what lies beyond the box for neither side: the image's border is no boundary of a mask.
-            inside, near = cv2.erode(mask, window), cv2.dilate(mask, window)
+            inside: UInt8 = np.asarray(cv2.erode(mask, window), np.uint8)
+            near: UInt8 = np.asarray(cv2.dilate(mask, window), np.uint8)
             own = slice(table.offsets[k], table.offsets[k + 1])
             _cover(table.starts[own], table.ends[own], height, found.labels, found.rows, found.cols, covered)
             rows, cols = found.rows[box[0] : box[2]], found.cols[box[1] : box[3]]

@@ -59,7 +59,7 @@ def superpixels(pixels: UInt8, scales: tuple[float, ...], smallest: int, most_pi
     height, width = pixels.shape[:2]
     shrink = min(1.0, math.sqrt(most_pixels / (height * width)))
     h, w = max(1, round(height * shrink)), max(1, round(width * shrink))
-    small = pixels if (h, w) == (height, width) else cv2.resize(pixels, (w, h), interpolation=cv2.INTER_AREA)
+    small = pixels if (h, w) == (height, width) else np.asarray(cv2.resize(pixels, (w, h), interpolation=cv2.INTER_AREA), np.uint8)
     weights = edge_weights(smooth(small))
     order = sort_edges(weights)
     labels = np.empty((len(scales), w, h), np.int32)
