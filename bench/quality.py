@@ -13,8 +13,9 @@ on a quiet machine only.
 
 ``--baselines`` adds what one would use without any network: scikit-image's felzenszwalb at eight scales in one pool, SLIC at
 eight sizes in one pool, and square tiles. ``--vary NAME=V,V`` scores other values of an option of ``ovs-cluster`` (or, as
-``refine.NAME``, of ``ovs-refine``) against the default. Photographs come from ``$OVSKIT_TEST_DATA`` (default:
-../shared/data beside the checkout). They are few, and none of these figures may be set beside the papers'.
+``refine.NAME``, of the first refiner, where ``;`` stands for a comma) against the default. Photographs come from
+``$OVSKIT_TEST_DATA`` (default: ../shared/data beside the checkout). They are few, and none of these figures may be set
+beside the papers'.
 """
 
 from __future__ import annotations
@@ -197,7 +198,7 @@ def refiners_of(stages: Iterable[Stage]) -> dict[str, Callable[[MaskSet, UInt8],
         names = [name for name in stage.refine.split("+") if name != "none"]
         general = {f.name for f in dataclasses.fields(RefineOptions)}
         options = RefineOptions(**{key: float(value) for key, value in stage.settings if key in general})
-        texts = [f"{names[-1]}.{key}={value}" for key, value in stage.settings if key not in general]
+        texts = [f"{names[-1]}.{key}={value.replace(';', ',')}" for key, value in stage.settings if key not in general]
         own = parse_settings(texts, {name: options_of(name) for name in names})
         chain = [load_refiner(name, own[name], device="cpu") for name in names]
         found[stage.name] = lambda masks, pixels, chain=chain, options=options: refine_masks(masks, pixels, chain, options)[0]

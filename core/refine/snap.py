@@ -1,7 +1,7 @@
 """snap: masks whose edges follow those of fine superpixels. Ours, without training and without labels.
 
 The image is cut into superpixels at several scales (``superpixels``). In each map a superpixel belongs to a mask as far as the mask
-covers it: w = \\|s ∩ m\\| / \\|s\\|. A pixel's score is the mean of its superpixels' w over the maps, and it is in the refined mask if
+covers it: w = |s ∩ m| / |s|. A pixel's score is the mean of its superpixels' w over the maps, and it is in the refined mask if
 that exceeds ``threshold``. Only pixels within ``band`` of the mask's boundary can change: what is deeper inside stays, what is
 farther outside does not come in.
 

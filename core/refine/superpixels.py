@@ -2,7 +2,7 @@
 Segmentation", IJCV 59(2), 2004.
 
 Pixels are joined to their eight neighbours by edges that weigh the distance of their colours. In ascending order of
-weight, an edge joins its two components if it weighs no more than MInt, the smaller of Int(C) + k / \\|C\\| over both (Eq. 4
+weight, an edge joins its two components if it weighs no more than MInt, the smaller of Int(C) + k / |C| over both (Eq. 4
 and 5), Int(C) being the heaviest edge that joined C. Then components below a least size are joined along the same edges.
 
 scikit-image has the same, but a run of it takes as long as six scales take here: edges are weighed and sorted once, and every
@@ -53,7 +53,7 @@ def superpixels(pixels: UInt8, scales: tuple[float, ...], smallest: int, most_pi
     """One partition of ``pixels`` (H, W, 3) uint8 RGB for each of ``scales``.
 
     ``scales`` are k in levels of 0 to 255; ``smallest`` is the least size in pixels. An image of more than ``most_pixels``
-    is shrunk to so many first, by whole areas, and both count its pixels then. Needs some 30 bytes a pixel at a time and
+    is shrunk to so many first, by whole areas, and both count its pixels then. Needs some 60 bytes a pixel at a time and
     4 for every scale.
     """
     height, width = pixels.shape[:2]

@@ -1,66 +1,74 @@
-"""Superpixels and snapping as their papers and docstrings say them, pixel by pixel, for tiny images."""
+"""Superpixels and ``snap`` as their definitions say: components as lists of pixels, every pixel of every mask by itself.
+
+It shares nothing with ``ovskit.core.refine.superpixels`` and ``ovskit.core.refine.snap`` but the order of equal edges.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
+
+Labels = npt.NDArray[np.int64]
 
 
-def felzenszwalb(pixels: np.ndarray, scale: float, smallest: int) -> np.ndarray:
-    """Components (h, w) of a photograph (h, w, 3), numbered by their first pixel in column-major order."""
-    height, width = pixels.shape[:2]
-    wide = np.pad(pixels.astype(int), ((1, 1), (1, 1), (0, 0)), mode="edge")
-    rows = wide[:-2] + 6 * wide[1:-1] + wide[2:]
-    colours = rows[:, :-2] + 6 * rows[:, 1:-1] + rows[:, 2:]  # in 1/64 of a level
+def smoothed(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
+    """``image`` (h, w, 3) by [1 6 1] ⊗ [1 6 1], which sums to 64, with a repeated border."""
+    height, width = image.shape[:2]
+    out = np.zeros(image.shape, np.int64)
+    for y in range(height):
+        for x in range(width):
+            for dy in (-1, 0, 1):
+                for dx in (-1, 0, 1):
+                    weight = (6 if dy == 0 else 1) * (6 if dx == 0 else 1)
+                    out[y, x] += weight * image[min(max(y + dy, 0), height - 1), min(max(x + dx, 0), width - 1)].astype(np.int64)
+    return out
+
+
+def felzenszwalb(image: npt.NDArray[np.uint8], scale: float, smallest: int) -> Labels:
+    """The partition (h, w) of Felzenszwalb and Huttenlocher, IJCV 2004, Algorithm 1, with labels in no particular order."""
+    height, width = image.shape[:2]
+    colours = smoothed(image)
     edges = []
     for x in range(width):
         for y in range(height):
-            for e, (dx, dy) in enumerate(((0, 1), (1, -1), (1, 0), (1, 1))):
+            for way, (dx, dy) in enumerate(((0, 1), (1, -1), (1, 0), (1, 1))):
                 if x + dx < width and 0 <= y + dy < height:
-                    weight = int(math.sqrt(((colours[y, x] - colours[y + dy, x + dx]) ** 2).sum()) + 0.5)
-                    edges.append((weight, x * height + y, e, (y, x), (y + dy, x + dx)))
-    component = {(y, x): {(y, x)} for y in range(height) for x in range(width)}
-    internal = {id(members): 0.0 for members in component.values()}
+                    distance = math.sqrt(int(((colours[y, x] - colours[y + dy, x + dx]) ** 2).sum()))
+                    edges.append((math.floor(distance + 0.5), x, y, way, (y, x), (y + dy, x + dx)))
+    edges.sort()
+    component = {(y, x): [(y, x)] for y in range(height) for x in range(width)}
+    internal = {id(members): 0 for members in component.values()}
 
-    def join(a: set[tuple[int, int]], b: set[tuple[int, int]], weight: float) -> None:
-        a |= b
+    def unite(a: list[tuple[int, int]], b: list[tuple[int, int]], weight: int) -> None:
+        a.extend(b)
         internal[id(a)] = weight
-        for member in b:
-            component[member] = a
+        for pixel in b:
+            component[pixel] = a
 
-    refused = []
-    for edge in sorted(edges):
-        weight, _, _, p, q = edge
-        a, b = component[p], component[q]
-        if a is b:
-            continue
-        if weight <= min(internal[id(a)] + 64 * scale / len(a), internal[id(b)] + 64 * scale / len(b)):
-            join(a, b, weight)
-        else:
-            refused.append(edge)
-    for weight, _, _, p, q in refused:
-        a, b = component[p], component[q]
+    for weight, _, _, _, one, other in edges:
+        a, b = component[one], component[other]
+        if a is not b and weight <= min(internal[id(c)] + scale * 64 / len(c) for c in (a, b)):
+            unite(a, b, weight)
+    for weight, _, _, _, one, other in edges:
+        a, b = component[one], component[other]
         if a is not b and min(len(a), len(b)) < smallest:
-            join(a, b, weight)
-    labels = np.full((height, width), -1)
-    count = 0
-    for x in range(width):
-        for y in range(height):
-            if labels[y, x] < 0:
-                for member in component[y, x]:
-                    labels[member] = count
-                count += 1
-    return labels
+            unite(a, b, weight)
+    names = {id(members): k for k, members in enumerate(component.values())}
+    return np.array([[names[id(component[y, x])] for x in range(width)] for y in range(height)])
 
 
-def snap(mask: np.ndarray, maps: list[np.ndarray], threshold: float, reach: tuple[int, int]) -> np.ndarray:
-    """``mask`` (h, w) bool after snapping to the superpixels ``maps``; pixels change within ``reach`` (rows, columns) of both sides."""
-    out = mask.copy()
-    for y, x in np.ndindex(mask.shape):
-        around = mask[max(0, y - reach[0]) : y + reach[0] + 1, max(0, x - reach[1]) : x + reach[1] + 1]
-        if around.all() or not around.any():
-            continue
-        shares = [mask[labels == labels[y, x]].mean() for labels in maps]
-        out[y, x] = np.mean(shares) > threshold + 1e-9
+def snap(mask: npt.NDArray[np.bool_], maps: Sequence[Labels], reach: tuple[int, int], threshold: float) -> npt.NDArray[np.bool_]:
+    """``mask`` (h, w) by the superpixels ``maps``; ``reach`` is how far from its boundary, in rows and columns, pixels may change."""
+    height, width = mask.shape
+    out = np.zeros((height, width), bool)
+    for y in range(height):
+        for x in range(width):
+            around = mask[max(0, y - reach[0]) : y + reach[0] + 1, max(0, x - reach[1]) : x + reach[1] + 1]
+            if around.all() or not around.any():
+                out[y, x] = mask[y, x]
+            else:
+                out[y, x] = np.mean([mask[labels == labels[y, x]].mean() for labels in maps]) > threshold + 1e-9
     return out

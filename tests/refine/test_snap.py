@@ -1,165 +1,238 @@
-"""snap and its superpixels against slow references, and what must hold of them."""
+"""Superpixels against a slow reference and scikit-image, ``snap`` against its definition, and what is always true of it."""
+
+import threading
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from skimage import segmentation
 
 from ovskit.core.formats import rle
-from ovskit.core.formats.rle import RunTable
-from ovskit.core.records import Mask
+from ovskit.core.records import Mask, Rle
 from ovskit.core.refine.snap import SnapOptions, snap_masks, snap_refiner
-from ovskit.core.refine.superpixels import superpixels
+from ovskit.core.refine.superpixels import UNIT, Superpixels, edge_weights, smooth, superpixels
 from ovskit.core.runtime.errors import InputError, UsageError
-from tests.reference import snap as reference
+from tests.reference import snap as slow
+
+SCALES = (10.0, 60.0, 300.0)
+DEFAULT = SnapOptions()
 
 
 def scene(seed: int, height: int, width: int, noise: float = 6) -> np.ndarray:
-    """Blocks of colour with a little noise."""
+    """Flat discs on a plain ground, with noise."""
     random = np.random.default_rng(seed)
-    blocks = random.integers(0, 256, (-(-height // 4), -(-width // 5), 3))
-    pixels = blocks.repeat(4, axis=0).repeat(5, axis=1)[:height, :width] + random.normal(0, noise, (height, width, 3))
-    return np.clip(pixels, 0, 255).astype(np.uint8)
+    y, x = np.mgrid[:height, :width]
+    pixels = np.full((height, width, 3), random.integers(0, 256, 3), np.float64)
+    for _ in range(5):
+        cy, cx, r = random.uniform(0, height), random.uniform(0, width), random.uniform(2, 2 + max(height, width) / 3)
+        pixels[(y - cy) ** 2 + (x - cx) ** 2 < r * r] = random.integers(0, 256, 3)
+    return np.clip(pixels + random.normal(0, noise, pixels.shape), 0, 255).astype(np.uint8)
 
 
-def label_maps(found, height: int, width: int) -> list[np.ndarray]:
-    return [labels[found.cols[:width]][:, found.rows[:height]].T for labels in found.labels]
-
-
-def as_mask(dense: np.ndarray, number: int = 1) -> Mask:
-    outline = rle.encode(dense.astype(np.uint8))
-    return Mask(number, 1, outline, rle.area(outline), rle.bbox(outline))
-
-
-@settings(max_examples=25, deadline=None)
-@given(st.integers(0, 10**6), st.integers(1, 13), st.integers(1, 12), st.sampled_from([(0.0,), (3.0, 40.0), (300.0,)]), st.integers(1, 9))
-def test_superpixels_are_the_papers(seed: int, height: int, width: int, scales: tuple[float, ...], smallest: int) -> None:
-    pixels = scene(seed, height, width)
-    found = superpixels(pixels, scales, smallest, 1 << 20)
-    for scale, labels in zip(scales, label_maps(found, height, width), strict=True):
-        expected = reference.felzenszwalb(pixels, scale, smallest)
-        np.testing.assert_array_equal(labels, expected)
-    for sizes, labels in zip(found.sizes, label_maps(found, height, width), strict=True):
-        np.testing.assert_array_equal(sizes[: labels.max() + 1], np.bincount(labels.ravel()))
-
-
-def test_superpixels_are_those_of_scikit_image_up_to_its_smoothing() -> None:
-    """Without noise and with edges sharper than either smoothing both find the blocks."""
-    from skimage.segmentation import felzenszwalb
-
-    pixels = np.zeros((40, 60, 3), np.uint8)
-    pixels[:, 20:] = (200, 30, 60)
-    pixels[22:, 40:] = (20, 220, 90)
-    ours = label_maps(superpixels(pixels, (50.0,), 60, 1 << 20), 40, 60)[0]
-    theirs = felzenszwalb(pixels, scale=50, sigma=0.5, min_size=60)
-    blocks = np.zeros((40, 60), int)
-    blocks[:, 20:] = 1
-    blocks[22:, 40:] = 2
-    for labels in (ours, theirs):
-        for block in range(3):
-            values, counts = np.unique(labels[blocks == block], return_counts=True)
-            assert counts.max() > 0.9 * (blocks == block).sum(), values
-
-
-@settings(max_examples=25, deadline=None)
-@given(st.integers(0, 10**6), st.sampled_from([0.3, 0.4, 0.5, 0.7]), st.sampled_from([0.05, 0.15, 1.0]))
-def test_snapping_is_its_definition(seed: int, threshold: float, band: float) -> None:
-    height, width = 17, 22
+def blocks(seed: int, height: int, width: int, step: int) -> np.ndarray:
+    """A mask of patches, as ovs-cluster makes them."""
     random = np.random.default_rng(seed)
+    coarse = random.random((height // step + 1, width // step + 1)) < random.uniform(0.1, 0.9)
+    return coarse.repeat(step, 0).repeat(step, 1)[:height, :width]
+
+
+def as_masks(dense: list[np.ndarray]) -> list[Mask]:
+    rles = [rle.encode(np.ascontiguousarray(mask)) for mask in dense]
+    return [Mask(k, 1, one, rle.area(one), rle.bbox(one)) for k, one in enumerate(rles, 1)]
+
+
+def full_labels(found: Superpixels) -> list[np.ndarray]:
+    """Every map as (height, width)."""
+    return [labels[np.ix_(found.cols, found.rows)].T for labels in found.labels]
+
+
+def same_partition(a: np.ndarray, b: np.ndarray) -> bool:
+    pairs = np.unique(np.stack([a.ravel(), b.ravel()], 1), axis=0)
+    return len(pairs) == len(np.unique(a)) == len(np.unique(b))
+
+
+def refined(pixels: np.ndarray, dense: list[np.ndarray], options: SnapOptions = DEFAULT) -> list[np.ndarray]:
+    return [rle.decode(one).astype(bool) for one in snap_refiner(options).refine(pixels, as_masks(dense))]
+
+
+# Superpixels
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 13), st.integers(1, 13), st.integers(0, 2**32 - 1), st.floats(0, 60), st.floats(0, 900), st.integers(1, 20))
+def test_superpixels_by_definition(height: int, width: int, seed: int, noise: float, scale: float, smallest: int) -> None:
+    pixels = scene(seed, height, width, noise)
+    found = superpixels(pixels, (scale,), smallest, 10**6)
+    (labels,) = full_labels(found)
+    assert same_partition(labels, slow.felzenszwalb(pixels, scale, smallest))
+    assert np.array_equal(np.bincount(labels.ravel()), found.sizes[0])
+
+
+@pytest.mark.parametrize("scale", [20, 100, 400])
+@pytest.mark.parametrize("seed", range(4))
+def test_superpixels_are_those_of_scikit_image(scale: float, seed: int) -> None:
+    """On images whose edges all weigh differently: for equal ones its order is arbitrary."""
+    random = np.random.default_rng(seed)
+    while True:
+        pixels = random.integers(0, 256, (9, 8, 3), dtype=np.uint8)
+        weights = edge_weights(smooth(pixels))
+        weights = weights[weights != 65535]
+        if len(np.unique(weights)) == len(weights):
+            break
+    colours = smooth(pixels).transpose(1, 0, 2) / (255.0 * UNIT)
+    for smallest in (1, 6):
+        expected = segmentation.felzenszwalb(colours, scale=scale, sigma=0, min_size=smallest)
+        assert same_partition(full_labels(superpixels(pixels, (scale,), smallest, 10**6))[0], expected)
+
+
+def test_each_scale_is_by_itself_and_none_is_below_the_smallest() -> None:
+    pixels = scene(3, 70, 90)
+    together = superpixels(pixels, SCALES, 15, 10**6)
+    for k, scale in enumerate(SCALES):
+        alone = superpixels(pixels, (scale,), 15, 10**6)
+        assert np.array_equal(together.labels[k], alone.labels[0])
+        sizes = together.sizes[k][together.sizes[k] > 0]
+        assert sizes.min() >= 15
+        assert sizes.sum() == 70 * 90
+
+
+def test_large_images_are_cut_at_a_smaller_size() -> None:
+    small = scene(5, 60, 80, 0)
+    large = small.repeat(4, 0).repeat(4, 1)
+    whole, cut = superpixels(small, SCALES, 20, 10**6), superpixels(large, SCALES, 20, 60 * 80)
+    assert np.array_equal(cut.labels, whole.labels)
+    assert np.array_equal(cut.sizes, 16 * whole.sizes)
+    for a, b in zip(full_labels(cut), full_labels(whole), strict=True):
+        assert np.array_equal(a, b.repeat(4, 0).repeat(4, 1))
+
+
+def test_sizes_count_pixels_where_shrinking_is_uneven() -> None:
+    found = superpixels(scene(8, 47, 61), (50.0,), 5, 500)
+    assert found.labels[0].size <= 520
+    assert np.array_equal(np.bincount(full_labels(found)[0].ravel(), minlength=found.sizes.shape[1]), found.sizes[0])
+
+
+# Masks
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.integers(1, 26), st.integers(1, 26), st.integers(0, 2**32 - 1), st.integers(1, 6), st.floats(0, 0.3),
+    st.sampled_from([0.2, 0.4, 0.5, 0.7]), st.sampled_from([60, 10**6]),
+)  # fmt: skip
+def test_masks_by_definition(height: int, width: int, seed: int, step: int, band: float, threshold: float, most: int) -> None:
     pixels = scene(seed, height, width)
-    dense = np.zeros((4, height, width), bool)
-    for k in range(3):
-        y, x = random.integers(0, height), random.integers(0, width)
-        dense[k, y : y + random.integers(1, height), x : x + random.integers(1, width)] = True
-    dense[2] ^= random.random((height, width)) < 0.05
-    options = SnapOptions(scales=(5, 60), smallest=4, threshold=threshold, band=band)
-    found = superpixels(pixels, options.scales, options.smallest, options.most_pixels)
-    refined = snap_masks(RunTable([rle.encode(d) for d in dense]), found, options)
+    dense = [blocks(seed + k, height, width, step) for k in range(3)]
+    options = SnapOptions(scales=SCALES, smallest=4, band=band, threshold=threshold, most_pixels=most)
+    maps = full_labels(superpixels(pixels, SCALES, 4, most))
     reach = max(1, round(band * height)), max(1, round(band * width))
-    for before, after in zip(dense, refined, strict=True):
-        expected = reference.snap(before, label_maps(found, height, width), threshold, reach)
-        np.testing.assert_array_equal(rle.decode(after).astype(bool), expected)
+    for before, after in zip(dense, refined(pixels, dense, options), strict=True):
+        assert np.array_equal(after, slow.snap(before, maps, reach, threshold))
 
 
-def test_staircases_become_edges() -> None:
-    """A disc of one colour, given as 8-pixel blocks, comes back as the disc."""
-    y, x = np.mgrid[:160, :160]
-    disc = (y - 75) ** 2 + (x - 82) ** 2 < 50**2
-    pixels = np.where(disc[..., None], (220, 80, 60), (40, 90, 160)).astype(np.uint8)
-    coarse = disc.reshape(20, 8, 20, 8).mean(axis=(1, 3)) > 0.5
-    blocks = coarse.repeat(8, axis=0).repeat(8, axis=1)
-
-    def iou(a: np.ndarray) -> float:
-        return float((a & disc).sum() / (a | disc).sum())
-
-    after = rle.decode(snap_refiner(SnapOptions(band=1 / 16)).refine(pixels, [as_mask(blocks)])[0]).astype(bool)
-    assert iou(blocks) < 0.95
-    assert iou(after) > 0.97
+@pytest.mark.parametrize("threshold", [0.3, 0.5, 0.7])
+def test_a_union_of_superpixels_stays(threshold: float) -> None:
+    pixels = scene(1, 80, 100)
+    (labels,) = full_labels(superpixels(pixels, (50.0,), 20, 10**6))
+    dense = [np.isin(labels, np.flatnonzero(np.random.default_rng(k).random(labels.max() + 1) < 0.5)) for k in range(4)]
+    for before, after in zip(dense, refined(pixels, dense, SnapOptions(scales=(50.0,), threshold=threshold)), strict=True):
+        assert np.array_equal(before, after)
 
 
-def test_unions_of_superpixels_stay_as_they_are() -> None:
-    pixels = scene(3, 40, 50)
-    options = SnapOptions(scales=(40,), smallest=10)
-    found = superpixels(pixels, options.scales, options.smallest, options.most_pixels)
-    labels = label_maps(found, 40, 50)[0]
-    dense = [np.isin(labels, np.flatnonzero(np.random.default_rng(k).random(labels.max() + 1) < 0.4)) for k in range(5)]
-    before = [rle.encode(d) for d in dense]
-    assert snap_masks(RunTable(before), found, options) == before
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(2, 7), st.floats(0, 0.2), st.floats(0.05, 0.95))
+def test_what_lies_inside_another_stays_inside(seed: int, step: int, band: float, threshold: float) -> None:
+    outer = blocks(seed, 40, 50, step)
+    inner = outer & blocks(seed + 1, 40, 50, step + 1)
+    small, large = refined(scene(seed, 40, 50), [inner, outer], SnapOptions(band=band, threshold=threshold))
+    assert not (small & ~large).any()
 
 
-def test_masks_do_not_know_of_each_other() -> None:
-    pixels = scene(8, 60, 80)
-    masks = [as_mask(np.pad(np.ones((10 + k, 20)), ((5 + k, 45 - 2 * k), (3 * k, 60 - 3 * k))), k) for k in range(1, 6)]
-    refine = snap_refiner().refine
-    together = refine(pixels, masks)
-    assert refine(pixels, masks[::-1]) == together[::-1]
-    assert [refine(pixels, [m])[0] for m in masks] == together
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(2, 7), st.floats(0, 0.2), st.floats(0.5, 0.95))
+def test_disjoint_masks_stay_disjoint_from_one_half_up(seed: int, step: int, band: float, threshold: float) -> None:
+    one = blocks(seed, 40, 50, step)
+    a, b = refined(scene(seed, 40, 50), [one, ~one], SnapOptions(band=band, threshold=threshold))
+    assert not (a & b).any()
 
 
-def test_a_mask_inside_another_stays_inside() -> None:
-    pixels = scene(5, 60, 80, noise=30)
-    outer = np.zeros((60, 80), bool)
-    outer[6:50, 8:70] = True
-    inner = np.zeros_like(outer)
-    inner[14:40, 16:40] = True
-    small, large = (rle.decode(r) for r in snap_refiner().refine(pixels, [as_mask(inner), as_mask(outer, 2)]))
-    assert not (small & ~large & 1).any()
+@pytest.mark.parametrize("band", [0.0, 1 / 40, 1 / 10])
+def test_nothing_changes_beyond_the_band(band: float) -> None:
+    import cv2
+
+    pixels, before = scene(2, 80, 120, 40), blocks(2, 80, 120, 10)
+    (after,) = refined(pixels, [before], SnapOptions(band=band, threshold=0.2))
+    window = np.ones((2 * max(1, round(band * 80)) + 1, 2 * max(1, round(band * 120)) + 1), np.uint8)
+    image = before.astype(np.uint8)
+    assert not (after & (cv2.dilate(image, window) == 0)).any()
+    assert not (~after & (cv2.erode(image, window) == 1)).any()
+    assert (after != before).any()
 
 
-def test_a_large_image_is_cut_at_a_smaller_size() -> None:
-    pixels = scene(2, 60, 90)
-    found = superpixels(pixels, (20.0,), 5, 1500)
-    assert 1400 < found.labels.shape[1] * found.labels.shape[2] < 1600
-    labels = label_maps(found, 60, 90)[0]
-    np.testing.assert_array_equal(found.sizes[0, : labels.max() + 1], np.bincount(labels.ravel()))
-    assert found.sizes.sum() == 60 * 90
+def test_a_staircase_follows_the_edge_that_is_there() -> None:
+    y, x = np.mgrid[:128, :128]
+    disc = (y - 60) ** 2 + (x - 66) ** 2 < 40**2
+    pixels = np.where(disc[..., None], [200, 60, 40], [60, 90, 160]).astype(np.uint8)
+    patches = disc.reshape(16, 8, 16, 8).mean((1, 3)) > 0.5
+    stairs = patches.repeat(8, 0).repeat(8, 1)
+    (after,) = refined(pixels, [stairs], SnapOptions(band=8 / 128))
+    assert (after == disc).mean() > 0.998 > (stairs == disc).mean()
 
 
-def test_empty_and_full_masks() -> None:
-    pixels = scene(1, 20, 30)
-    masks = [as_mask(np.zeros((20, 30))), as_mask(np.ones((20, 30)), 2)]
-    assert snap_refiner().refine(pixels, masks) == [m.rle for m in masks]
+def test_the_border_of_the_image_is_no_boundary() -> None:
+    pixels = scene(4, 50, 60, 40)
+    assert refined(pixels, [np.ones((50, 60), bool)])[0].all()
+
+
+def test_order_company_and_threads_change_nothing() -> None:
+    pixels = scene(9, 60, 70)
+    masks = as_masks([blocks(k, 60, 70, 2 + k) for k in range(6)])
+    refiner = snap_refiner()
+    expected = refiner.refine(pixels, masks)
+    assert refiner.refine(pixels, masks[::-1]) == expected[::-1]
+    assert [refiner.refine(pixels, [mask])[0] for mask in masks] == expected
+    results: dict[int, list[Rle]] = {}
+    threads = [threading.Thread(target=lambda k=k: results.__setitem__(k, refiner.refine(pixels, masks))) for k in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [results[k] for k in range(4)] == [expected] * 4
+
+
+def test_empty_masks_and_no_masks() -> None:
+    pixels = scene(6, 30, 40)
+    empty = np.zeros((30, 40), bool)
     assert snap_refiner().refine(pixels, []) == []
+    assert [mask.any() for mask in refined(pixels, [empty, empty])] == [False, False]
+    with_another = refined(pixels, [empty, blocks(1, 30, 40, 5)])
+    assert not with_another[0].any()
+    assert with_another[1].any()
 
 
-def test_masks_of_another_size() -> None:
-    with pytest.raises(InputError):
-        snap_refiner().refine(scene(1, 20, 30), [as_mask(np.ones((20, 31)))])
+@pytest.mark.parametrize("size", [(1, 1), (1, 30), (30, 1), (2, 2)])
+def test_narrow_images(size: tuple[int, int]) -> None:
+    pixels = scene(7, *size)
+    table = rle.RunTable([rle.encode(np.ones(size, bool))])
+    options = DEFAULT
+    (after,) = snap_masks(table, superpixels(pixels, options.scales, options.smallest, options.most_pixels), options)
+    assert rle.area(after) == size[0] * size[1]
+
+
+def test_masks_of_another_size_are_refused() -> None:
+    with pytest.raises(InputError, match="40x30.*41x30"):
+        snap_refiner().refine(np.zeros((30, 41, 3), np.uint8), as_masks([np.ones((30, 40), bool)]))
 
 
 @pytest.mark.parametrize(
     "options",
     [
-        {"scales": ()},
-        {"scales": (-1.0,)},
-        {"smallest": 0},
-        {"band": -0.1},
-        {"band": 2.0},
-        {"threshold": 0.0},
-        {"threshold": 1.0},
-        {"most_pixels": 0},
+        SnapOptions(scales=()), SnapOptions(scales=(10, -1)), SnapOptions(scales=(float("inf"),)), SnapOptions(scales=(float("nan"),)),
+        SnapOptions(smallest=0), SnapOptions(band=-0.1), SnapOptions(band=1.5), SnapOptions(threshold=0), SnapOptions(threshold=1),
+        SnapOptions(most_pixels=0),
     ],
-)
-def test_options_out_of_range(options: dict[str, object]) -> None:
-    with pytest.raises(UsageError, match="snap"):
-        snap_refiner(SnapOptions(**options))
+)  # fmt: skip
+def test_options_out_of_range(options: SnapOptions) -> None:
+    with pytest.raises(UsageError, match="snap: "):
+        snap_refiner(options)
