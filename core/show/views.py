@@ -100,12 +100,15 @@ def legible_view(masks: MaskSet) -> MaskSet:
 def most_legible(candidates: Iterable[tuple[str, float, float]], everything: float) -> tuple[str, float] | None:
     """Key and value of the (key, value, number of masks) with nearest to 16 masks (by ratio); None if all are as few.
 
-    16 is a choice: enough to see structure, few enough to tell apart.
+    Views of nested keys go first: they cover the image. What stands at one depth of a forest need not, and deep down it is all
+    specks; of those only wholes and their parts are taken. 16 is a choice: enough to see structure, few enough to tell apart.
     """
     best, best_distance = None, math.inf
     if everything <= 1.5 * _LEGIBLE:
         return None
-    for key, value, number in candidates:
+    candidates = list(candidates)
+    nested = [candidate for candidate in candidates if candidate[0] in NESTED]
+    for key, value, number in nested or [candidate for candidate in candidates if candidate[1] <= 1] or candidates:
         distance = abs(math.log(max(number, 0.5) / _LEGIBLE))
         if distance < best_distance:
             best, best_distance = (key, value), distance

@@ -13,7 +13,7 @@ from pycocotools import mask as coco_mask
 
 from ovskit.core.records import MaskSet
 from ovskit.core.runtime.errors import InputError
-from ovskit.core.show.views import larger_first, legible_view, run_table, view_of, views
+from ovskit.core.show.views import larger_first, legible_view, most_legible, run_table, view_of, views
 
 from .conftest import build_masks
 
@@ -121,3 +121,11 @@ def test_level_and_depth_are_one_view_where_they_agree() -> None:
         masks = build_masks(dense, size=(2, 2), parent_id=[None, 1, 1], extras=[{"level": level} for level in levels])
         ordered = larger_first(masks)
         assert {view.key for view in views(ordered, run_table(masks, ordered))} == keys
+
+
+def test_what_covers_the_image_is_shown_before_what_is_deep_in_a_tree() -> None:
+    specks = [("depth", 0.0, 3), ("depth", 1.0, 40), ("depth", 5.0, 16)]
+    assert most_legible([("threshold", 0.6, 90), ("threshold", 0.2, 25), *specks], 200) == ("threshold", 0.2)
+    assert most_legible(specks, 200) == ("depth", 1.0)
+    assert most_legible([("level", 4.0, 90), ("level", 5.0, 15)], 200) == ("level", 5.0)
+    assert most_legible(specks, 20) is None
