@@ -44,7 +44,7 @@ class MaskInputs:
                     )
                 if list(header.categories) != list(first.categories):
                     raise InputError(f"{name} and {self._names[0]} have different categories: only shards of one run are joined")
-        except BaseException:
+        except BaseException:  # whatever it is goes on up; the files must not stay open
             self._stack.close()
             raise
         self.header = replace(first, pg=merge_entries([header.pg for header in headers]))

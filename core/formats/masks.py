@@ -196,6 +196,8 @@ def _stream(stream: BinaryIO, what: str) -> Iterator[MaskSet]:
             break
         if not line:
             continue
+        if not raw.endswith(b"\n"):  # cut in the middle of a line, which is then no JSON either
+            raise InputError(f"{what} is truncated: it ends within line {number}; run the stage that wrote it again")
         more = line.endswith(b",")
         mask, image = coco.read_annotation(jsonbytes.loads(line.rstrip(b","), f"{what}: line {number}"), f"{what}: line {number}")
         if mask.id <= last_id:

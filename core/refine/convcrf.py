@@ -30,8 +30,8 @@ from ovskit.core.formats.rle import RunTable
 from ovskit.core.formats.rle_boxes import Box, box_around, decode_box, encode_box
 from ovskit.core.records import Mask, Rle, UInt8
 from ovskit.core.refine import convcrf_kernels as kernels
-from ovskit.core.refine.crf import check_options, check_sizes
-from ovskit.core.refine.refiner import Refiner
+from ovskit.core.refine.crf import check_options
+from ovskit.core.refine.refiner import Refiner, check_sizes
 from ovskit.core.runtime.errors import UsageError
 
 if TYPE_CHECKING:

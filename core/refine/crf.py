@@ -30,8 +30,8 @@ import numpy.typing as npt
 from ovskit.core.formats.rle import RunTable, encode
 from ovskit.core.formats.rle_boxes import Box, box_around, decode_box, encode_box
 from ovskit.core.records import Int32, Mask, Rle, UInt8
-from ovskit.core.refine.refiner import Refiner
-from ovskit.core.runtime.errors import InputError, UsageError
+from ovskit.core.refine.refiner import Refiner, check_sizes
+from ovskit.core.runtime.errors import UsageError
 
 _MOST_VALUES = 1 << 24  # labels × pixels of one joint CRF, of which pydensecrf holds about six float32 arrays
 _LEVELS = ("threshold", "count")
@@ -71,13 +71,6 @@ def check_options(name: str, options: Any) -> None:
     for key in ("gaussian_compat", "bilateral_compat"):
         if not 0 <= getattr(options, key) < math.inf:
             raise UsageError(f"{name}: {key} {getattr(options, key):g}: choose 0 or more")
-
-
-def check_sizes(pixels: UInt8, table: RunTable) -> None:
-    """Raises InputError if masks and image differ in size."""
-    height, width = pixels.shape[:2]
-    if len(table) and (table.height, table.width) != (height, width):
-        raise InputError(f"the masks are of {table.width}x{table.height} pixels, their image has {width}x{height}")
 
 
 def crf_refiner(options: CrfOptions = CrfOptions()) -> Refiner:

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from ovskit.core.formats.rle import RunTable
 from ovskit.core.records import Mask, Rle, UInt8
+from ovskit.core.runtime.errors import InputError
 
 
 class RefineMasks(Protocol):
@@ -33,3 +35,10 @@ class Refiner:
     refine: RefineMasks
     supervised: bool = False
     weights_sha256: str | None = None
+
+
+def check_sizes(pixels: UInt8, table: RunTable) -> None:
+    """Raises InputError if masks and image differ in size."""
+    height, width = pixels.shape[:2]
+    if len(table) and (table.height, table.width) != (height, width):
+        raise InputError(f"the masks are of {table.width}x{table.height} pixels, their image has {width}x{height}")
