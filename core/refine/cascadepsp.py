@@ -25,9 +25,9 @@ from ovskit.core.formats.rle_boxes import Box, decode_box, encode_box
 from ovskit.core.models.state_dict import NoInit, fit, read_state_dict
 from ovskit.core.models.weights import WeightsSource, sha256_of
 from ovskit.core.records import Mask, Rle, UInt8
-from ovskit.core.refine.refiner import Refiner
+from ovskit.core.refine.refiner import Refiner, check_sizes
 from ovskit.core.runtime.device import choose_device
-from ovskit.core.runtime.errors import InputError, OutputError, UsageError, WeightsUnavailableError
+from ovskit.core.runtime.errors import OutputError, UsageError, WeightsUnavailableError
 from ovskit.core.runtime.logs import get_logger
 from ovskit.core.runtime.network import Background, connect
 
@@ -104,8 +104,7 @@ class _Refine:
     def __call__(self, pixels: UInt8, masks: Sequence[Mask]) -> list[Rle]:
         table = RunTable([mask.rle for mask in masks])
         height, width = pixels.shape[:2]
-        if len(table) and (table.height, table.width) != (height, width):
-            raise InputError(f"the masks are of {table.width}x{table.height} pixels, their image has {width}x{height}")
+        check_sizes(pixels, table)
         refined = []
         for k, mask in enumerate(masks):
             box = crop_around(table, k)

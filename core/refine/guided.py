@@ -30,8 +30,8 @@ from numba import njit
 from ovskit.core.formats.rle import RunTable
 from ovskit.core.formats.rle_boxes import Box, box_around, decode_box, encode_box
 from ovskit.core.records import Int32, Mask, Rle, UInt8
-from ovskit.core.refine.refiner import Refiner
-from ovskit.core.runtime.errors import InputError, UsageError
+from ovskit.core.refine.refiner import Refiner, check_sizes
+from ovskit.core.runtime.errors import UsageError
 
 Float64 = npt.NDArray[np.float64]
 Int64 = npt.NDArray[np.int64]
@@ -70,8 +70,7 @@ def guided_refiner(options: GuidedOptions = GuidedOptions()) -> Refiner:
     def refine(pixels: UInt8, masks: Sequence[Mask]) -> list[Rle]:
         table = RunTable([mask.rle for mask in masks])
         height, width = pixels.shape[:2]
-        if len(table) and (table.height, table.width) != (height, width):
-            raise InputError(f"the masks are of {table.width}x{table.height} pixels, their image has {width}x{height}")
+        check_sizes(pixels, table)
         shared: Guide | None = None
         refined = []
         for k, mask in enumerate(masks):
