@@ -5,7 +5,7 @@
                             [--markdown FILE] [--json FILE] [--jobs 1]
 
 Each photograph is described once; then its masks are made by every stage: each single threshold, all thresholds pooled,
-the local step, each refiner on top, and on ccp_parts the hierarchy. All stages are scored on the same photographs by
+the counts that the model recommends where it does (then the rest stands on those, as in the commands), the local step, each refiner on top, and on ccp_parts the hierarchy. All stages are scored on the same photographs by
 ``ovskit.core.eval``: class-agnostic AR and AP at 1,000 masks a photograph, AR by area, hierarchy as ancestor pairs. bsds500:
 each annotator's partition by itself, then their mean. Intervals are 95 % by bootstrap over photographs; a difference is
 paired, to the stage named. Seconds a photograph are wall time, describing included, and mean something with ``--jobs 1``
@@ -78,12 +78,19 @@ class Stage:
     shown: bool = True
 
 
-def stages_of(arguments: argparse.Namespace) -> list[Stage]:
-    mixed, local = "θ = 0.6 … 0.1", "+ local"
-    stages = [Stage(f"θ = {t}", options=SohesOptions(thresholds=(t,)), against=mixed) for t in reversed(THRESHOLDS)]
-    stages += [Stage(mixed, options=SohesOptions()), Stage(local, options=SohesOptions(), local=True, against=mixed)]
+def stages_of(arguments: argparse.Namespace, own: tuple[int, ...] | None) -> list[Stage]:
+    """The stages; ``own`` are the counts that the model recommends, at which the commands cut by default, or None."""
+    paper, local = "θ = 0.6 … 0.1", "+ local"
+    default = SohesOptions() if own is None else SohesOptions(counts=own)
+    mixed = paper if own is None else f"its {len(own)} counts"
+    stages = [Stage(f"θ = {t}", options=SohesOptions(thresholds=(t,)), against=paper) for t in reversed(THRESHOLDS)]
+    stages.append(Stage(paper, options=SohesOptions()))
+    if own is not None:
+        stages.append(Stage(mixed, options=default, against=paper))
+    stages.append(Stage(local, options=default, local=True, against=mixed))
     for method in arguments.refine:
         stages.append(Stage(f"+ local + {method}", after=local, refine=method, against=local))
+        stages.append(Stage(f"no local + {method}", after=mixed, refine=method, against=f"+ local + {method}"))
     stages += [
         Stage("14 counts", options=SohesOptions(counts=COUNTS), against=mixed),
         Stage("14 counts + local", options=SohesOptions(counts=COUNTS), local=True, against=local),
@@ -99,15 +106,15 @@ def stages_of(arguments: argparse.Namespace) -> list[Stage]:
             )
         else:
             base = local if name in OF_THE_LOCAL_STEP else mixed
-            stages.append(Stage(f"{base}, {name} {value}", options=varied(name, value), local=base == local, against=base))
+            stages.append(Stage(f"{base}, {name} {value}", options=varied(default, name, value), local=base == local, against=base))
     if arguments.baselines:
         stages += [Stage(name, baseline=make, against=local) for name, make in BASELINES.items()]
     return stages
 
 
-def varied(name: str, value: str) -> SohesOptions:
-    kind = type(getattr(SohesOptions(), name))
-    return dataclasses.replace(SohesOptions(), **{name: kind(value)})
+def varied(options: SohesOptions, name: str, value: str) -> SohesOptions:
+    kind = type(getattr(options, name))
+    return dataclasses.replace(options, **{name: kind(value)})
 
 
 def pooled(layers: Sequence[np.ndarray], image: Image, nms: float = 0.9) -> MaskSet:
@@ -370,10 +377,10 @@ def main() -> None:
         sys.exit(f"no photographs in {DATA}: set OVSKIT_TEST_DATA to the folder that has {', '.join(names)}")
     arguments.refine = [method for method in arguments.refine.split(",") if method]
     arguments.vary = [pair for pairs in arguments.vary for pair in pairs]
-    stages = chosen(stages_of(arguments), arguments.stages)
     torch.set_num_threads(1)
     facet = {} if arguments.facet is None else {"facet": arguments.facet}
     backbone = load_backbone(arguments.model, device=torch.device("cpu"), weights=arguments.weights, **facet)
+    stages = chosen(stages_of(arguments, backbone.spec.counts), arguments.stages)
     words = [os.path.basename(sys.argv[0]), *sys.argv[1:]]
     result: dict[str, Any] = {
         "bench": "quality",

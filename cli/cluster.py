@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -32,6 +33,9 @@ app = OvsApp(
 )
 
 
+PAPER_THRESHOLDS = "0.6..0.1"
+
+
 class Method(StrEnum):
     """How features become regions."""
 
@@ -44,13 +48,14 @@ def cluster(
     inputs: Annotated[list[str] | None, typer.Argument(metavar="FEATURES.npz", help="Feature streams; - (the default) is stdin.")] = None,
     method: Annotated[Method, typer.Option("--method", help="sohes: merge neighbouring patches, SOHES section 3.1.")] = Method.sohes,
     thresholds: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--thresholds",
             metavar="T",
-            help="Record a partition as the best similarity falls below each: 0.6..0.1, 0.6..0.1:0.05 or 0.6,0.3.",
+            help="Record a partition as the best similarity falls below each: 0.6..0.1, 0.6..0.1:0.05 or 0.6,0.3. "
+            "Default: the counts that the features' model recommends (builtin does), else 0.6..0.1.",
         ),
-    ] = "0.6..0.1",
+    ] = None,
     counts: Annotated[
         str | None, typer.Option("--counts", metavar="N,N,…", help="Record partitions at these region counts instead.")
     ] = None,
@@ -92,7 +97,9 @@ def cluster(
     Each annotation has a score (mean cosine of its patches to its feature), the first threshold (or count) at which the
     region stands alone, and its source: global, or local for those found in a crop.
     """
-    levels = parse_thresholds(thresholds)
+    if thresholds is not None and counts is not None:
+        raise UsageError("--thresholds and --counts both say where to cut: choose one")
+    levels = parse_thresholds(PAPER_THRESHOLDS if thresholds is None else thresholds)
     numbers = None if counts is None else parse_counts(counts)
     if connectivity not in ("4", "8"):
         raise UsageError(f"--connectivity {connectivity}: choose 4 or 8")
@@ -131,6 +138,8 @@ def cluster(
     failures = Failures(skip=on_error is opt.OnError.skip)
     with FeatureInputs(inputs or ["-"]) as streams:
         spec = BackboneSpec.from_json(streams.header.model)
+        if thresholds is None and counts is None and spec.counts is not None:
+            options = replace(options, counts=spec.counts)
         closer = _closer(spec, streams.header.dtype, root, weights, device, local_size, max_pixels) if local else None
         pg = provenance(ctx, streams.header.pg, arguments=inputs or [], model=spec.model, model_sha256=spec.weights_sha256)
         header = MasksHeader("regions by ovs-cluster", root=root if root is not None else streams.header.root, pg=pg)

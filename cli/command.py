@@ -7,15 +7,18 @@ A command is a function with one decorator::
     @app.ovs_command()
     def cluster(ctx: typer.Context, …) -> None: …
 
-It returns, or raises one of ``core.runtime.errors``; everything else happens here.
+It returns, or raises one of ``core.runtime.errors``; everything else happens here. A command of several subcommands is an
+``OvsGroup``, whose ``ovs_command`` takes the name and the examples of each.
 """
 
 from __future__ import annotations
 
 import functools
 import os
+import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -34,29 +37,37 @@ _ClickUsageError: type[Exception] = typer.BadParameter.__mro__[1]
 
 # What names one run's files or asks for information must not leak into the other commands of a pipe.
 _NOT_FROM_ENVIRONMENT = frozenset(
-    "output root config images version help list_models install_completion show_completion resume gt segments sheet per_image tree".split()
+    "output root config images version help list_models install_completion show_completion resume".split()
+    + "gt segments sheet per_image tree init".split()
 )
 
 
-class OvsApp(typer.Typer):
-    """One command and its name; ``examples`` are (comment, command) pairs shown in ``--help`` and the man page."""
+Examples = Sequence[tuple[str, str]]
 
-    def __init__(self, tool: str, examples: Sequence[tuple[str, str]]) -> None:
+
+@dataclass(frozen=True)
+class Leaf:
+    """What is run: a command or a subcommand, as ``name`` is typed; ``click`` is what its parser sees."""
+
+    name: str
+    click: Any
+    examples: Examples
+
+
+class _Tool(typer.Typer):
+    """What one command and a group of them share: how they are parsed, and how they leave."""
+
+    def __init__(self, tool: str, **settings: Any) -> None:
         # Plain help: half the start-up time of the boxed one, and it survives pipes, pagers and narrow terminals.
-        super().__init__(name=tool, rich_markup_mode=None, pretty_exceptions_enable=False)
+        super().__init__(name=tool, rich_markup_mode=None, pretty_exceptions_enable=False, **settings)
         self.tool = tool
-        self.examples = tuple(examples)
 
-    def ovs_command(self) -> Callable[[Callable[..., None]], Callable[..., None]]:
-        """Make the decorated function the command."""
-        lines = ["\b", "Examples:"]
-        for comment, command in self.examples:
-            lines += [f"  # {comment}", f"  {command}"]
-
+    def _register(self, name: str, examples: Examples) -> Callable[[Callable[..., None]], Callable[..., None]]:
         def decorate(function: Callable[..., None]) -> Callable[..., None]:
-            settings = {"auto_envvar_prefix": "OVS", "help_option_names": ["-h", "--help"], "max_content_width": 100}
             wrapped = _guarded(self.tool, function)
-            self.command(name=self.tool, epilog="\n".join(lines), context_settings=settings)(wrapped)
+            # Of a group's list of subcommands, which otherwise ends within a sentence.
+            short = (function.__doc__ or "").partition("\n\n")[0]
+            self.command(name=name, short_help=short, epilog=_epilog(examples), context_settings=dict(_CONTEXT))(wrapped)
             return wrapped
 
         return decorate
@@ -66,18 +77,25 @@ class OvsApp(typer.Typer):
         from typer.main import get_command
 
         command: Any = get_command(self)
-        for parameter in command.params:
-            parameter.show_envvar = False  # one sentence in the man page says it for all
-            if parameter.name in _NOT_FROM_ENVIRONMENT:
-                parameter.allow_from_autoenv = False
+        for part in (command, *getattr(command, "commands", {}).values()):
+            for parameter in part.params:
+                parameter.show_envvar = False  # one sentence in the man page says it for all
+                if parameter.name in _NOT_FROM_ENVIRONMENT:
+                    parameter.allow_from_autoenv = False
         return command
+
+    def leaves(self) -> list[Leaf]:
+        """The commands that do something: this one, or the subcommands of a group."""
+        raise NotImplementedError
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the command line and leave with its status."""
         try:
             code = self.click_command().main(*args, prog_name=self.tool, standalone_mode=False, **kwargs)
         except _ClickUsageError as error:
-            _say(self.tool, f"{_one_line(error.format_message())}; see {self.tool} --help")  # type: ignore[attr-defined]
+            context = getattr(error, "ctx", None)
+            where = self.tool if context is None else context.command_path
+            _say(self.tool, f"{_one_line(error.format_message()).removesuffix('.')}; see {where} --help")  # type: ignore[attr-defined]
             code = Exit.USAGE
         except OvsError as error:  # from a settings callback, before the command's own guard
             _say(self.tool, _one_line(str(error)))
@@ -87,6 +105,58 @@ class OvsApp(typer.Typer):
         except SystemExit as error:  # Typer's answer to a reader of --help that has gone; shell completion exits too
             code = Exit.CLOSED_PIPE if error.code == 1 else error.code
         _leave(int(code) if isinstance(code, int) else Exit.OK)
+
+
+class OvsApp(_Tool):
+    """One command and its name; ``examples`` are (comment, command) pairs shown in ``--help`` and the man page."""
+
+    def __init__(self, tool: str, examples: Examples) -> None:
+        super().__init__(tool)
+        self.examples = tuple(examples)
+
+    def ovs_command(self) -> Callable[[Callable[..., None]], Callable[..., None]]:
+        """Make the decorated function the command."""
+        return self._register(self.tool, self.examples)
+
+    def leaves(self) -> list[Leaf]:
+        return [Leaf(self.tool, self.click_command(), self.examples)]
+
+
+class OvsGroup(_Tool):
+    """A command of subcommands; ``about`` is its help, and ``examples`` those of its own ``--help``."""
+
+    def __init__(self, tool: str, about: str, examples: Examples) -> None:
+        super().__init__(tool, subcommand_metavar="COMMAND [ARGS]...")
+        self.examples = tuple(examples)
+        self._examples: dict[str, Examples] = {}
+
+        def group(
+            version: bool = typer.Option(
+                False, "--version", is_eager=True, callback=show_version, show_default=False, help="Show the version and exit."
+            ),
+        ) -> None: ...
+
+        self.callback(help=about, epilog=_epilog(self.examples), context_settings=dict(_CONTEXT))(group)
+
+    def ovs_command(self, name: str, examples: Examples) -> Callable[[Callable[..., None]], Callable[..., None]]:
+        """Make the decorated function the subcommand ``name``."""
+        self._examples[name] = tuple(examples)
+        return self._register(name, examples)
+
+    def leaves(self) -> list[Leaf]:
+        commands = self.click_command().commands
+        return [Leaf(f"{self.tool} {name}", commands[name], examples) for name, examples in self._examples.items()]
+
+
+# Named outright, a subcommand's prefix is not OVS_BACKBONE but that of all others.
+_CONTEXT = {"auto_envvar_prefix": "OVS", "help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+
+def _epilog(examples: Examples) -> str:
+    lines = ["\b", "Examples:"]
+    for comment, command in examples:
+        lines += [f"  # {comment}", f"  {command}"]
+    return "\n".join(lines)
 
 
 def _guarded(tool: str, function: Callable[..., None]) -> Callable[..., None]:
@@ -172,31 +242,43 @@ def show_version(value: bool) -> None:
 def load_config(ctx: typer.Context, value: Path | None) -> Path | None:
     """Callback of ``--config``: its values become the defaults below flags and environment.
 
-    The TOML file may hold settings for every command at its top level and for one in a table of its name
-    (``[cluster]``). A setting of this command's table that it does not know is an error.
+    The TOML file may hold settings for every command at its top level, for one in a table of its name (``[cluster]``),
+    and for one subcommand in a table within that (``[train.backbone]``). A setting in a command's own table that it does
+    not know is an error; in the table of a group it is one if no subcommand knows it.
     """
     if value is None or ctx.resilient_parsing:
         return value
     import tomllib
 
-    tool = ctx.command.name or ""
-    short = tool.removeprefix("ovs-")
     try:
         data = tomllib.loads(value.read_text("utf-8"))
     except OSError as error:
         raise MissingInputError(f"cannot read --config {value}: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"--config {value} is not TOML: {error}") from None
-    known = {parameter.name for parameter in ctx.command.params}
-    own = data.get(short, {})
-    if not isinstance(own, dict):
-        raise UsageError(f"--config {value}: [{short}] must be a table")
-    for key in own:
-        if key.replace("-", "_") not in known:
-            raise UsageError(f"--config {value}: [{short}] has {key!r}, which is no option of {tool}")
-    shared = {key: item for key, item in data.items() if not isinstance(item, dict) and key.replace("-", "_") in known}
-    ctx.default_map = {key.replace("-", "_"): _setting(item) for key, item in {**shared, **own}.items()}
+    contexts = [ctx] if ctx.parent is None else [ctx.parent, ctx]
+    known = _option_names(ctx.command)
+    found = {key: item for key, item in data.items() if not isinstance(item, dict)}
+    table, name = data, ""
+    for context in contexts:
+        key = (context.command.name or "").removeprefix("ovs-")
+        name = f"{name}.{key}" if name else key
+        table = table.get(key, {})
+        if not isinstance(table, dict):
+            raise UsageError(f"--config {value}: [{name}] must be a table")
+        subcommands = getattr(context.command, "commands", {})
+        valid = _option_names(context.command).union(*map(_option_names, subcommands.values()))
+        for key in table:
+            if key.replace("-", "_") not in valid and key not in subcommands:
+                raise UsageError(f"--config {value}: [{name}] has {key!r}, which is no option of {context.command_path}")
+        found |= {key: item for key, item in table.items() if key not in subcommands}
+    settings = {key.replace("-", "_"): item for key, item in found.items()}
+    ctx.default_map = {key: _setting(item) for key, item in settings.items() if key in known}
     return value
+
+
+def _option_names(command: Any) -> set[str]:
+    return {parameter.name for parameter in command.params}
 
 
 def _setting(value: Any) -> Any:
@@ -219,16 +301,23 @@ def provenance(
     """This run's entry after ``previous``, or nothing under ``--no-pg``; options left at their default are not named."""
     if ctx.params.get("no_pg"):
         return []
-    options = {}
+    options: dict[str, Any] = {}
+    repeated: list[str] = []
     for parameter in ctx.command.params:
         name = parameter.name or ""
         source = ctx.get_parameter_source(name)
         if parameter.param_type_name == "option" and source is not None and source.name not in ("DEFAULT",):
-            options[name] = ctx.params.get(name)
-    command = command_line(ctx.command.name or "", options, arguments)
+            value = ctx.params.get(name)
+            if isinstance(value, list | tuple):
+                repeated += [word for item in value for word in (parameter.opts[0], str(item))]
+            else:
+                options[name] = value
+    tool = ctx.find_root().command.name or ""
+    subcommands = [] if ctx.parent is None else [ctx.command.name or ""]
+    command = shlex.join([tool, *subcommands]) + command_line(tool, options, [*repeated, *arguments]).removeprefix(tool)
     return append_entry(
         previous,
-        tool=ctx.command.name or "",
+        tool=tool,
         version=__version__,
         command=command,
         model=model,

@@ -1,4 +1,4 @@
-"""``--set METHOD.NAME=VALUE``: the options of a method, read off its dataclass."""
+"""``--set METHOD.NAME=VALUE`` and ``--set NAME=VALUE``: the options of a method or a recipe, read off its dataclass."""
 
 from __future__ import annotations
 
@@ -30,6 +30,21 @@ def parse_settings(texts: Sequence[str], methods: Mapping[str, type]) -> dict[st
         if name not in kinds:
             raise UsageError(f"--set {text}: {method} has {', '.join(kinds)}")
         found[method][name] = _value(value.strip(), kinds[name], text)
+    return found
+
+
+def parse_fields(texts: Sequence[str], options: type) -> dict[str, Any]:
+    """Fields of the dataclass ``options`` from ``NAME=VALUE``; of one given twice, the last. Raises UsageError for what does not fit."""
+    kinds = settings_of(options)
+    found: dict[str, Any] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        name = name.strip()
+        if not equals:
+            raise UsageError(f"--set {text}: write NAME=VALUE, as in {next(iter(kinds))}=…")
+        if name not in kinds:
+            raise UsageError(f"--set {text}: choose from {', '.join(kinds)}")
+        found[name] = _value(value.strip(), kinds[name], text)
     return found
 
 

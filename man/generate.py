@@ -1,6 +1,7 @@
 """Write man/ovs-*.1 from the commands themselves, so that they cannot differ; ``--check`` only compares.
 
-Name, synopsis, description, options and examples come from each command's Typer app. ``man/NAME.inc`` holds what a
+Name, synopsis, description, options and examples come from each command's Typer app; a command of subcommands has them all in
+one page. ``man/NAME.inc`` holds what a
 parser does not know (notes, SEE ALSO), ``man/common.inc`` what all commands share (ENVIRONMENT, EXIT STATUS); both in roff.
 """
 
@@ -10,11 +11,12 @@ import argparse
 import importlib
 import sys
 import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
-COMMANDS = ("extract", "cluster", "refine", "hier", "eval", "show")
+COMMANDS = ("extract", "cluster", "refine", "hier", "train", "eval", "show")
 DATE = "2026-11-21"
 
 
@@ -34,43 +36,65 @@ def prose(text: str) -> str:
 def page(short: str) -> str:
     """The man page of ``ovs-<short>`` in roff."""
     app = importlib.import_module(f"ovskit.cli.{short}").app
-    command = app.click_command()
-    context = command.make_context(app.tool, [], resilient_parsing=True)
     version = importlib.import_module("ovskit.core").__version__
+    leaves, name = app.leaves(), app.tool
+    is_group = [leaf.name for leaf in leaves] != [name]
+    command = app.click_command()
     summary, _, rest = (command.help or "").partition("\n\n")
-    one_line = summary.rstrip(".").replace("\n", " ")
-    name = app.tool
+    one_line = summary.partition(". ")[0].rstrip(".").replace("\n", " ")
     out = [
         f'.TH {name.upper()} 1 {DATE} "ovskit {version}" "ovskit manual"',
         ".SH NAME",
         f"{escape(name)} \\-",
         prose(one_line[0].lower() + one_line[1:]),
         ".SH SYNOPSIS",
-        f".B {escape(name)}",
-        f"[\\fIOPTIONS\\fR] {' '.join(_argument(p) for p in command.params if p.param_type_name == 'argument')}",
-        ".SH DESCRIPTION",
-        prose(summary),
     ]
+    for k, leaf in enumerate(leaves):
+        out += [".br"] if k else []
+        out += [f".B {escape(leaf.name)}", f"[\\fIOPTIONS\\fR] {' '.join(_argument(p) for p in _arguments(leaf.click))}"]
+    out += [".SH DESCRIPTION", *_paragraphs(summary, rest)]
+    for leaf in leaves:
+        if is_group:
+            summary, _, rest = (leaf.click.help or "").partition("\n\n")
+            out += [f".SH {escape(leaf.name).upper()}", *_paragraphs(summary, rest)]
+        out += [".SS Arguments" if is_group else ".SH ARGUMENTS"]
+        for parameter in _arguments(leaf.click):
+            out += [".TP", f"\\fI{escape(parameter.metavar or parameter.name.upper())}\\fR", prose(parameter.help or "")]
+        out += [".SS Options" if is_group else ".SH OPTIONS", *_options(leaf)]
+        out += [".SS Examples" if is_group else ".SH EXAMPLES", *_examples(leaf.examples)]
+    out.append((HERE / "common.inc").read_text("utf-8").rstrip())
+    out.append((HERE / f"{name}.inc").read_text("utf-8").rstrip())
+    return "\n".join(out) + "\n"
+
+
+def _paragraphs(summary: str, rest: str) -> list[str]:
+    out = [prose(summary)]
     for paragraph in rest.split("\n\n"):
         if paragraph.strip():
             out += [".PP", prose(paragraph)]
-    out.append(".SH ARGUMENTS")
-    for parameter in command.params:
-        if parameter.param_type_name == "argument":
-            out += [".TP", f"\\fI{escape(parameter.metavar or parameter.name.upper())}\\fR", prose(parameter.help or "")]
-    out.append(".SH OPTIONS")
-    for parameter in command.params:
+    return out
+
+
+def _options(leaf: Any) -> list[str]:
+    context = leaf.click.make_context(leaf.name, [], resilient_parsing=True)
+    out = []
+    for parameter in leaf.click.params:
         record = parameter.get_help_record(context) if parameter.param_type_name == "option" else None
         if record:
             out += [".TP", f"\\fB{escape(record[0])}\\fR", prose(record[1])]
-    own = HERE / f"{name}.inc"
-    out.append(".SH EXAMPLES")
-    for k, (comment, line) in enumerate(app.examples):
+    return out
+
+
+def _examples(examples: Sequence[tuple[str, str]]) -> list[str]:
+    out = []
+    for k, (comment, line) in enumerate(examples):
         out += [".PP"] if k else []
         out += [escape(comment[0].upper() + comment[1:] + ":"), ".PP", ".nf", ".RS 4", escape(line), ".RE", ".fi"]
-    out.append((HERE / "common.inc").read_text("utf-8").rstrip())
-    out.append(own.read_text("utf-8").rstrip())
-    return "\n".join(out) + "\n"
+    return out
+
+
+def _arguments(command: Any) -> list[Any]:
+    return [parameter for parameter in command.params if parameter.param_type_name == "argument"]
 
 
 def _argument(parameter: Any) -> str:

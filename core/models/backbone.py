@@ -29,7 +29,8 @@ class BackboneSpec:
     ``name`` is what the user typed; ``model`` what it stands for (``handmade-v1``, ``timm:vit_base_patch8_224.dino``);
     ``layer`` counts transformer blocks from 0, negative from the end; ``stride`` is the patch size in pixels; ``dim``
     the width of a patch feature; ``mean``, ``std`` and ``interpolation`` are the model's own preprocessing;
-    ``weights_sha256`` is None for a model without weights.
+    ``weights_sha256`` is None for a model without weights. ``counts``, if not None, descend: the numbers of regions at which
+    partitions of its features are best recorded, for models whose similarities are no DINO's.
     """
 
     name: str
@@ -43,6 +44,7 @@ class BackboneSpec:
     std: tuple[float, float, float]
     interpolation: Interpolation
     weights_sha256: str | None = None
+    counts: tuple[int, ...] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The specification as plain JSON values, for a stream's header."""
@@ -55,7 +57,7 @@ class BackboneSpec:
             mean, std = (tuple(float(v) for v in data[key]) for key in ("mean", "std"))
             if len(mean) != 3 or len(std) != 3 or data["facet"] not in FACETS:
                 raise ValueError
-            sha = data["weights_sha256"]
+            sha, counts = data["weights_sha256"], data.get("counts")
             return cls(
                 name=str(data["name"]),
                 model=str(data["model"]),
@@ -68,6 +70,7 @@ class BackboneSpec:
                 std=(std[0], std[1], std[2]),
                 interpolation=data["interpolation"],
                 weights_sha256=None if sha is None else str(sha),
+                counts=None if counts is None else tuple(int(v) for v in counts),
             )
         except (KeyError, TypeError, ValueError):
             raise InputError("the feature stream's model description is incomplete; extract the features again") from None

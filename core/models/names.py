@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from ovskit.core.runtime.errors import UsageError
 
 HANDMADE = "handmade-v1"
+BUILTIN = "builtin-v1"
 TIMM = "timm:"
 CLIP = "clip:"
 
@@ -26,7 +27,7 @@ class ModelName:
 
 
 _MODELS = (
-    ModelName("builtin", HANDMADE, "the default, no download: the best descriptor that comes with ovskit, now handmade-v1"),
+    ModelName("builtin", BUILTIN, "the default, no download: a small network of our own beside handmade-v1; CLS, no facets"),
     ModelName("handmade", HANDMADE, "colour, gradients and context on an 8-pixel grid, no learning; no facets, no CLS"),
     ModelName("dino-vits8", "timm:vit_small_patch8_224.dino", "DINO ViT-S/8, 384 channels"),
     ModelName("dino-vits16", "timm:vit_small_patch16_224.dino", "DINO ViT-S/16, 384 channels"),
@@ -60,14 +61,14 @@ def model_names() -> list[ModelName]:
 
 
 def resolve_name(name: str) -> str:
-    """What a name stands for: ``handmade-v1``, ``timm:NAME`` or ``clip:ARCH/TAG``.
+    """What a name stands for: ``builtin-v1``, ``handmade-v1``, ``timm:NAME`` or ``clip:ARCH/TAG``.
 
     Names with a ``timm:`` or ``clip:`` prefix come back as they are; whether the library has such a model is for the
     library to say. Raises UsageError, with the closest match and the valid names, for any other name.
     """
     if name in _BY_NAME:
         return _BY_NAME[name]
-    if name == HANDMADE or (name.startswith((TIMM, CLIP)) and not name.endswith(":")):
+    if name in (BUILTIN, HANDMADE) or (name.startswith((TIMM, CLIP)) and not name.endswith(":")):
         return name
     valid = ", ".join(entry.name for entry in _MODELS)
     raise UsageError(f"unknown model {name!r}{suggest(name, _BY_NAME)}; valid: {valid}")

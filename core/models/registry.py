@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from ovskit.core.models.backbone import FACETS, Backbone, BackboneSpec, Facet
-from ovskit.core.models.names import CLIP, HANDMADE, ModelName, model_names, resolve_name
+from ovskit.core.models.names import BUILTIN, CLIP, HANDMADE, ModelName, model_names, resolve_name
 from ovskit.core.models.weights import WeightsSource
 from ovskit.core.runtime.errors import InputError, UsageError
 
@@ -26,7 +26,8 @@ def load_backbone(
     """The frozen feature extractor of that name.
 
     ``weights`` is a checkpoint to use instead of the published one. ``dtype`` is the type to compute in; on a CPU
-    float16 is computed in float32. The hand-made descriptor has neither facets nor layers and ignores both.
+    float16 is computed in float32. The built-in and the hand-made descriptor have neither facets nor layers, compute in
+    float32 and ignore all three.
 
     Raises UsageError for an unknown or unsuitable name, facet or layer; MissingInputError if ``weights`` is not there;
     InputError if it is damaged, holds code, or belongs to another model; WeightsUnavailableError if there is no
@@ -72,6 +73,10 @@ def _load(name: str, model: str, facet: Facet, layer: int, weights: Path | None,
         from ovskit.core.models.handmade import load_handmade
 
         return load_handmade(name, device=device)
+    if model == BUILTIN:
+        from ovskit.core.models.builtin.extractor import load_builtin
+
+        return load_builtin(name, weights=None if weights is None else WeightsSource(name, weights).path(None), device=device)
     source = WeightsSource(name, weights)
     source.fail_early()
     if model.startswith(CLIP):

@@ -7,42 +7,65 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from .conftest import Run
 
 ROOT = Path(__file__).parents[2]
-COMMANDS = ("ovs-extract", "ovs-cluster", "ovs-refine", "ovs-hier", "ovs-eval", "ovs-show")
+COMMANDS = ("ovs-extract", "ovs-cluster", "ovs-refine", "ovs-hier", "ovs-train", "ovs-eval", "ovs-show")
 
 
-@pytest.mark.parametrize("tool", COMMANDS)
-def test_help_is_complete(ovs: Run, tool: str) -> None:
-    done = ovs(tool, "--help")
+def app_of(tool: str) -> Any:
+    return importlib.import_module(f"ovskit.cli.{tool.removeprefix('ovs-')}").app
+
+
+# Every command and subcommand, as it is typed.
+LEAVES = [leaf.name for tool in COMMANDS for leaf in app_of(tool).leaves()]
+
+
+def leaf_of(name: str) -> Any:
+    return next(leaf for leaf in app_of(name.split()[0]).leaves() if leaf.name == name)
+
+
+@pytest.mark.parametrize("name", LEAVES)
+def test_help_is_complete(ovs: Run, name: str) -> None:
+    done = ovs(*name.split(), "--help")
     assert done.returncode == 0
     assert done.stderr == b""
     text = done.stdout.decode()
     assert "Examples:" in text
-    assert tool in text.split("Examples:")[1]
-    app = importlib.import_module(f"ovskit.cli.{tool.removeprefix('ovs-')}").app
-    for parameter in app.click_command().params:
-        assert parameter.help, f"{tool}: {parameter.name} has no help"
+    assert name in text.split("Examples:")[1]
+    for parameter in leaf_of(name).click.params:
+        assert parameter.help, f"{name}: {parameter.name} has no help"
         for flag in parameter.opts if parameter.param_type_name == "option" else ():
             assert flag in text
 
 
-@pytest.mark.parametrize("tool", COMMANDS)
-def test_examples_parse(tool: str) -> None:
+def test_a_group_lists_its_subcommands(ovs: Run) -> None:
+    for arguments in (["--help"], ["-h"]):
+        done = ovs("ovs-train", *arguments)
+        assert (done.returncode, done.stderr) == (0, b"")
+        for leaf in app_of("ovs-train").leaves():
+            assert re.search(rf"^  {leaf.name.split()[1]} +\S.*$", done.stdout.decode(), re.M)
+
+
+@pytest.mark.parametrize("name", LEAVES)
+def test_examples_parse(name: str) -> None:
     """Every use of the command in its own examples is one that its parser accepts."""
     import shlex
 
-    app = importlib.import_module(f"ovskit.cli.{tool.removeprefix('ovs-')}").app
+    leaf = leaf_of(name)
+    start = name.split()
     parsed = 0
-    for _, line in app.examples:
-        for stage in line.split("|"):
+    for _, line in leaf.examples:
+        for stage in re.split(r"[|;]", line):
             words = shlex.split(stage.split(">")[0])
-            if words[0] == tool:
-                app.click_command().make_context(tool, words[1:], resilient_parsing=False)
+            if start[0] in words:
+                words = words[words.index(start[0]) :]
+            if words[: len(start)] == start:
+                leaf.click.make_context(name, words[len(start) :], resilient_parsing=False)
                 parsed += 1
     assert parsed >= 3
 
@@ -56,11 +79,11 @@ def test_help_imports_nothing_heavy(tool: str) -> None:
     assert done.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("tool", COMMANDS)
-def test_version(ovs: Run, tool: str) -> None:
+@pytest.mark.parametrize("name", [*LEAVES, "ovs-train"])
+def test_version(ovs: Run, name: str) -> None:
     from ovskit.core import __version__
 
-    assert ovs(tool, "--version").stdout.decode().strip() == f"ovskit {__version__}"
+    assert ovs(*name.split(), "--version").stdout.decode().strip() == f"ovskit {__version__}"
 
 
 def test_models_are_listed(ovs: Run) -> None:

@@ -1,6 +1,6 @@
 """Superpixels and ``snap`` as their definitions say: components as lists of pixels, every pixel of every mask by itself.
 
-It shares nothing with ``ovskit.core.refine.superpixels`` and ``ovskit.core.refine.snap`` but the order of equal edges.
+It shares nothing with ``ovskit.core.models.superpixels`` and ``ovskit.core.refine.snap`` but the order of equal edges.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from skimage import segmentation
 from ovskit.core.formats import rle
 from ovskit.core.records import Mask, Rle
 from ovskit.core.refine.snap import SnapOptions, snap_masks, snap_refiner
-from ovskit.core.refine.superpixels import UNIT, Superpixels, edge_weights, smooth, superpixels
+from ovskit.core.models.superpixels import UNIT, Superpixels, edge_weights, smooth, superpixels
 from ovskit.core.runtime.errors import InputError, UsageError
 from tests.reference import snap as slow
 

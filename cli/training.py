@@ -1,0 +1,142 @@
+"""What the subcommands of ``ovs-train`` share: their options, their images, and the run itself.
+
+======================  ===  =====================================================
+``--output``            -o   the folder of the run
+``--steps``                  updates of the weights in all
+``--minutes``                leave with a checkpoint, exit 3, after so long
+``--resume``                 go on from the folder's checkpoint
+``--lr, --warmup`` …         the learning rate and its schedule
+``--accumulate``             batches to an update
+``--precision``              auto, fp32, bf16, fp16
+``--checkpoint-every`` …     what to keep, and how often
+``--set``                    NAME=X, a setting of what is trained
+======================  ===  =====================================================
+"""
+
+from __future__ import annotations
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ovskit.cli.command import provenance
+from ovskit.cli.training_display import Display
+from ovskit.core.runtime.errors import MissingInputError, UsageError
+
+if TYPE_CHECKING:
+    from ovskit.core.formats.sources import Sources
+    from ovskit.core.train.devices import Devices
+    from ovskit.core.train.options import TrainOptions
+    from ovskit.core.train.recipe import Recipe
+
+
+class Schedule(StrEnum):
+    """How the learning rate goes after its warm-up."""
+
+    cosine = "cosine"
+    step = "step"
+    constant = "constant"
+
+
+class Precision(StrEnum):
+    """What the network computes in."""
+
+    auto = "auto"
+    fp32 = "fp32"
+    bf16 = "bf16"
+    fp16 = "fp16"
+
+
+Images = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="IMAGES", help="Files, folders, globs, .tar shards; - (the default) reads paths from stdin, one per line."),
+]
+Run = Annotated[
+    str | None, typer.Option("--output", "-o", metavar="RUN", help="The folder of the run: checkpoint, log and the finished model.")
+]
+Steps = Annotated[int, typer.Option("--steps", min=1, metavar="N", help="Updates of the weights in all.")]
+Minutes = Annotated[
+    float | None,
+    typer.Option("--minutes", min=0.0, metavar="M", help="End after so long with a checkpoint and exit status 3; --resume goes on."),
+]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on from the run's checkpoint, where there is one.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, metavar="N", help="Decides the first weights and all that is drawn.")]
+Device = Annotated[
+    str, typer.Option("--device", metavar="DEVICE", help="auto, cpu, cuda or mps. Several GPUs: start the command with torchrun.")
+]
+PrecisionOption = Annotated[
+    Precision, typer.Option("--precision", help="auto: bf16 on a GPU that has it, fp16 on other CUDA GPUs, fp32 elsewhere.")
+]
+Batch = Annotated[
+    int | None, typer.Option("--batch", min=1, metavar="N", show_default="the recipe's", help="Samples that a process computes at once.")
+]
+Accumulate = Annotated[int, typer.Option("--accumulate", min=1, metavar="N", help="Batches of each process to one update.")]
+Rate = Annotated[float, typer.Option("--lr", metavar="RATE", help="The learning rate at its highest.")]
+Warmup = Annotated[int, typer.Option("--warmup", min=0, metavar="N", help="Steps over which the learning rate rises from zero.")]
+ScheduleOption = Annotated[
+    Schedule, typer.Option("--schedule", help="Then: a cosine to zero, a tenth at 90 % and again at 95 % of the steps, or constant.")
+]
+WeightDecay = Annotated[float, typer.Option("--weight-decay", min=0.0, metavar="X", help="AdamW's, of matrices and kernels.")]
+Clip = Annotated[float, typer.Option("--clip", min=0.0, metavar="NORM", help="Shorten gradients that are longer; 0 leaves them.")]
+CheckpointEvery = Annotated[int, typer.Option("--checkpoint-every", min=1, metavar="N", help="Steps between checkpoints.")]
+LogEvery = Annotated[int, typer.Option("--log-every", min=1, metavar="N", help="Steps between lines of the log.")]
+EvalEvery = Annotated[int, typer.Option("--eval-every", min=0, metavar="N", help="Steps between evaluations; 0 makes none.")]
+TensorBoard = Annotated[bool, typer.Option("--tensorboard", help="Also log for TensorBoard, which must be installed.")]
+Compile = Annotated[bool, typer.Option("--compile", help="Compile the network with torch.compile: minutes once, then faster.")]
+Cache = Annotated[
+    Path | None,
+    typer.Option(
+        "--cache", metavar="DIR", show_default="RUN/cache", help="Keep the prepared images here; runs on the same images share it."
+    ),
+]
+Init = Annotated[Path | None, typer.Option("--init", metavar="FILE", help="Begin with these weights instead of random ones.")]
+Setting = Annotated[
+    list[str] | None, typer.Option("--set", metavar="NAME=X", help="A setting of the recipe, see the manual; may be given several times.")
+]
+
+
+def run_folder(output: str | None, *, resume: bool) -> Path:
+    """The folder of the run. Raises UsageError if it is not given, no folder, or holds a run that is not to be resumed."""
+    from ovskit.core.train.checkpoint import check_folder
+
+    if output is None or output == "-":
+        raise UsageError("a run is a folder: name it with -o RUN")
+    folder = Path(output)
+    check_folder(folder, resume=resume)
+    return folder
+
+
+def find_images(inputs: list[str] | None, root: str | None) -> Sources:
+    """The images that ``inputs`` name, as ``ovs-extract`` finds them."""
+    from ovskit.core.formats.sources import list_sources, parse_path_list
+
+    paths: list[str] = []
+    for text in inputs or ["-"]:
+        if text != "-":
+            paths.append(text)
+            continue
+        if sys.stdin is None or sys.stdin.isatty():
+            raise UsageError("no images: name files, folders, globs or tars, or pipe in a list of paths (see --help)")
+        listed = parse_path_list(sys.stdin.buffer.read())
+        if not listed:
+            raise MissingInputError("no images: stdin held no path")
+        paths += listed
+    return list_sources(paths, root=root)
+
+
+def run_recipe(
+    ctx: typer.Context, recipe: Recipe, options: TrainOptions, folder: Path, devices: Devices, *, resume: bool, arguments: list[str]
+) -> None:
+    """Train and show it. Raises PartialError if --minutes ended it early, and all that ``train`` raises."""
+    from ovskit.core.runtime.failures import PartialError
+    from ovskit.core.train.loop import train
+
+    facts: dict[str, Any] = {"arguments": arguments}
+    with Display() as display:
+        outcome = train(recipe, options, folder, devices=devices, resume=resume, pg=provenance(ctx, [], **facts), watch=display)
+    devices.close()
+    if not outcome.finished:
+        raise PartialError(f"stopped at step {outcome.step} of {options.steps} with a checkpoint; the same command with --resume goes on")

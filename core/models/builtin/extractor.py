@@ -1,0 +1,199 @@
+"""``builtin-v1``: what the network learned beside the hand-made descriptor, smoothed within what both hold together.
+
+An image of S × S pixels gets a grid of S/8 × S/8 patches, 64 channels each:
+
+1. the 32 strongest principal components of ``handmade-v1``,
+2. the 16 strongest of the network's embedding of the image at half the size, whose stride of 4 gives the same grid, and 16 at a
+   quarter of it, enlarged: fine detail, and a view of the whole from as far away as the network was trained on; both
+   counted at ``_LEARNED`` of the hand-made part,
+3. half-power whitening of the 64 (``whitening.half_whiten``),
+4. a diffusion (``diffusion``) that stops where these features differ and where the network sees a boundary, and
+   half-power whitening again.
+
+``cls`` is the network's pooled vector of the image at a quarter of the size. All of it is a choice; docs/builtin.md has what was
+measured. The network runs image by image on a CPU, so that no sum depends on a batch, and whatever follows is made of
+exact sums and tables: the same image gives the same bytes in any batch.
+"""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+
+from ovskit.core.models.backbone import BackboneSpec, Features
+from ovskit.core.models.builtin.network import STRIDE, Grouping, GroupingNetwork, fold_batch_norms, normalise
+from ovskit.core.models.builtin.weights import load_network
+from ovskit.core.models.diffusion import conductance, diffuse, neighbour_distances, probability
+from ovskit.core.models.handmade import HandmadeBackbone
+from ovskit.core.models.names import BUILTIN
+from ovskit.core.models.resize import resize_rgb
+from ovskit.core.models.whitening import half_whiten, principal_components, quantise
+from ovskit.core.records import UInt8
+from ovskit.core.runtime.errors import InputError, UsageError
+
+WEIGHTS = "builtin-v1.safetensors"
+SHA256 = ""
+
+_PATCH = 8
+_HANDMADE, _EMBEDDED = 32, 16  # principal components kept
+_LEARNED = 0.7  # standard deviation of each of the two learned parts, where the hand-made one has 1
+_SCALES = (2, 4)  # the network sees the image at 1/2 and 1/4 of its size
+_VARIANCE = 32.0  # of the features that distances are taken of, summed over channels
+_STEPS = 20
+_CONTRAST = 8.0  # conductance is exp(−_CONTRAST · distance − _BOUNDARY · probability of a boundary)
+_BOUNDARY = 4.0
+_COARSE = slice(1, None)  # the finest segments' boundaries are texture
+# Where its partitions are best recorded: 24 numbers of regions from 900 down to 2, each about 0.77 of the one before.
+COUNTS = (900, 692, 533, 410, 315, 242, 186, 143, 110, 85, 65, 50, 39, 30, 23, 18, 14, 11, 8, 6, 5, 4, 3, 2)
+_SHORTEST = 64  # pixels: what is smaller is enlarged for the network
+
+
+class BuiltinBackbone:
+    """The extractor as a ``Backbone``: (b, H/8, W/8, 64) float32, and ``cls`` (b, widths[-1]) float32.
+
+    It has no facets and no layers; the specification records ``key`` and −1.
+    """
+
+    def __init__(self, name: str, network: GroupingNetwork, sha256: str, device: torch.device) -> None:
+        self._handmade = HandmadeBackbone(name, device)
+        self.spec = BackboneSpec(
+            name=name,
+            model=BUILTIN,
+            facet="key",
+            layer=-1,
+            stride=_PATCH,
+            dim=_HANDMADE + _EMBEDDED * len(_SCALES),
+            has_cls=True,
+            mean=(0.0, 0.0, 0.0),
+            std=(1.0, 1.0, 1.0),
+            interpolation="bilinear",
+            weights_sha256=sha256,
+            counts=COUNTS,
+        )
+        self.device = device
+        self._network = fold_batch_norms(network).to(device=device, memory_format=torch.channels_last)
+        self._place = torch.device("cpu") if device.type == "mps" else device  # exact sums need float64
+
+    def prepare(self, image: UInt8, height: int, width: int) -> torch.Tensor:
+        """See ``Backbone.prepare``. Raises UsageError if a side is not a positive multiple of 8."""
+        _check_size(height, width)
+        return resize_rgb(image, height, width, self.spec.interpolation)
+
+    def extract(self, batch: torch.Tensor, *, cls: bool = False, patch: bool = True) -> Features:
+        """See ``Backbone.extract``. An image of one colour has zero features, but may have a ``cls`` that is not."""
+        height, width = batch.shape[2:]
+        _check_size(height, width)
+        grid = (height // _PATCH, width // _PATCH)
+        if not len(batch):
+            empty = torch.empty(0, self._network.config.widths[-1], device=self.device) if cls else None
+            return Features(torch.empty(0, *grid, self.spec.dim, device=self.device), empty)
+        with torch.inference_mode():
+            scales = _SCALES if patch else _SCALES[-1:]
+            seen = [self._look(batch, scale) for scale in scales]
+            pooled = quantise(seen[-1].pooled.float()) if cls else None
+            if not patch:
+                return Features(torch.empty(len(batch), 0, 0, self.spec.dim, device=self.device), pooled)
+            handmade = self._handmade.extract(batch).patch.permute(0, 3, 1, 2).to(self._place)
+            found = _compose(handmade, [_moved(grouping, self._place) for grouping in seen], grid)
+            return Features(found.to(self.device), pooled)
+
+    def _look(self, batch: torch.Tensor, scale: int) -> Grouping:
+        """What the network says of the images at 1/scale of their size; one at a time on a CPU."""
+        height, width = (max(_SHORTEST, side // scale) for side in batch.shape[2:])
+
+        def run(images: torch.Tensor) -> Grouping:
+            small = F.interpolate(images.to(self.device).float(), (height, width), mode="bilinear", antialias=True, align_corners=False)
+            out: Grouping = self._network(normalise(small).contiguous(memory_format=torch.channels_last))
+            return out
+
+        if self.device.type != "cpu":
+            return run(batch)
+        parts = [run(image[None]) for image in batch]
+        return Grouping(*(torch.cat([getattr(part, name) for part in parts]) for name in ("embedding", "right", "below", "pooled")))
+
+
+def load_builtin(name: str, *, weights: Path | None = None, device: torch.device) -> BuiltinBackbone:
+    """The extractor under the name that the user typed, with the weights that come with ovskit or those of a file.
+
+    Raises InputError if the weights are damaged: those that come with ovskit are compared with the hash they had.
+    """
+    if weights is not None:
+        network, sha256 = load_network(weights)
+        return BuiltinBackbone(name, network, sha256, device)
+    with resources.as_file(resources.files(__package__) / WEIGHTS) as path:
+        network, sha256 = load_network(path)
+    if sha256 != SHA256:
+        raise InputError(f"{WEIGHTS}: the weights that came with ovskit have changed (sha256 {sha256[:12]}…, expected {SHA256[:12]}…); install it again")
+    return BuiltinBackbone(name, network, sha256, device)
+
+
+def _compose(handmade: torch.Tensor, seen: list[Grouping], grid: tuple[int, int]) -> torch.Tensor:
+    """Steps 1 to 4 of the module: (b, h, w, 64) float32 from the hand-made channels (b, 60, h, w)."""
+    parts = [_components(handmade, _HANDMADE, 1.0)]
+    # Where there is nothing to see, what the network makes of the image's borders is no evidence.
+    anything = (handmade != 0).flatten(1).any(dim=1)[:, None, None, None]
+    parts += [_resized(_components(grouping.embedding, _EMBEDDED, _LEARNED), grid) * anything for grouping in seen]
+    features = _whitened(torch.cat(parts, dim=1))
+    right, below = (_boundaries([getattr(grouping, side) for grouping in seen], grid) for side in ("right", "below"))
+    across, down = neighbour_distances(features)
+    smooth = diffuse(
+        features,
+        conductance(_CONTRAST * across + _BOUNDARY * right[..., :, :-1]),
+        conductance(_CONTRAST * down + _BOUNDARY * below[..., :-1, :]),
+        _STEPS,
+    )
+    return _whitened(smooth).permute(0, 2, 3, 1).contiguous()
+
+
+def _components(x: torch.Tensor, count: int, deviation: float) -> torch.Tensor:
+    """The strongest components of (b, c, h, w), scaled so that their variances sum to ``deviation``² · ``_VARIANCE``; quantised."""
+    batch, channels, height, width = x.shape
+    scaled = _scaled(x.flatten(2), _VARIANCE)
+    found = principal_components(scaled, min(count, channels))
+    out = _scaled(found, deviation * deviation * _VARIANCE).view(batch, -1, height, width)
+    return F.pad(out, (0, 0, 0, 0, 0, count - out.shape[1]))
+
+
+def _scaled(x: torch.Tensor, variance: float) -> torch.Tensor:
+    """(b, c, n) centred, with variances that sum to ``variance`` over channels; quantised. Constant channels become 0."""
+    y = quantise(x.float()).double()
+    y = y - y.sum(dim=2, keepdim=True) / y.shape[2]
+    y = quantise(y)
+    total = (y * y).sum(dim=2).sum(dim=1) / y.shape[2]
+    factor = torch.where(total > 1e-6, (variance / total.clamp_min(1e-6)).sqrt(), 0.0)
+    return quantise((y * factor[:, None, None]).float().clamp(-64, 64))
+
+
+def _resized(x: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
+    if x.shape[2:] == grid:
+        return x
+    return quantise(F.interpolate(x, size=grid, mode="bilinear", align_corners=False))
+
+
+def _whitened(x: torch.Tensor) -> torch.Tensor:
+    """(b, c, h, w) half-whitened per image, variances that sum to ``_VARIANCE``; quantised."""
+    return _scaled(half_whiten(_scaled(x.flatten(2), _VARIANCE)), _VARIANCE).view(x.shape)
+
+
+def _boundaries(logits: list[torch.Tensor], grid: tuple[int, int]) -> torch.Tensor:
+    """The mean probability of a boundary over scales and all but the finest granularity: (b, 1, h, w)."""
+    found = []
+    for logit in logits:
+        levels = logit[:, _COARSE] if logit.shape[1] > 1 else logit
+        found.append(_resized(probability(quantise(levels.float())).double().mean(dim=1, keepdim=True), grid))
+    return quantise(sum(found[1:], found[0]) / len(found))
+
+
+def _moved(grouping: Grouping, place: torch.device) -> Grouping:
+    return Grouping(grouping.embedding.to(place), grouping.right.to(place), grouping.below.to(place), grouping.pooled)
+
+
+def _check_size(height: int, width: int) -> None:
+    if height < _PATCH or width < _PATCH or height % _PATCH or width % _PATCH:
+        raise UsageError(f"size {height}×{width}: builtin needs multiples of its {_PATCH}-pixel patch")
+
+
+assert _PATCH == STRIDE * _SCALES[0], "the network at half the size has the grid of the patches"

@@ -1,0 +1,95 @@
+"""The network's weights file: safetensors with the configuration in its header, in halves, and checked before use."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+
+from ovskit.core.models.builtin.network import GroupingNetwork, NetworkConfig
+from ovskit.core.runtime.errors import InputError, MissingInputError
+from ovskit.core.runtime.output import open_output
+
+FORMAT = "ovskit.grouping/1"
+# One entry for everything: safetensors writes several in no fixed order, and the same weights should be the same bytes.
+_ENTRY = "ovskit"
+
+
+def save_network(path: Path, network: GroupingNetwork, about: Mapping[str, Any]) -> None:
+    """Write the weights to ``path``, whole or not at all.
+
+    Weights are float16 [choice: half the bytes, no measurable loss], except what normalisation layers count, which may be
+    too large or small for it. ``about`` (JSON values) says where they come from and is kept with them. Raises InputError if a
+    weight does not fit a float16, OutputError if the file cannot be written.
+    """
+    tensors = {}
+    for name, tensor in network.state_dict().items():
+        if name.endswith("num_batches_tracked"):
+            continue
+        kept = tensor.detach().cpu().contiguous()
+        tensors[name] = kept.float() if "running_" in name else kept.half()
+        if not torch.isfinite(tensors[name]).all():
+            raise InputError(f"{path}: {name} is not finite in half precision; the training has gone wrong")
+    header = {"format": FORMAT, "config": network.config.to_json(), "about": dict(about)}
+    with open_output(str(path)) as out:
+        out.write(save(tensors, {_ENTRY: json.dumps(header)}))
+
+
+def load_network(path: Path) -> tuple[GroupingNetwork, str]:
+    """The network in a weights file, in float32 on the CPU and in evaluation mode, and the file's sha256.
+
+    Raises MissingInputError if there is no such file, InputError if it is damaged or holds anything but this network, all of it.
+    """
+    try:
+        sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+        with safe_open(path, framework="pt", device="cpu") as file:
+            header = _header(file.metadata())
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118: safe_open is no mapping
+    except FileNotFoundError:
+        raise MissingInputError(f"{path}: no such file") from None
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{path}: not a complete safetensors file ({error}); fetch it again") from None
+    if header.get("format") != FORMAT:
+        raise InputError(f"{path}: not weights of the built-in network (format {header.get('format')!r}, expected {FORMAT!r})")
+    try:
+        network = GroupingNetwork(NetworkConfig.from_json(header["config"]))
+    except (KeyError, TypeError, ValueError):
+        raise InputError(f"{path}: the network's configuration in its header is damaged") from None
+    _fill(network, tensors, path)
+    return network.eval(), sha256
+
+
+def _fill(network: GroupingNetwork, tensors: Mapping[str, torch.Tensor], path: Path) -> None:
+    wanted = {name: tensor for name, tensor in network.state_dict().items() if not name.endswith("num_batches_tracked")}
+    for name in sorted(wanted.keys() ^ tensors.keys()):
+        raise InputError(f"{path}: {'lacks' if name in wanted else 'has an unknown'} tensor {name}")
+    for name, tensor in wanted.items():
+        if tensors[name].shape != tensor.shape:
+            raise InputError(f"{path}: {name} is {tuple(tensors[name].shape)}, the network's is {tuple(tensor.shape)}")
+        if not torch.isfinite(tensors[name]).all():
+            raise InputError(f"{path}: {name} holds values that are not finite")
+        tensor.copy_(tensors[name])
+
+
+def read_about(path: Path) -> dict[str, Any]:
+    """What ``save_network`` was told of the weights' origin. Raises InputError if the file is damaged."""
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            return dict(_header(file.metadata())["about"])
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path}: not weights of the built-in network ({error})") from None
+
+
+def _header(metadata: Mapping[str, str] | None) -> dict[str, Any]:
+    """What ``save_network`` wrote; empty for a file that is none of its."""
+    try:
+        found = json.loads((metadata or {}).get(_ENTRY, "{}"))
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
