@@ -4,12 +4,12 @@
                             [--refine snap,guided,convcrf] [--vary nms=0.7,0.8,1 --vary context=1.5,3]
                             [--markdown FILE] [--json FILE] [--jobs 1]
 
-Each photograph is described once; then its masks are made by every stage: each single threshold, all thresholds pooled,
-the counts that the model recommends where it does (then the rest stands on those, as in the commands), the local step, each refiner on top, and on ccp_parts the hierarchy. All stages are scored on the same photographs by
-``ovskit.core.eval``: class-agnostic AR and AP at 1,000 masks a photograph, AR by area, hierarchy as ancestor pairs. bsds500:
-each annotator's partition by itself, then their mean. Intervals are 95 % by bootstrap over photographs; a difference is
-paired, to the stage named. Seconds a photograph are wall time, describing included, and mean something with ``--jobs 1``
-on a quiet machine only.
+Each photograph is described once; then its masks are made by every stage: each single threshold, all thresholds pooled, the
+counts that the model recommends where it does (then the rest stands on those, as in the commands), the local step, each
+refiner on top, and on ccp_parts the hierarchy. All stages are scored on the same photographs by ``ovskit.core.eval``:
+class-agnostic AR and AP at 1,000 masks a photograph, AR by area, hierarchy as ancestor pairs. bsds500: each annotator's
+partition by itself, then their mean. Intervals are 95 % by bootstrap over photographs; a difference is paired, to the stage
+named. Seconds a photograph are wall time, describing included, and mean something with ``--jobs 1`` on a quiet machine only.
 
 ``--baselines`` adds what one would use without any network: scikit-image's felzenszwalb at eight scales in one pool, SLIC at
 eight sizes in one pool, and square tiles. ``--vary NAME=V,V`` scores other values of an option of ``ovs-cluster`` (or, as
@@ -90,7 +90,7 @@ def stages_of(arguments: argparse.Namespace, own: tuple[int, ...] | None) -> lis
     stages.append(Stage(local, options=default, local=True, against=mixed))
     for method in arguments.refine:
         stages.append(Stage(f"+ local + {method}", after=local, refine=method, against=local))
-        stages.append(Stage(f"no local + {method}", after=mixed, refine=method, against=f"+ local + {method}"))
+        stages.append(Stage(f"no local + {method}", after=mixed, refine=method, against=mixed))
     stages += [
         Stage("14 counts", options=SohesOptions(counts=COUNTS), against=mixed),
         Stage("14 counts + local", options=SohesOptions(counts=COUNTS), local=True, against=local),

@@ -42,6 +42,13 @@ class Method(StrEnum):
     sohes = "sohes"
 
 
+class Score(StrEnum):
+    """What a mask's score says."""
+
+    persistence = "persistence"
+    cosine = "cosine"
+
+
 @app.ovs_command()
 def cluster(
     ctx: typer.Context,
@@ -52,8 +59,8 @@ def cluster(
         typer.Option(
             "--thresholds",
             metavar="T",
-            help="Record a partition as the best similarity falls below each: 0.6..0.1, 0.6..0.1:0.05 or 0.6,0.3. "
-            "Default: the counts that the features' model recommends (builtin does), else 0.6..0.1.",
+            show_default="the model's own counts: builtin has some; else 0.6..0.1",
+            help="Record a partition as the best similarity falls below each: 0.6..0.1, 0.6..0.1:0.05 or 0.6,0.3.",
         ),
     ] = None,
     counts: Annotated[
@@ -64,7 +71,17 @@ def cluster(
     ] = 0.9,
     min_patches: Annotated[int, typer.Option("--min-patches", min=1, metavar="N", help="Smallest region, in patches.")] = 4,
     connectivity: Annotated[str, typer.Option("--connectivity", metavar="4|8", help="Which patches are neighbours.")] = "4",
-    local: Annotated[bool, typer.Option("--local/--no-local", help="Look again at small regions in zoomed crops of the images.")] = True,
+    local: Annotated[
+        bool | None,
+        typer.Option(
+            "--local/--no-local",
+            show_default="as the model recommends: builtin no, others yes",
+            help="Look again at small regions in zoomed crops of the images.",
+        ),
+    ] = None,
+    score: Annotated[
+        Score, typer.Option("--score", help="persistence: regions that many partitions show, and large ones, first; or mean cosine.")
+    ] = Score.persistence,
     small: Annotated[str, typer.Option("--small", metavar="SHARE", help="Regions below this share of the image are small.")] = "1/1024",
     local_size: Annotated[int, typer.Option("--local-size", min=8, max=4096, metavar="N", help="Crops are resized to N×N.")] = 256,
     min_local: Annotated[
@@ -94,8 +111,8 @@ def cluster(
 ) -> None:
     """Merge patch features into regions and write their masks, one COCO annotation per line.
 
-    Each annotation has a score (mean cosine of its patches to its feature), the first threshold (or count) at which the
-    region stands alone, and its source: global, or local for those found in a crop.
+    Each annotation has a score (see --score), the first threshold (or count) at which the region stands alone, and its
+    source: global, or local for those found in a crop.
     """
     if thresholds is not None and counts is not None:
         raise UsageError("--thresholds and --counts both say where to cut: choose one")
@@ -134,13 +151,15 @@ def cluster(
         min_crop=min_crop,
         share=share,
         connectivity=int(connectivity),
+        score=score.value,
     )
     failures = Failures(skip=on_error is opt.OnError.skip)
     with FeatureInputs(inputs or ["-"]) as streams:
         spec = BackboneSpec.from_json(streams.header.model)
         if thresholds is None and counts is None and spec.counts is not None:
             options = replace(options, counts=spec.counts)
-        closer = _closer(spec, streams.header.dtype, root, weights, device, local_size, max_pixels) if local else None
+        look_closer = spec.local if local is None else local
+        closer = _closer(spec, streams.header.dtype, root, weights, device, local_size, max_pixels) if look_closer else None
         pg = provenance(ctx, streams.header.pg, arguments=inputs or [], model=spec.model, model_sha256=spec.weights_sha256)
         header = MasksHeader("regions by ovs-cluster", root=root if root is not None else streams.header.root, pg=pg)
         done: set[int] = set()

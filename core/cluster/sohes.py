@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -35,7 +36,10 @@ class SohesOptions:
     the image below which a region is a candidate for the local step [paper: 1/1024]. ``min_patches`` is the smallest
     region of the global pool [choice]; ``min_local`` the smallest subregion of a crop, in patches of the whole image, so
     that crops do not fill the pool with specks [choice]. ``context``, ``min_crop`` (pixels of the resized frame) and
-    ``share`` shape the crops [choice]. ``connectivity`` is 4 [paper] or 8.
+    ``share`` shape the crops [choice]. ``connectivity`` is 4 [paper] or 8. ``score``, which the paper leaves open, is
+    ``persistence``: the share of the recorded partitions that show the region times the square root of its share of the image
+    [choice: AR at 10 masks was below 1 % by the other, about 10 % by this]; or ``cosine``, the mean cosine of its patches to its
+    feature.
     """
 
     thresholds: tuple[float, ...] = (0.6, 0.5, 0.4, 0.3, 0.2, 0.1)
@@ -48,6 +52,7 @@ class SohesOptions:
     min_crop: int = 64
     share: float = 0.5
     connectivity: int = 4
+    score: Literal["persistence", "cosine"] = "persistence"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,11 +81,11 @@ def cluster_regions(features: FeatureMap, options: SohesOptions, *, frame: tuple
     except InputError as error:
         raise InputError(f"{image.file_name}: {error}") from None
     if look_closer is None:
-        return _mask_set(features, [_regions(pool, None, size, local=False)], options)
+        return _mask_set(features, [_regions(pool, None, size, options, local=False)], options)
     grid = (features.patch.shape[0], features.patch.shape[1])
     # In patches, since every patch stands for the same share of the image whatever its aspect.
     is_small = pool.patches < options.small * grid[0] * grid[1]
-    found = [_regions(_select(pool, ~is_small), None, size, local=False)]
+    found = [_regions(_select(pool, ~is_small), None, size, options, local=False)]
     candidates = _select(pool, is_small)
     boxes = region_boxes(candidates.partitions, candidates.level, candidates.label)
     # Larger candidates first: their crops hold the smaller ones beside them, so fewer are needed.
@@ -104,7 +109,7 @@ def _pool(patch: Float, options: SohesOptions) -> Pool:
             buffer, stop_similarity=None, stop_count=int(counts[-1]), connectivity=8 if options.connectivity == 8 else 4
         )
         steps = np.minimum(height * width - counts, len(sequence.first)).astype(np.int32)
-    return pool_regions(sequence, steps, patch, buffer, nms=options.nms, min_patches=options.min_patches)
+    return pool_regions(sequence, steps, patch, buffer, nms=options.nms, min_patches=options.min_patches, cosine=options.score == "cosine")
 
 
 def _select(pool: Pool, keep: np.ndarray) -> Pool:
@@ -119,17 +124,20 @@ def _subregions(patch: Float, crop: Crop, size: tuple[int, int], cells: int, opt
     pool = _pool(patch, replace(options, min_patches=smallest, counts=None))
     boxes = region_boxes(pool.partitions, pool.level, pool.label)
     inside = ~touches_border(boxes, (patch.shape[0], patch.shape[1]), crop)
-    return _regions(_select(pool, inside), crop, size, local=True)
+    return _regions(_select(pool, inside), crop, size, options, local=True)
 
 
-def _regions(pool: Pool, crop: Crop | None, size: tuple[int, int], *, local: bool) -> Regions:
+def _regions(pool: Pool, crop: Crop | None, size: tuple[int, int], options: SohesOptions, *, local: bool) -> Regions:
     """A pool's masks in native pixels: patches upscaled to the image, or to the crop's box of it, by nearest neighbour."""
     _, rows, cols = pool.partitions.shape
     top, left, bottom, right = (0, 0, *size) if crop is None else (crop.top, crop.left, crop.bottom, crop.right)
     row_edges = edges(rows, top, bottom, size[0])
     col_edges = edges(cols, left, right, size[1])
     masks = nested_rles(pool.partitions, np.stack([pool.level, pool.label], axis=1), row_edges, col_edges, *size)
-    return Regions(masks.rles, masks.areas, masks.bboxes, pool.score, pool.level, local)
+    score = pool.score
+    if options.score == "persistence":
+        score = (score * np.sqrt(masks.areas / (size[0] * size[1]))).astype(np.float32)
+    return Regions(masks.rles, masks.areas, masks.bboxes, score, pool.level, local)
 
 
 def _mask_set(features: FeatureMap, found: Sequence[Regions], options: SohesOptions) -> MaskSet:
@@ -156,7 +164,7 @@ def _mask_set(features: FeatureMap, found: Sequence[Regions], options: SohesOpti
                 rle=rles[k],
                 area=int(areas[k]),
                 bbox=tuple(regions.bboxes[own].tolist()),
-                score=round(float(regions.scores[own]), 4),
+                score=round(float(regions.scores[own]), 6),
                 extra={**recorded, "source": "local" if regions.local else "global"},
             )
         )

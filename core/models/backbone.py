@@ -30,7 +30,8 @@ class BackboneSpec:
     ``layer`` counts transformer blocks from 0, negative from the end; ``stride`` is the patch size in pixels; ``dim``
     the width of a patch feature; ``mean``, ``std`` and ``interpolation`` are the model's own preprocessing;
     ``weights_sha256`` is None for a model without weights. ``counts``, if not None, descend: the numbers of regions at which
-    partitions of its features are best recorded, for models whose similarities are no DINO's.
+    partitions of its features are best recorded, for models whose similarities are no DINO's. ``local`` says whether a closer
+    look at small regions is worth its time by default.
     """
 
     name: str
@@ -45,6 +46,7 @@ class BackboneSpec:
     interpolation: Interpolation
     weights_sha256: str | None = None
     counts: tuple[int, ...] | None = None
+    local: bool = True
 
     def to_json(self) -> dict[str, Any]:
         """The specification as plain JSON values, for a stream's header."""
@@ -71,6 +73,7 @@ class BackboneSpec:
                 interpolation=data["interpolation"],
                 weights_sha256=None if sha is None else str(sha),
                 counts=None if counts is None else tuple(int(v) for v in counts),
+                local=bool(data.get("local", True)),
             )
         except (KeyError, TypeError, ValueError):
             raise InputError("the feature stream's model description is incomplete; extract the features again") from None

@@ -28,9 +28,9 @@ from numba import njit
 
 from ovskit.core.formats.rle import RunTable
 from ovskit.core.formats.rle_boxes import box_around, decode_box, encode_box
+from ovskit.core.models.superpixels import Superpixels, superpixels
 from ovskit.core.records import Int32, Mask, Rle, UInt8
 from ovskit.core.refine.refiner import Refiner, check_sizes
-from ovskit.core.models.superpixels import Superpixels, superpixels
 from ovskit.core.runtime.errors import UsageError
 
 Int64 = npt.NDArray[np.int64]

@@ -262,5 +262,3 @@ def _gathered(vectors: torch.Tensor) -> torch.Tensor:
     parts = [torch.empty_like(vectors) for _ in range(torch.distributed.get_world_size())]
     torch.distributed.all_gather(parts, vectors.contiguous())
     return torch.cat(parts)
-
-

@@ -112,7 +112,7 @@ def open_pool(
         cache = PoolCache(folder)
         if cache.key != key:
             raise InputError(
-                f"{show_path(str(folder))}: made of other photographs or with other segments; name another folder with --cache, or delete this one"
+                f"{show_path(str(folder))}: made of other photographs or with other segments; name another with --cache, or delete this"
             )
         return cache
     _make(sources, options, folder, key, workers, failures, watch)

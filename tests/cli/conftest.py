@@ -85,9 +85,9 @@ def features(images: Path, ovs: Run, tmp_path_factory: pytest.TempPathFactory) -
 
 @pytest.fixture(scope="session")
 def masks(features: Path, ovs: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The masks of ``features``, local step included."""
+    """The masks of ``features`` by SOHES' thresholds, local step included, each with a score almost of its own."""
     path = tmp_path_factory.mktemp("masks") / "masks.json"
-    done = ovs("ovs-cluster", features, "--local-size", "64", "-o", path)
+    done = ovs("ovs-cluster", features, *"--thresholds 0.6..0.1 --score cosine --local --local-size 64 -o".split(), path)
     assert done.returncode == 0, done.stderr
     return path
 

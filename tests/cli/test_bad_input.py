@@ -137,14 +137,14 @@ def test_the_same_stream_twice(ovs: Run, features: Path) -> None:
         (["--facet", "keys"], ["key", "query"]),
         (["--device", "gpu"], ["cuda:N"]),
         (["--device", "cuda:99"], ["CUDA"]),
-        (["--cls"], ["CLS"]),
-        (["--pool", "cls"], ["CLS"]),
+        (["--model", "handmade", "--cls"], ["CLS"]),
+        (["--model", "handmade", "--pool", "cls"], ["CLS"]),
         (["--pool", "mean", "--cls"], ["choose one"]),
         (["--images", "x.json", "y"], ["--images"]),
         (["--resume"], ["-o PATH"]),
         (["--frobnicate"], ["--frobnicate", "--help"]),
         (["-j", "0"], ["workers"]),
-        (["--weights", "w.pt"], ["weights"]),
+        (["--model", "handmade", "--weights", "w.pt"], ["weights"]),
     ],
 )
 def test_extract_options(ovs: Run, images: Path, arguments: list[str], words: list[str]) -> None:
@@ -255,11 +255,11 @@ def test_features_that_are_not_finite(ovs: Run) -> None:
 def test_photographs_that_have_moved_or_changed(ovs: Run, tmp_path: Path) -> None:
     patch = np.random.default_rng(0).normal(size=(64, 64, SPEC.dim)).astype(np.float16)
     stream = stream_of(FeatureMap(Image(1, "gone.png", 64, 64), patch))
-    done = ovs("ovs-cluster", "--min-patches", "1", stdin=stream, cwd=tmp_path)
+    done = ovs("ovs-cluster", "--local", "--min-patches", "1", stdin=stream, cwd=tmp_path)
     assert done.returncode == 66
     one_line(done, "gone.png", "--root", "--no-local")
     paint(1, (32, 64)).save(tmp_path / "gone.png")
-    done = ovs("ovs-cluster", "--min-patches", "1", stdin=stream, cwd=tmp_path)
+    done = ovs("ovs-cluster", "--local", "--min-patches", "1", stdin=stream, cwd=tmp_path)
     assert done.returncode == 65
     one_line(done, "gone.png", "32×64")
 

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from pycocotools.coco import COCO
 
+from ovskit.core.models.builtin.extractor import COUNTS
+
 from .conftest import Run, command, paint
 
 
@@ -25,7 +27,7 @@ def test_the_main_pipe(shell: Run, images: Path, tmp_path: Path) -> None:
     assert len(annotations) >= 5
     for annotation in annotations:
         assert coco.annToMask(annotation).sum() == annotation["area"] > 0
-        assert {"score", "threshold", "source"} <= annotation.keys()
+        assert {"score", "count", "source"} <= annotation.keys()
     page = (tmp_path / "page.html").read_text("utf-8")
     assert page.count("scene-") >= 5
 
@@ -35,8 +37,8 @@ def test_provenance_names_every_stage(masks: Path) -> None:
     assert head["format"] == "ovskit.masks/1"
     assert [entry["tool"] for entry in head["pg"]] == ["ovs-extract", "ovs-cluster"]
     assert head["pg"][0]["command"].startswith("ovs-extract --size 128 ")
-    assert head["pg"][1]["command"].startswith("ovs-cluster --local-size 64 ")
-    assert head["pg"][0]["model"] == "handmade-v1"
+    assert head["pg"][1]["command"].startswith("ovs-cluster --thresholds 0.6..0.1 --local ")
+    assert head["pg"][0]["model"] == "builtin-v1"
 
 
 def test_no_pg_leaves_it_out(ovs: Run, features: Path) -> None:
@@ -147,10 +149,12 @@ def test_a_flag_beats_the_environment_beats_the_file_beats_the_default(ovs: Run,
     def thresholds(*arguments: str, env: dict[str, str] | None = None) -> set[float]:
         done = ovs("ovs-cluster", features, "--no-local", "--nms", "1", "--min-patches", "1", *arguments, env=env)
         assert done.returncode == 0, done.stderr
-        return {annotation["threshold"] for annotation in json.loads(done.stdout)["annotations"]}
+        return {annotation.get("threshold", annotation.get("count")) for annotation in json.loads(done.stdout)["annotations"]}
 
     config = ("--config", str(tmp_path / "c.toml"))
-    assert thresholds() <= {0.6, 0.5, 0.4, 0.3, 0.2, 0.1}
+    assert thresholds() <= set(COUNTS)
+    assert thresholds()
+    assert thresholds("--thresholds", "0.6..0.1") <= {0.6, 0.5, 0.4, 0.3, 0.2, 0.1}
     assert thresholds(*config) == {0.5, 0.4}
     assert thresholds(*config, env={"OVS_THRESHOLDS": "0.3,0.2"}) == {0.3, 0.2}
     assert thresholds(*config, "--thresholds", "0.6,0.1", env={"OVS_THRESHOLDS": "0.3,0.2"}) == {0.6, 0.1}

@@ -51,7 +51,7 @@ def test_a_run_leaves_its_files(whole: Path, cache: Path) -> None:
     assert cache.is_dir()
     lines = [json.loads(line) for line in (whole / "log.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [1, 2, 3, 4, 5]
-    assert [line["learning_rate"] for line in lines] == [0.0005, 0.001, 0.001, 0.001, 0.001]
+    assert [line["learning_rate"] for line in lines] == [0.001, 0.002, 0.002, 0.002, 0.002]
     (entry,) = read_checkpoint(whole / "checkpoint.safetensors").pg
     assert entry["tool"] == "ovs-train"
     assert entry["command"].startswith("ovs-train backbone ")
@@ -125,7 +125,7 @@ def test_a_run_is_not_overwritten(ovs: Run, images: Path, whole: Path) -> None:
     ("changes", "words"),
     [
         (["--seed", "4"], ["seed (0, now 4)"]),
-        (["--lr", "0.01", "--set", "within=0.25"], ["settings.within (0.5, now 0.25)", "learning_rate (0.001, now 0.01)"]),
+        (["--lr", "0.01", "--set", "within=0.25"], ["settings.within (0.5, now 0.25)", "learning_rate (0.002, now 0.01)"]),
         (["--accumulate", "2"], ["batches_per_step (1, now 2)"]),
     ],
 )

@@ -11,12 +11,12 @@ from ovskit.core.cluster.pool import Pool, pool_regions
 THRESHOLDS = np.array([0.8, 0.6, 0.4, 0.2, 0.0, -0.5])
 
 
-def pooled(patch: np.ndarray, nms: float, min_patches: int) -> tuple[Pool, list[np.ndarray]]:
+def pooled(patch: np.ndarray, nms: float, min_patches: int, cosine: bool = False) -> tuple[Pool, list[np.ndarray]]:
     buffer = patch.astype(np.float32, order="C", copy=True)
     sequence = merge_sequence(buffer, stop_similarity=float(THRESHOLDS[-1]))
     steps = snapshot_steps(sequence, THRESHOLDS)
     partitions = [partition(sequence, int(s)) for s in steps]
-    return pool_regions(sequence, steps, patch, buffer, nms=nms, min_patches=min_patches), partitions
+    return pool_regions(sequence, steps, patch, buffer, nms=nms, min_patches=min_patches, cosine=cosine), partitions
 
 
 def by_definition(partitions: list[np.ndarray], nms: float, min_patches: int) -> dict[frozenset[int], int]:
@@ -41,6 +41,18 @@ def cosine_score(patch: np.ndarray, region: frozenset[int]) -> float:
     return float(np.mean(np.divide(members @ feature, norms, out=np.zeros(len(members)), where=norms > 0)))
 
 
+def persistence(partitions: np.ndarray, kept: dict[frozenset[int], int], nms: float) -> dict[frozenset[int], float]:
+    """The share of partitions that show each kept region, or one that counts as its duplicate."""
+    shows: dict[frozenset[int], set[int]] = {region: set() for region in kept}
+    for t, labels in enumerate(partitions):
+        for label in np.unique(labels):
+            region = frozenset(np.flatnonzero(labels.ravel() == label).tolist())
+            around = min((other for other in kept if region <= other), key=len, default=None)
+            if around is not None and (region == around or len(region) > nms * len(around)):
+                shows[around].add(t)
+    return {region: len(found) / len(partitions) for region, found in shows.items()}
+
+
 def region_set(pool: Pool, k: int) -> frozenset[int]:
     return frozenset(np.flatnonzero(pool.partitions[pool.level[k]].ravel() == pool.label[k]).tolist())
 
@@ -55,13 +67,17 @@ def test_regions_first_levels_and_scores(h: int, w: int, c: int, seed: int, nms:
     coarse = random.normal(size=(h // 3 + 1, w // 3 + 1, c)).repeat(3, 0).repeat(3, 1)[:h, :w]
     patch = (coarse + random.normal(size=(h, w, c)) * random.uniform(0, 1)).astype(dtype)
     pool, partitions = pooled(patch, nms, min_patches)
+    by_cosine, _ = pooled(patch, nms, min_patches, cosine=True)
     expected = by_definition(partitions, nms, min_patches)
+    persists = persistence(partitions, expected, nms)
     found = {region_set(pool, k): int(pool.level[k]) for k in range(len(pool.level))}
     assert found == expected
     for k in range(len(pool.level)):
         region = region_set(pool, k)
         assert pool.patches[k] == len(region)
-        assert pool.score[k] == pytest.approx(cosine_score(patch, region), abs=2e-5)
+        assert pool.score[k] == pytest.approx(persists[region])
+        assert region_set(by_cosine, k) == region
+        assert by_cosine.score[k] == pytest.approx(cosine_score(patch, region), abs=2e-5)
 
 
 def test_nms_one_keeps_every_distinct_region_once() -> None:
@@ -73,9 +89,9 @@ def test_nms_one_keeps_every_distinct_region_once() -> None:
     assert set(found) == distinct
 
 
-def test_zero_vectors_score_zero() -> None:
+def test_zero_vectors_have_a_cosine_of_zero() -> None:
     patch = np.zeros((3, 3, 2), np.float16)
-    pool, _ = pooled(patch, 1.0, 1)
+    pool, _ = pooled(patch, 1.0, 1, cosine=True)
     assert (pool.score == 0).all()
 
 

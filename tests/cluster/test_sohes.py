@@ -64,7 +64,9 @@ def test_annotations_say_what_they_are() -> None:
         assert mask.area == pixels.sum()
         assert tuple(coco_mask.toBbox({"size": [80, 100], "counts": mask.rle.counts})) == mask.bbox
         assert mask.score is not None
-        assert -1 <= mask.score <= 1
+        partitions = mask.score / (mask.area / 8000) ** 0.5 * len(SohesOptions().thresholds)
+        assert partitions == pytest.approx(round(partitions), abs=1e-2)
+        assert 1 <= round(partitions) <= 6
         assert mask.extra["source"] == "global"
         assert mask.extra["threshold"] in SohesOptions().thresholds
 

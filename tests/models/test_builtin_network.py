@@ -35,7 +35,8 @@ def test_shapes(size: tuple[int, int]) -> None:
     grid = (-(-size[0] // 4), -(-size[1] // 4))
     assert found.embedding.shape == (2, 6, *grid)
     assert found.right.shape == found.below.shape == (2, 3, *grid)
-    assert found.pooled.shape == (2, 16) and network.projected(found.pooled).shape == (2, 5)
+    assert found.pooled.shape == (2, 16)
+    assert network.projected(found.pooled).shape == (2, 5)
 
 
 def test_widths_need_as_many_blocks() -> None:
@@ -64,7 +65,8 @@ def test_attention_reaches_across_the_image_and_convolutions_do_not() -> None:
             difference = (network(images).embedding - network(changed).embedding).abs().amax(dim=1)[0]
         return bool(difference[-1, -1] > 1e-6)
 
-    assert moved(1) and not moved(0)
+    assert moved(1)
+    assert not moved(0)
 
 
 def test_images_are_normalised_like_imagenet() -> None:
@@ -81,7 +83,9 @@ def test_weights_come_back_in_halves(tmp_path: Path) -> None:
     network = made()
     save_network(tmp_path / "w.safetensors", network, {"recipe": "test"})
     loaded, sha256 = load_network(tmp_path / "w.safetensors")
-    assert loaded.config == TINY and not loaded.training and len(sha256) == 64
+    assert loaded.config == TINY
+    assert not loaded.training
+    assert len(sha256) == 64
     for name, tensor in network.state_dict().items():
         if tensor.is_floating_point():
             expected = tensor if "running_" in name else tensor.half().float()

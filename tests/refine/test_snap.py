@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from skimage import segmentation
 
 from ovskit.core.formats import rle
+from ovskit.core.models.superpixels import UNIT, Superpixels, edge_weights, smooth, superpixels
 from ovskit.core.records import Mask, Rle
 from ovskit.core.refine.snap import SnapOptions, snap_masks, snap_refiner
-from ovskit.core.models.superpixels import UNIT, Superpixels, edge_weights, smooth, superpixels
 from ovskit.core.runtime.errors import InputError, UsageError
 from tests.reference import snap as slow
 

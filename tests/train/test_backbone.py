@@ -102,7 +102,9 @@ def test_what_is_exported_is_the_average_in_halves(cache: PoolCache, tmp_path: P
     name = "embed.weight"
     assert not torch.allclose(network.state_dict()[name], trained[name], rtol=2e-3, atol=1e-4)
     about = read_about(tmp_path / "run" / "model.safetensors")
-    assert about["recipe"] == "backbone" and about["photographs"] == 10 and about["settings"]["crop"] == 32
+    assert about["recipe"] == "backbone"
+    assert about["photographs"] == 10
+    assert about["settings"]["crop"] == 32
 
 
 def test_training_can_start_from_weights(cache: PoolCache, tmp_path: Path) -> None:
@@ -141,7 +143,8 @@ def test_evaluation_sees_the_average_and_leaves_the_weights(cache: PoolCache) ->
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"crop": 40}, {"batch": 1}, {"granularities": 3, "scales": (1.0,)}, {"temperature": 0.0}, {"widths": (8,)}, {"smallest_view": 2.0}]
+    "wrong",
+    [{"crop": 40}, {"batch": 1}, {"granularities": 3, "scales": (1.0,)}, {"temperature": 0.0}, {"widths": (8,)}, {"smallest_view": 2.0}],
 )
 def test_settings_that_make_no_sense(wrong: dict[str, object]) -> None:
     with pytest.raises(UsageError, match=str(next(iter(wrong)))):

@@ -44,7 +44,9 @@ def sources(folder: Path) -> tuple[Source, ...]:
 
 def test_the_cache_holds_the_pixels_and_their_segments(photographs: Path, tmp_path: Path) -> None:
     cache = open_pool(sources(photographs), OPTIONS, tmp_path / "cache", workers=1, failures=STRICT)
-    assert len(cache) == 4 and cache.levels == 2 and cache.names == ["0.png", "1.png", "2.png", "3.png"]
+    assert len(cache) == 4
+    assert cache.levels == 2
+    assert cache.names == ["0.png", "1.png", "2.png", "3.png"]
     for k in range(3):
         pixels = np.asarray(Image.open(photographs / f"{k}.png"))
         image, labels = cache[k]
@@ -84,10 +86,12 @@ def test_what_cannot_be_used_is_named_and_skipped(photographs: Path, tmp_path: P
     Image.fromarray(picture(9, 40, 20)).save(photographs / "2.png")
     with pytest.raises(InputError, match=r"1\.png"):
         open_pool(sources(photographs), OPTIONS, tmp_path / "cache", workers=1, failures=STRICT)
-    assert not (tmp_path / "cache").exists() and not list(tmp_path.glob(".cache*"))
+    assert not (tmp_path / "cache").exists()
+    assert not list(tmp_path.glob(".cache*"))
     failures = Failures(skip=True)
     cache = open_pool(sources(photographs), OPTIONS, tmp_path / "cache", workers=2, failures=failures)
-    assert cache.names == ["0.png", "3.png"] and failures.count == 2
+    assert cache.names == ["0.png", "3.png"]
+    assert failures.count == 2
     with pytest.raises(PartialError):
         failures.report(len(cache))
 

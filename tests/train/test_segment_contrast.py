@@ -69,9 +69,12 @@ def test_views_without_a_common_segment_teach_nothing() -> None:
     embedding.requires_grad_()
     labels[2:] += 100
     found = segment_contrast(embedding, labels, anchors=5, negatives=50, temperature=TEMPERATURE, generator=torch.Generator())
-    assert float(found.batch.detach()) == 0 and float(found.image.detach()) == 0
+    assert float(found.batch.detach()) == 0
+    assert float(found.image.detach()) == 0
     (found.batch + found.image).backward()
-    assert embedding.grad is not None and torch.isfinite(embedding.grad).all() and float(embedding.grad.abs().max()) == 0
+    assert embedding.grad is not None
+    assert torch.isfinite(embedding.grad).all()
+    assert float(embedding.grad.abs().max()) == 0
 
 
 def test_gradients_are_finite_where_only_some_segments_are_shared() -> None:
@@ -80,7 +83,9 @@ def test_gradients_are_finite_where_only_some_segments_are_shared() -> None:
     labels[2] += 3  # the first pair shares some
     found = segment_contrast(embedding, labels, anchors=9, negatives=50, temperature=0.05, generator=torch.Generator())
     (found.batch + found.image).backward()
-    assert embedding.grad is not None and torch.isfinite(embedding.grad).all() and float(embedding.grad.abs().max()) > 0
+    assert embedding.grad is not None
+    assert torch.isfinite(embedding.grad).all()
+    assert float(embedding.grad.abs().max()) > 0
 
 
 def test_perfect_grouping_has_a_small_loss_and_confusion_a_large_one() -> None:
@@ -93,7 +98,8 @@ def test_perfect_grouping_has_a_small_loss_and_confusion_a_large_one() -> None:
     arguments = {"anchors": 8, "negatives": 100, "temperature": 0.1}
     good = segment_contrast(right, labels, generator=torch.Generator(), **arguments)
     bad = segment_contrast(wrong, labels, generator=torch.Generator(), **arguments)
-    assert float(good.image) < 1e-3 and float(good.batch) < 1e-3
+    assert float(good.image) < 1e-3
+    assert float(good.batch) < 1e-3
     assert math.isclose(float(bad.image), math.log(2), rel_tol=1e-4)
 
 

@@ -36,7 +36,9 @@ def draw(seed: int, options: ViewOptions = PLAIN, pairs: int = 6) -> tuple[torch
 
 def test_segments_lie_where_the_pixels_are() -> None:
     images, labels = draw(0)
-    assert images.shape == (12, 3, 64, 64) and labels.shape == (12, 2, 16, 16) and labels.dtype == torch.int64
+    assert images.shape == (12, 3, 64, 64)
+    assert labels.shape == (12, 2, 16, 16)
+    assert labels.dtype == torch.int64
     green = bytes_of(images)[:, 1].reshape(12, 16, 4, 16, 4)
     inside = (green.max(axis=(2, 4)) - green.min(axis=(2, 4))) < 1  # places that no border of a tile crosses
     assert inside.mean() > 0.4
@@ -48,8 +50,7 @@ def test_views_of_a_pair_overlap_and_are_mirrored_half_the_time() -> None:
     shared, mirrored = [], 0
     for seed in range(20):
         _, labels = draw(seed)
-        for k in range(6):
-            shared.append(len(set(labels[k, 0].unique().tolist()) & set(labels[k + 6, 0].unique().tolist())))
+        shared += [len(set(labels[k, 0].unique().tolist()) & set(labels[k + 6, 0].unique().tolist())) for k in range(6)]
         columns = labels[:, 0, 8].float()
         mirrored += int((columns[:, 0] > columns[:, -1]).sum())
     assert min(shared) >= 1
@@ -59,7 +60,8 @@ def test_views_of_a_pair_overlap_and_are_mirrored_half_the_time() -> None:
 def test_a_seed_decides_everything() -> None:
     options = ViewOptions(crop=64)
     first, again, other = draw(3, options), draw(3, options), draw(4, options)
-    assert torch.equal(first[0], again[0]) and torch.equal(first[1], again[1])
+    assert torch.equal(first[0], again[0])
+    assert torch.equal(first[1], again[1])
     assert not torch.equal(first[0], other[0])
 
 
@@ -69,7 +71,8 @@ def test_colours_change_within_bounds_and_only_if_asked() -> None:
     red = bytes_of(plain)[:, 0]
     assert np.abs(red - 100).max() < 1
     assert np.abs(bytes_of(changed)[:, 0] - 100).max() > 10
-    assert bytes_of(changed).min() > -0.5 and bytes_of(changed).max() < 255.5
+    assert bytes_of(changed).min() > -0.5
+    assert bytes_of(changed).max() < 255.5
 
 
 @pytest.mark.parametrize("shape", [(33, 400), (400, 33), (32, 32)])
@@ -79,4 +82,5 @@ def test_long_and_small_photographs(shape: tuple[int, int]) -> None:
             return np.zeros((*shape, 3), np.uint8), np.zeros((shape[0] // 2, shape[1] // 2, 1), np.uint8)
 
     images, labels = draw_views(Long(), [0, 0], np.random.default_rng(0), PLAIN)  # type: ignore[arg-type]
-    assert images.shape == (4, 3, 64, 64) and labels.shape == (4, 1, 16, 16)
+    assert images.shape == (4, 3, 64, 64)
+    assert labels.shape == (4, 1, 16, 16)

@@ -5,7 +5,7 @@ An image of S × S pixels gets a grid of S/8 × S/8 patches, 64 channels each:
 1. the 32 strongest principal components of ``handmade-v1``,
 2. the 16 strongest of the network's embedding of the image at half the size, whose stride of 4 gives the same grid, and 16 at a
    quarter of it, enlarged: fine detail, and a view of the whole from as far away as the network was trained on; both
-   counted at ``_LEARNED`` of the hand-made part,
+   counted at 0.7 of the hand-made part,
 3. half-power whitening of the 64 (``whitening.half_whiten``),
 4. a diffusion (``diffusion``) that stops where these features differ and where the network sees a boundary, and
    half-power whitening again.
@@ -17,6 +17,7 @@ exact sums and tables: the same image gives the same bytes in any batch.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
@@ -24,7 +25,7 @@ import torch
 import torch.nn.functional as F
 
 from ovskit.core.models.backbone import BackboneSpec, Features
-from ovskit.core.models.builtin.network import STRIDE, Grouping, GroupingNetwork, fold_batch_norms, normalise
+from ovskit.core.models.builtin.network import Grouping, GroupingNetwork, fold_batch_norms, normalise
 from ovskit.core.models.builtin.weights import load_network
 from ovskit.core.models.diffusion import conductance, diffuse, neighbour_distances, probability
 from ovskit.core.models.handmade import HandmadeBackbone
@@ -35,20 +36,32 @@ from ovskit.core.records import UInt8
 from ovskit.core.runtime.errors import InputError, UsageError
 
 WEIGHTS = "builtin-v1.safetensors"
-SHA256 = ""
+SHA256 = "b04d99e6ed5aa458ceb32453ba44a09448e5f806bc4107bc5b4b5afd96df8fc8"
 
 _PATCH = 8
-_HANDMADE, _EMBEDDED = 32, 16  # principal components kept
-_LEARNED = 0.7  # standard deviation of each of the two learned parts, where the hand-made one has 1
-_SCALES = (2, 4)  # the network sees the image at 1/2 and 1/4 of its size
 _VARIANCE = 32.0  # of the features that distances are taken of, summed over channels
-_STEPS = 20
-_CONTRAST = 8.0  # conductance is exp(−_CONTRAST · distance − _BOUNDARY · probability of a boundary)
-_BOUNDARY = 4.0
 _COARSE = slice(1, None)  # the finest segments' boundaries are texture
 # Where its partitions are best recorded: 24 numbers of regions from 900 down to 2, each about 0.77 of the one before.
 COUNTS = (900, 692, 533, 410, 315, 242, 186, 143, 110, 85, 65, 50, 39, 30, 23, 18, 14, 11, 8, 6, 5, 4, 3, 2)
 _SHORTEST = 64  # pixels: what is smaller is enlarged for the network
+
+
+@dataclass(frozen=True, slots=True)
+class Composition:
+    """How the parts become one descriptor; the defaults are ``builtin-v1``, ``bench/builtin.py`` measures others.
+
+    ``handmade`` and ``embedded`` principal components are kept of the hand-made channels and of each embedding; ``learned`` is the
+    standard deviation of each embedding, where the hand-made part has 1. The network sees the image at 1/``scales`` of its
+    size. ``steps`` of diffusion have the conductance exp(−``contrast`` · distance − ``boundary`` · probability of a boundary).
+    """
+
+    handmade: int = 32
+    embedded: int = 16
+    learned: float = 0.7
+    scales: tuple[int, ...] = (2, 4)
+    steps: int = 20
+    contrast: float = 8.0
+    boundary: float = 4.0
 
 
 class BuiltinBackbone:
@@ -57,7 +70,10 @@ class BuiltinBackbone:
     It has no facets and no layers; the specification records ``key`` and −1.
     """
 
-    def __init__(self, name: str, network: GroupingNetwork, sha256: str, device: torch.device) -> None:
+    def __init__(
+        self, name: str, network: GroupingNetwork, sha256: str, device: torch.device, composition: Composition | None = None
+    ) -> None:
+        self._composition = composition = composition or Composition()
         self._handmade = HandmadeBackbone(name, device)
         self.spec = BackboneSpec(
             name=name,
@@ -65,16 +81,17 @@ class BuiltinBackbone:
             facet="key",
             layer=-1,
             stride=_PATCH,
-            dim=_HANDMADE + _EMBEDDED * len(_SCALES),
+            dim=composition.handmade + composition.embedded * len(composition.scales),
             has_cls=True,
             mean=(0.0, 0.0, 0.0),
             std=(1.0, 1.0, 1.0),
             interpolation="bilinear",
             weights_sha256=sha256,
             counts=COUNTS,
+            local=False,
         )
         self.device = device
-        self._network = fold_batch_norms(network).to(device=device, memory_format=torch.channels_last)
+        self._network = fold_batch_norms(network).to(device).to(memory_format=torch.channels_last)
         self._place = torch.device("cpu") if device.type == "mps" else device  # exact sums need float64
 
     def prepare(self, image: UInt8, height: int, width: int) -> torch.Tensor:
@@ -91,13 +108,13 @@ class BuiltinBackbone:
             empty = torch.empty(0, self._network.config.widths[-1], device=self.device) if cls else None
             return Features(torch.empty(0, *grid, self.spec.dim, device=self.device), empty)
         with torch.inference_mode():
-            scales = _SCALES if patch else _SCALES[-1:]
+            scales = self._composition.scales if patch else self._composition.scales[-1:]
             seen = [self._look(batch, scale) for scale in scales]
             pooled = quantise(seen[-1].pooled.float()) if cls else None
             if not patch:
                 return Features(torch.empty(len(batch), 0, 0, self.spec.dim, device=self.device), pooled)
             handmade = self._handmade.extract(batch).patch.permute(0, 3, 1, 2).to(self._place)
-            found = _compose(handmade, [_moved(grouping, self._place) for grouping in seen], grid)
+            found = _compose(handmade, [_moved(grouping, self._place) for grouping in seen], grid, self._composition)
             return Features(found.to(self.device), pooled)
 
     def _look(self, batch: torch.Tensor, scale: int) -> Grouping:
@@ -126,24 +143,26 @@ def load_builtin(name: str, *, weights: Path | None = None, device: torch.device
     with resources.as_file(resources.files(__package__) / WEIGHTS) as path:
         network, sha256 = load_network(path)
     if sha256 != SHA256:
-        raise InputError(f"{WEIGHTS}: the weights that came with ovskit have changed (sha256 {sha256[:12]}…, expected {SHA256[:12]}…); install it again")
+        raise InputError(
+            f"{WEIGHTS}: the weights that came with ovskit have changed (sha256 {sha256[:12]}…, expected {SHA256[:12]}…); install it again"
+        )
     return BuiltinBackbone(name, network, sha256, device)
 
 
-def _compose(handmade: torch.Tensor, seen: list[Grouping], grid: tuple[int, int]) -> torch.Tensor:
+def _compose(handmade: torch.Tensor, seen: list[Grouping], grid: tuple[int, int], how: Composition) -> torch.Tensor:
     """Steps 1 to 4 of the module: (b, h, w, 64) float32 from the hand-made channels (b, 60, h, w)."""
-    parts = [_components(handmade, _HANDMADE, 1.0)]
+    parts = [_components(handmade, how.handmade, 1.0)] if how.handmade else []
     # Where there is nothing to see, what the network makes of the image's borders is no evidence.
     anything = (handmade != 0).flatten(1).any(dim=1)[:, None, None, None]
-    parts += [_resized(_components(grouping.embedding, _EMBEDDED, _LEARNED), grid) * anything for grouping in seen]
+    parts += [_resized(_components(grouping.embedding, how.embedded, how.learned), grid) * anything for grouping in seen]
     features = _whitened(torch.cat(parts, dim=1))
     right, below = (_boundaries([getattr(grouping, side) for grouping in seen], grid) for side in ("right", "below"))
     across, down = neighbour_distances(features)
     smooth = diffuse(
         features,
-        conductance(_CONTRAST * across + _BOUNDARY * right[..., :, :-1]),
-        conductance(_CONTRAST * down + _BOUNDARY * below[..., :-1, :]),
-        _STEPS,
+        conductance(how.contrast * across + how.boundary * right[..., :, :-1]),
+        conductance(how.contrast * down + how.boundary * below[..., :-1, :]),
+        how.steps,
     )
     return _whitened(smooth).permute(0, 2, 3, 1).contiguous()
 
@@ -194,6 +213,3 @@ def _moved(grouping: Grouping, place: torch.device) -> Grouping:
 def _check_size(height: int, width: int) -> None:
     if height < _PATCH or width < _PATCH or height % _PATCH or width % _PATCH:
         raise UsageError(f"size {height}×{width}: builtin needs multiples of its {_PATCH}-pixel patch")
-
-
-assert _PATCH == STRIDE * _SCALES[0], "the network at half the size has the grid of the patches"

@@ -88,7 +88,9 @@ class GroupingNetwork(nn.Module):
         self.embed = nn.Conv2d(config.pyramid, config.embedding, 1)
         self.boundary = nn.Conv2d(config.pyramid, 2 * config.levels, 3, 1, 1)
         hidden = 2 * config.projection
-        self.project = nn.Sequential(nn.Linear(widths[-1], hidden), nn.BatchNorm1d(hidden), nn.ReLU(True), nn.Linear(hidden, config.projection))
+        self.project = nn.Sequential(
+            nn.Linear(widths[-1], hidden), nn.BatchNorm1d(hidden), nn.ReLU(True), nn.Linear(hidden, config.projection)
+        )
 
     def forward(self, images: torch.Tensor) -> Grouping:
         """See ``Grouping``."""
@@ -161,9 +163,8 @@ class _Attention(nn.Module):
         self.norm_attention, self.norm_mlp = nn.LayerNorm(width), nn.LayerNorm(width)
         self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
         self.mlp = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
-        for layer in (self.out, self.mlp[2]):
-            nn.init.zeros_(layer.weight)
-            nn.init.zeros_(layer.bias)
+        for parameter in (*self.out.parameters(), *self.mlp[2].parameters()):
+            nn.init.zeros_(parameter)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         batch, width, h, w = x.shape

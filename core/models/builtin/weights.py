@@ -50,7 +50,7 @@ def load_network(path: Path) -> tuple[GroupingNetwork, str]:
         sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
         with safe_open(path, framework="pt", device="cpu") as file:
             header = _header(file.metadata())
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118: safe_open is no mapping
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except FileNotFoundError:
         raise MissingInputError(f"{path}: no such file") from None
     except (OSError, SafetensorError) as error:

@@ -1,0 +1,236 @@
+"""What each part of the built-in extractor is worth, how fast it is, and whether its global vector sorts photographs.
+
+    python bench/builtin.py [--limit 100] [--sets coco_entities,bsds500,ccp_parts] [--only TEXT,…] [--network NAME=WEIGHTS …]
+                            [--purity] [--speed] [--jobs 1] [--markdown FILE]
+
+Every variant describes the same photographs; masks are made at the same 24 region counts, without the local step and without
+refinement, and scored as in bench/quality.py: class-agnostic AR and AP at 1,000 masks a photograph, differences paired to the
+extractor as it is shipped, 95 % intervals by bootstrap over photographs. ``--network`` adds other weights in the shipped
+composition. ``--purity``: k-means with 101 clusters over the vectors of the pool's Caltech-101 photographs, which the network
+was trained on without their labels, against colour histograms; the share of photographs that are of their cluster's most
+frequent class. ``--speed``: seconds for a 512 × 512 image on one thread.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tarfile
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from quality import DATA, SETS, percent, surroundings, truth_of, with_interval
+from scipy.cluster.vq import kmeans2
+
+import torch  # isort: skip  # after quality, which sets the number of threads
+from ovskit.core.cluster.sohes import SohesOptions, cluster_regions
+from ovskit.core.eval.evaluation import EvalOptions, evaluate
+from ovskit.core.formats.images import decode_image
+from ovskit.core.formats.photographs import load_photograph
+from ovskit.core.models.builtin.extractor import COUNTS, BuiltinBackbone, Composition, load_builtin
+from ovskit.core.models.builtin.network import GroupingNetwork
+from ovskit.core.models.builtin.weights import load_network
+from ovskit.core.models.registry import load_backbone
+from ovskit.core.records import FeatureMap, Image, MaskSet, UInt8
+from ovskit.core.runtime.workers import ordered_map
+
+SIZE = 1024
+CPU = torch.device("cpu")
+
+VARIANTS = {
+    "as shipped": Composition(),
+    "hand-made, no diffusion": Composition(learned=0, steps=0),
+    "hand-made, diffused by itself": Composition(learned=0, boundary=0),
+    "hand-made, diffused by learned boundaries alone": Composition(learned=0, contrast=0, boundary=8),
+    "hand-made, diffused by both": Composition(learned=0),
+    "both, no diffusion": Composition(steps=0),
+    "both, diffused by themselves": Composition(boundary=0),
+    "both, diffused by learned boundaries alone": Composition(contrast=0, boundary=8),
+    "learned alone, no diffusion": Composition(handmade=0, embedded=32, steps=0),
+    "learned alone": Composition(handmade=0, embedded=32),
+    "learned at 0.4": Composition(learned=0.4),
+    "learned at 1": Composition(learned=1.0),
+    "10 steps": Composition(steps=10),
+    "40 steps": Composition(steps=40),
+    "contrast 4": Composition(contrast=4),
+    "contrast 16": Composition(contrast=16),
+    "boundary 2": Composition(boundary=2),
+    "boundary 8": Composition(boundary=8),
+    "network at 1/2 only": Composition(scales=(2,), embedded=32),
+    "network at 1/4 only": Composition(scales=(4,), embedded=32),
+}
+
+
+def extractors(networks: dict[str, Path]) -> dict[str, Any]:
+    """Every variant by name; "handmade-v1" is that model itself, "untrained" the shipped composition of a random network."""
+    shipped = load_builtin("builtin", device=CPU)._network.config
+    found: dict[str, Any] = {}
+    for name, composition in VARIANTS.items():
+        made = load_builtin("builtin", device=CPU)
+        made._composition = composition
+        found[name] = made
+    found["handmade-v1"] = load_backbone("handmade", device=CPU)
+    torch.manual_seed(0)
+    random = GroupingNetwork(shipped)
+    random.train()
+    with torch.no_grad():
+        random(torch.randn(8, 3, 128, 128))  # statistics of normalisation
+    found["untrained network"] = BuiltinBackbone("builtin", random, "", CPU)
+    for name, path in networks.items():
+        found[name] = BuiltinBackbone("builtin", *load_network(path), CPU)
+    return found
+
+
+def grouping(arguments: argparse.Namespace, chosen: dict[str, Any]) -> list[str]:
+    """Rows of the table of variants, set by set."""
+    lines = []
+    options = SohesOptions(counts=COUNTS)
+    for name in arguments.sets.split(","):
+        truth, images = truth_of(name, arguments.limit)
+        found: dict[str, list[MaskSet]] = defaultdict(list)
+
+        def work(image: Image, name: str = name) -> dict[str, MaskSet]:
+            pixels = load_photograph(image, str(DATA / name), max_pixels=10**9)
+            out = {}
+            for variant, backbone in chosen.items():
+                patch = backbone.extract(backbone.prepare(pixels, SIZE, SIZE)[None]).patch[0].half().numpy()
+                out[variant] = cluster_regions(FeatureMap(image, patch), options, frame=(SIZE, SIZE), look_closer=None)
+            return out
+
+        for done in ordered_map(work, images, arguments.jobs):
+            for variant, masks in done.items():
+                found[variant].append(masks)
+        scored = {k: evaluate(v, truth, EvalOptions(metric="ar", per_annotator=name == "bsds500")) for k, v in found.items()}
+        base = scored["as shipped"]
+        lines += ["", f"## {name}, {len(images)} photographs", "", "| variant | masks | AR@1000 | AR@10 | AP | difference in AR@1000 |"]
+        lines.append("|---|---|---|---|---|---|")
+        for variant, own in scored.items():
+            m, spans = own.metrics(), own.intervals(1000)
+            gain = "" if variant == "as shipped" else own.difference(base, 1000)["AR@1000"]
+            shown = with_interval(gain.value, gain.interval, signed=True) if gain else ""
+            cells = [variant, f"{own.predicted_masks / len(images):.0f}", with_interval(m["AR@1000"], spans["AR@1000"])]
+            lines.append("| " + " | ".join([*cells, percent(m["AR@10"]), percent(m["AP"]), shown]) + " |")
+            print(name, lines[-1], file=sys.stderr, flush=True)
+    return lines
+
+
+def caltech() -> tuple[list[UInt8], np.ndarray]:
+    """The pool's photographs that have one of Caltech-101's classes."""
+    pictures, classes = [], []
+    for path in sorted((DATA / "pool").glob("*.tar")):
+        with tarfile.open(path) as tar:
+            members = {member.name: member for member in tar}
+            for name in sorted(members):
+                if not name.endswith(".json"):
+                    continue
+                about = json.loads(tar.extractfile(members[name]).read())  # type: ignore[union-attr]
+                if about["source"] == "caltech101":
+                    data = tar.extractfile(members[name.replace(".json", ".jpg")]).read()  # type: ignore[union-attr]
+                    pictures.append(decode_image(data, name))
+                    classes.append(about["class"])
+    return pictures, np.unique(np.array(classes), return_inverse=True)[1]
+
+
+def colour_histogram(pixels: UInt8) -> np.ndarray:
+    """512 bins of RGB, square roots of shares."""
+    bins = (pixels.reshape(-1, 3) >> 5).astype(np.int64) @ np.array([64, 8, 1])
+    return np.sqrt(np.bincount(bins, minlength=512) / len(bins))
+
+
+def purity(vectors: np.ndarray, classes: np.ndarray, clusters: int, seed: int) -> float:
+    """The share of photographs in the most frequent class of their cluster; k-means++ on unit vectors."""
+    unit = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
+    found = kmeans2(unit.astype(np.float64), clusters, iter=50, minit="++", rng=seed, missing="warn")[1]
+    counts = np.zeros((clusters, classes.max() + 1), np.int64)
+    np.add.at(counts, (found, classes), 1)
+    return float(counts.max(axis=1).sum() / len(classes))
+
+
+def purities(chosen: dict[str, Any]) -> list[str]:
+    pictures, classes = caltech()
+    number = int(classes.max()) + 1
+    backbones = {name: value for name, value in chosen.items() if name in ("as shipped", "untrained network") or name not in VARIANTS}
+
+    def vectors(backbone: Any) -> np.ndarray:
+        return np.stack(
+            [backbone.extract(backbone.prepare(p, SIZE // 2, SIZE // 2)[None], cls=True, patch=False).cls[0].numpy() for p in pictures]
+        )
+
+    makers: dict[str, Callable[[], np.ndarray]] = {"colour histogram": lambda: np.stack([colour_histogram(p) for p in pictures])}
+    makers |= {f"cls, {name}": (lambda b=b: vectors(b)) for name, b in backbones.items() if b.spec.has_cls}
+    share = float(np.bincount(classes).max() / len(classes))
+    lines = [
+        "",
+        f"## Purity of k-means, {len(pictures)} photographs, {number} clusters",
+        "",
+        "| vectors | purity, mean of 3 seeds |",
+        "|---|---|",
+    ]
+    lines.append(f"| none: all in one cluster | {percent(share)} |")
+    for name, make in makers.items():
+        made = make()
+        lines.append(f"| {name} | {percent(float(np.mean([purity(made, classes, number, seed) for seed in range(3)])))} |")
+    return lines
+
+
+def speed(chosen: dict[str, Any]) -> list[str]:
+    torch.set_num_threads(1)
+    image = np.random.default_rng(0).integers(0, 255, (480, 640, 3)).astype(np.uint8)
+    lines = ["", "## Speed", "", "| extractor | s an image of 512 × 512, one thread | of 1024 × 1024 |", "|---|---|---|"]
+    for name in ("as shipped", "handmade-v1"):
+        cells = []
+        for side in (512, 1024):
+            batch = chosen[name].prepare(image, side, side)[None]
+            times = []
+            for _ in range(6):
+                start = time.perf_counter()
+                chosen[name].extract(batch)
+                times.append(time.perf_counter() - start)
+            cells.append(f"{min(times[1:]):.2f}")
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return lines
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--limit", type=int, default=100)
+    parser.add_argument("--sets", default=",".join(SETS))
+    parser.add_argument("--only", default="", help="variants whose name holds one of these texts, and the shipped one")
+    parser.add_argument("--network", action="append", default=[], metavar="NAME=WEIGHTS")
+    parser.add_argument("--purity", action="store_true")
+    parser.add_argument("--speed", action="store_true")
+    parser.add_argument("--no-grouping", action="store_true")
+    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--markdown", type=Path)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    named = dict(text.split("=", 1) for text in arguments.network)
+    every = extractors({name: Path(path) for name, path in named.items()})
+    wanted = [text for text in arguments.only.split(",") if text]
+    chosen = {k: v for k, v in every.items() if not wanted or k == "as shipped" or k in named or any(text in k for text in wanted)}
+    about = surroundings()
+    lines = [
+        "# Parts of the built-in extractor",
+        "",
+        f"Made by `python bench/builtin.py {' '.join(sys.argv[1:])}` at commit {about['commit']}, {about['date']}, on "
+        f"{about['machine']['cpu']} ({about['machine']['cpus']} cores); weights sha256 {every['as shipped'].spec.weights_sha256[:12]}….",
+    ]
+    if not arguments.no_grouping:
+        lines += grouping(arguments, chosen)
+    if arguments.purity:
+        lines += purities(every)
+    if arguments.speed:
+        lines += speed(every)
+    text = "\n".join(lines) + "\n"
+    if arguments.markdown:
+        arguments.markdown.write_text(text)
+    print(text, end="")
+
+
+if __name__ == "__main__":
+    main()
