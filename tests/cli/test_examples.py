@@ -1,0 +1,67 @@
+"""The scripts of examples/ that train: run as one would, on a few small pictures."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from ovskit.core.formats.images import decode_image
+from ovskit.core.formats.sources import list_sources
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+TINY = (
+    "--batch 2 --steps 2 -q -j 1 --device cpu --set widths=8,8 --set blocks=1,1 --set attention=0 --set pyramid=8 --set embedding=8 "
+    "--set crop=32 --set shorter_side=64 --set scales=250,1000 --set anchors=4 --set negatives=16 --set queue=16"
+)
+
+
+def repack(*arguments: object) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run([sys.executable, EXAMPLES / "repack_pool.py", *map(str, arguments)], capture_output=True, check=False)
+
+
+def test_a_pool_is_repacked_into_shards_that_hold_the_same_photographs(images: Path, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        done = repack(images, tmp_path / name, "--shorter-side", 40, "--megabytes", 0.006)
+        assert done.returncode == 0, done.stderr.decode()
+    shards = sorted((tmp_path / "one").iterdir())
+    assert len(shards) > 1
+    assert [path.read_bytes() for path in shards] == [path.read_bytes() for path in sorted((tmp_path / "two").iterdir())]
+    packed = list_sources([str(path) for path in shards], root=None).items
+    originals = list_sources([str(images)], root=None).items
+    assert len(packed) == len(originals)
+    was = []
+    for path in shards:
+        with tarfile.open(path) as tar:
+            was += [json.loads(line)["was"] for line in tar.extractfile("names.jsonl").read().splitlines()]  # type: ignore[union-attr]
+    assert was == [source.file_name for source in originals]
+    for small, large in zip(packed, originals, strict=True):
+        pixels, before = decode_image(small.read(), "small"), decode_image(large.read(), "large")
+        assert min(pixels.shape[:2]) == min(40, *before.shape[:2])
+        shrunk = np.asarray(Image.fromarray(before).resize((pixels.shape[1], pixels.shape[0]), Image.Resampling.LANCZOS))
+        assert np.abs(pixels.astype(int) - shrunk).mean() < 12
+
+
+def test_repacking_refuses_what_it_cannot_do(tmp_path: Path) -> None:
+    done = repack(tmp_path / "none", tmp_path / "out")
+    assert done.returncode == 1
+    assert b"no such file or folder" in done.stderr
+    assert b"Traceback" not in done.stderr
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "x").write_text("")
+    assert b"is not empty" in repack(tmp_path, tmp_path / "full").stderr
+
+
+def test_training_in_pieces_ends_with_weights(images: Path, tmp_path: Path) -> None:
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    env = {**os.environ, "PATH": path, "MINUTES": "0.00001", "TRAIN_OPTIONS": TINY, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([EXAMPLES / "train-builtin.sh", images, tmp_path / "run"], env=env, capture_output=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stderr.decode()
+    assert (tmp_path / "run" / "model.safetensors").is_file()
+    assert b"stopped at step" in done.stderr  # there were several pieces
