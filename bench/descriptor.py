@@ -1,6 +1,6 @@
 """How well, and how fast, the built-in descriptor groups what annotators outlined.
 
-    python bench/descriptor.py [--limit N] [--sets coco_entities,bsds500,ccp_parts] [--local] [--threads 1] [--model builtin] [--json FILE]
+    python bench/descriptor.py [--limit N] [--sets coco_entities,bsds500,ccp_parts] [--local] [--threads 1] [--model handmade] [--json FILE]
 
 For every photograph: resize to 1024 × 1024, describe, store as float16, merge (SOHES; with ``--local`` also with the
 local step), and score the masks against all annotations: class-agnostic average recall over IoU 0.50:0.05:0.95 with at most 1,000 masks a
@@ -178,7 +178,7 @@ def main() -> None:
     parser.add_argument("--sets", default=",".join(SETS))
     parser.add_argument("--local", action="store_true", help="also with the local step")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--model", default="builtin")
+    parser.add_argument("--model", default="handmade")
     parser.add_argument("--json", metavar="FILE")
     args = parser.parse_args()
     names = args.sets.split(",")

@@ -114,8 +114,6 @@ def cluster(
     Each annotation has a score (see --score), the first threshold (or count) at which the region stands alone, and its
     source: global, or local for those found in a crop.
     """
-    if thresholds is not None and counts is not None:
-        raise UsageError("--thresholds and --counts both say where to cut: choose one")
     levels = parse_thresholds(PAPER_THRESHOLDS if thresholds is None else thresholds)
     numbers = None if counts is None else parse_counts(counts)
     if connectivity not in ("4", "8"):

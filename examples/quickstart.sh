@@ -16,8 +16,8 @@ for name in ("astronaut", "chelsea", "coffee", "rocket"):
     Image.fromarray(getattr(data, name)()).save(Path(sys.argv[1]) / f"{name}.png")
 PYTHON
 
-echo "ovs-extract $out/images | ovs-cluster --thresholds 0.6..0.1 > $out/masks.json"
-ovs-extract "$out/images" | ovs-cluster --thresholds 0.6..0.1 > "$out/masks.json"
+echo "ovs-extract $out/images | ovs-cluster > $out/masks.json"
+ovs-extract "$out/images" | ovs-cluster > "$out/masks.json"
 
 echo "ovs-refine $out/masks.json | ovs-hier > $out/forest.json"
 ovs-refine "$out/masks.json" | ovs-hier > "$out/forest.json"

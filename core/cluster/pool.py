@@ -33,7 +33,15 @@ class Pool:
 
 
 def pool_regions(
-    sequence: MergeSequence, steps: Int32, features: Float, buffer: Float, *, nms: float, min_patches: int, cosine: bool = False
+    sequence: MergeSequence,
+    steps: Int32,
+    features: Float,
+    buffer: Float,
+    *,
+    nms: float,
+    min_patches: int,
+    cosine: bool = False,
+    again: int = 0,
 ) -> Pool:
     """Distinct regions of the partitions after ``steps`` (ascending) merges, thinned by NMS at IoU > ``nms``, larger first.
 
@@ -41,22 +49,23 @@ def pool_regions(
     (the merge's own, which is free by now). A region found in several partitions appears once, at the first; regions of
     fewer than ``min_patches`` patches do not enter. SOHES §3.1: "NMS removes duplicates"; IoU 0.9 and larger first are
     choices. A region's score, which the paper leaves open, is its persistence: the share of the partitions that show it, or a
-    duplicate that it removed; ``cosine`` takes the mean cosine instead.
+    duplicate that it removed; the first ``again`` partitions are those of a step that comes again, and do not count. ``cosine`` takes
+    the mean cosine instead.
     """
     channels = features.shape[2]
     partitions = np.stack([partition(sequence, int(step)) for step in steps])
     flat = partitions.reshape(len(steps), -1)
-    sizes, kept, shown = _thin(flat, nms, min_patches)
+    sizes, kept, shown = _thin(flat, nms, min_patches, again)
     level, label = (index.astype(np.int32) for index in np.nonzero(kept))
     if cosine:
         score = region_scores(flat, sizes, features.reshape(-1, channels), buffer.reshape(-1))[level, label]
     else:
-        score = shown[level, label].astype(np.float32) / np.float32(len(steps))
+        score = shown[level, label].astype(np.float32) / np.float32(len(steps) - again)
     return Pool(partitions, level, label, sizes[level, label], score)
 
 
 @njit(nogil=True, cache=True)
-def _thin(labels: Int32, nms: float, min_patches: int) -> tuple[Int32, np.ndarray, Int32]:
+def _thin(labels: Int32, nms: float, min_patches: int, again: int) -> tuple[Int32, np.ndarray, Int32]:
     """Sizes (t, n) of each region at its label, which (t, label) enter the pool, and in how many partitions those show."""
     levels, n = labels.shape
     sizes = np.zeros((levels, n), np.int32)
@@ -75,22 +84,22 @@ def _thin(labels: Int32, nms: float, min_patches: int) -> tuple[Int32, np.ndarra
             size = sizes[t, r]
             if size == 0:
                 continue
-            again = False
+            unchanged = False
             if t + 1 < levels:
                 outer = labels[t + 1, r]
                 around[t, r] = around[t + 1, outer]
                 around_id[t, r] = around_id[t + 1, outer]
-                again = sizes[t + 1, outer] == size
-                if again:
+                unchanged = sizes[t + 1, outer] == size
+                if unchanged:
                     # The same region stood there already; it belongs to the first partition that has it.
                     kept[t, r] = kept[t + 1, outer]
                     kept[t + 1, outer] = False
-            if not again and size >= min_patches and (around[t, r] == 0 or size <= nms * around[t, r]):
+            if not unchanged and size >= min_patches and (around[t, r] == 0 or size <= nms * around[t, r]):
                 kept[t, r] = True
                 around[t, r] = size
                 around_id[t, r] = t * n + r
             shows = around[t, r] > 0 and (size == around[t, r] or size > nms * around[t, r])
-            if shows and seen[around_id[t, r]] != t:
+            if shows and t >= again and seen[around_id[t, r]] != t:
                 seen[around_id[t, r]] = t
                 shown[around_id[t, r]] += 1
     counts = np.zeros((levels, n), np.int32)

@@ -100,6 +100,7 @@ def cluster_regions(features: FeatureMap, options: SohesOptions, *, frame: tuple
 def _pool(patch: Float, options: SohesOptions) -> Pool:
     height, width, _ = patch.shape
     buffer = widened(patch)
+    again = 0
     if options.counts is None:
         sequence = merge_sequence(buffer, stop_similarity=options.thresholds[-1], connectivity=8 if options.connectivity == 8 else 4)
         steps = snapshot_steps(sequence, np.asarray(options.thresholds, np.float64))
@@ -109,7 +110,10 @@ def _pool(patch: Float, options: SohesOptions) -> Pool:
             buffer, stop_similarity=None, stop_count=int(counts[-1]), connectivity=8 if options.connectivity == 8 else 4
         )
         steps = np.minimum(height * width - counts, len(sequence.first)).astype(np.int32)
-    return pool_regions(sequence, steps, patch, buffer, nms=options.nms, min_patches=options.min_patches, cosine=options.score == "cosine")
+        again = max(0, int((counts == height * width).sum()) - 1)  # more regions than there are patches: all of them single patches
+    return pool_regions(
+        sequence, steps, patch, buffer, nms=options.nms, min_patches=options.min_patches, cosine=options.score == "cosine", again=again
+    )
 
 
 def _select(pool: Pool, keep: np.ndarray) -> Pool:

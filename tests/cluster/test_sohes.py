@@ -190,3 +190,11 @@ def test_nms_between_masks_is_greedy_over_all_pairs(rows: int, nms: float, monke
     monkeypatch.setattr(sohes, "_ROWS", rows)
     areas = np.array([mask.sum() for mask in masks])
     assert sohes._suppress([rle.encode(mask) for mask in masks], areas, nms).tolist() == kept
+
+
+def test_counts_beyond_the_number_of_patches_change_no_score() -> None:
+    features = FeatureMap(Image(3, "a", 128, 128), voronoi(3))
+    height, width, _ = features.patch.shape
+    few = run(features, counts=(height * width, 40, 20, 10, 5), min_patches=1)
+    many = run(features, counts=(height * width + 700, height * width + 10, height * width, 40, 20, 10, 5), min_patches=1)
+    assert [(m.rle, m.score) for m in few.masks] == [(m.rle, m.score) for m in many.masks]
