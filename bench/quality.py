@@ -1,6 +1,6 @@
 """The ruler: SOHES' self-exploration stage by stage, as its Table 2, on photographs that annotators outlined.
 
-    python bench/quality.py [--model builtin] [--sets coco_entities,bsds500,ccp_parts] [--limit 100] [--baselines]
+    python bench/quality.py [--model builtin] [--sets coco_entities,bsds500,ccp_parts] [--limit 100] [--skip 0] [--baselines]
                             [--refine snap,guided,convcrf] [--vary nms=0.7,0.8,1 --vary context=1.5,3]
                             [--markdown FILE] [--json FILE] [--jobs 1]
 
@@ -212,17 +212,17 @@ def refiners_of(stages: Iterable[Stage]) -> dict[str, Callable[[MaskSet, UInt8],
     return found
 
 
-def truth_of(name: str, limit: int) -> tuple[GroundTruth, list[Image]]:
-    """The ground truth cut down to the first ``limit`` photographs by name."""
+def truth_of(name: str, limit: int, skip: int = 0) -> tuple[GroundTruth, list[Image]]:
+    """The ground truth cut down to ``limit`` photographs by name, after the first ``skip``."""
     whole = open_ground_truth(str(DATA / name / SETS[name]))
-    places = sorted(range(len(whole)), key=lambda k: whole.images[k].file_name)[:limit]
+    places = sorted(range(len(whole)), key=lambda k: whole.images[k].file_name)[skip : skip + limit]
     images = [whole.images[k] for k in places]
     return GroundTruth(whole.what, images, lambda k: whole.load(places[k]), whole.categories), images
 
 
 def measure(name: str, stages: Sequence[Stage], backbone: Any, arguments: argparse.Namespace, progress: Progress) -> list[dict[str, Any]]:
     """All stages on one set; rows in the order of ``stages``."""
-    truth, images = truth_of(name, arguments.limit)
+    truth, images = truth_of(name, arguments.limit, arguments.skip)
     refiners = refiners_of(stages)
     found: dict[str, list[MaskSet]] = defaultdict(list)
     seconds: dict[str, list[float]] = defaultdict(list)
@@ -358,6 +358,7 @@ def main() -> None:
     parser.add_argument("--facet", default=None, help="of the model's patch tokens, where it has several")
     parser.add_argument("--sets", default=",".join(SETS))
     parser.add_argument("--limit", type=int, default=100, help="photographs a set [100]")
+    parser.add_argument("--skip", type=int, default=0, help="leave out so many photographs first: those that had a part in a choice [0]")
     parser.add_argument("--size", type=int, default=1024)
     parser.add_argument(
         "--refine", default="guided,snap,snap+guided,convcrf,crf", help="refiners, each a stage; + chains them: snap,guided,snap+convcrf"
@@ -395,7 +396,7 @@ def main() -> None:
     with Progress(console=console, disable=not sys.stderr.isatty()) as progress:
         for name in names:
             result["sets"][name] = measure(name, stages, backbone, arguments, progress)
-            result["images"][name] = len(truth_of(name, arguments.limit)[1])
+            result["images"][name] = len(truth_of(name, arguments.limit, arguments.skip)[1])
             if arguments.json:  # after every set: the whole may take an hour
                 arguments.json.write_text(json.dumps(result, indent=1) + "\n")
             if arguments.markdown:

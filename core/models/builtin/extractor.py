@@ -36,7 +36,7 @@ from ovskit.core.records import UInt8
 from ovskit.core.runtime.errors import InputError, UsageError
 
 WEIGHTS = "builtin-v1.safetensors"
-SHA256 = "b04d99e6ed5aa458ceb32453ba44a09448e5f806bc4107bc5b4b5afd96df8fc8"
+SHA256 = "e7b4c12d285229d1574df79a833538e90bce51286d7a858eca32d64d47810650"
 
 _PATCH = 8
 _VARIANCE = 32.0  # of the features that distances are taken of, summed over channels
