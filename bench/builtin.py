@@ -20,6 +20,7 @@ import tarfile
 import time
 from collections import defaultdict
 from collections.abc import Callable
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,8 @@ from ovskit.core.cluster.sohes import SohesOptions, cluster_regions
 from ovskit.core.eval.evaluation import EvalOptions, evaluate
 from ovskit.core.formats.images import decode_image
 from ovskit.core.formats.photographs import load_photograph
-from ovskit.core.models.builtin.extractor import COUNTS, BuiltinBackbone, Composition, load_builtin
+from ovskit.core.models import builtin
+from ovskit.core.models.builtin.extractor import COUNTS, WEIGHTS, BuiltinBackbone, Composition, load_builtin
 from ovskit.core.models.builtin.network import GroupingNetwork
 from ovskit.core.models.builtin.weights import load_network
 from ovskit.core.models.registry import load_backbone
@@ -68,12 +70,9 @@ VARIANTS = {
 
 def extractors(networks: dict[str, Path]) -> dict[str, Any]:
     """Every variant by name; "handmade-v1" is that model itself, "untrained" the shipped composition of a random network."""
-    shipped = load_builtin("builtin", device=CPU)._network.config
-    found: dict[str, Any] = {}
-    for name, composition in VARIANTS.items():
-        made = load_builtin("builtin", device=CPU)
-        made._composition = composition
-        found[name] = made
+    with resources.as_file(resources.files(builtin) / WEIGHTS) as path:
+        shipped = load_network(path)[0].config
+    found: dict[str, Any] = {name: load_builtin("builtin", device=CPU, composition=how) for name, how in VARIANTS.items()}
     found["handmade-v1"] = load_backbone("handmade", device=CPU)
     torch.manual_seed(0)
     random = GroupingNetwork(shipped)

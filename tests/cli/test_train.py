@@ -246,3 +246,28 @@ def test_the_manual_names_every_setting_and_its_default() -> None:
         values = field.default if isinstance(field.default, tuple) else (field.default,)
         expected[field.name] = ",".join(f"{value:g}" for value in values)
     assert said == expected
+
+
+def test_evaluation_is_logged_and_changes_nothing(ovs: Run, images: Path, masks: Path, cache: Path, whole: Path, tmp_path: Path) -> None:
+    begin = ("ovs-train", "backbone", images, "-o", tmp_path / "run", "--cache", cache, "--steps", 5, *TINY)
+    done = ovs(*begin, "--eval", masks, "--eval-root", images, "--eval-every", 3, "--eval-limit", 1, env=ONE_THREAD)
+    assert done.returncode == 0, done.stderr.decode()
+    lines = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    scores = [line for line in lines if "AR@1000" in str(line)]
+    assert [line["step"] for line in scores] == [3, 5]
+    assert "AR@10" in str(scores[0])
+    assert model(tmp_path / "run") == model(whole)
+
+
+def test_evaluation_needs_its_photographs(ovs: Run, images: Path, masks: Path, tmp_path: Path) -> None:
+    begin = ("ovs-train", "backbone", images, "-o", tmp_path / "run", *TINY)
+    done = ovs(*begin, "--eval-every", 3)
+    assert done.returncode == 2
+    one_line(done, "--eval GT.json")
+    done = ovs(*begin, "--eval", masks, "--eval-root", tmp_path, env=ONE_THREAD)
+    assert done.returncode == 66
+    one_line(done, "scene-0.png")
+    done = ovs(*begin, "--eval", tmp_path / "none.json")
+    assert done.returncode == 66
+    one_line(done, "none.json")
+    assert not (tmp_path / "run" / "checkpoint.safetensors").exists()

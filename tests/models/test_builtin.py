@@ -17,10 +17,12 @@ from skimage.data import astronaut
 from ovskit.core.cluster.merge import merge_sequence, partition
 from ovskit.core.models.backbone import BackboneSpec
 from ovskit.core.models.builtin import extractor
-from ovskit.core.models.builtin.extractor import BuiltinBackbone, load_builtin
+from ovskit.core.models.builtin.extractor import BuiltinBackbone, Composition, load_builtin
+from ovskit.core.models.builtin.network import Grouping
 from ovskit.core.models.builtin.weights import read_about, save_network
 from ovskit.core.models.registry import load_backbone, reload_backbone
 from ovskit.core.runtime.errors import InputError, MissingInputError, UsageError
+from tests.reference.builtin import compose
 
 CPU = torch.device("cpu")
 
@@ -161,3 +163,26 @@ def test_a_gpu_gives_the_same_within_half_precision(backbone: BuiltinBackbone) -
     there = load_builtin("builtin", device=torch.device("cuda")).extract(images, cls=True)
     here = backbone.extract(images, cls=True)
     torch.testing.assert_close(there.patch.cpu(), here.patch, rtol=1e-2, atol=2e-2)
+
+
+def test_the_composition_is_what_its_description_says() -> None:
+    rng = np.random.default_rng(2)
+    y, x = np.mgrid[:10, :12]
+    blocks = (y // 5) * 2 + x // 6  # four even regions under the noise
+    handmade = rng.normal(size=(9, 4))[:, blocks] + 0.4 * rng.normal(size=(9, 10, 12))
+    embeddings = [rng.normal(size=(7, 4))[:, blocks] + 0.4 * rng.normal(size=(7, 10, 12)), rng.normal(size=(7, 5, 6))]
+    logits = [[2 * rng.normal(size=(3, *e.shape[1:])) for e in embeddings] for _ in range(2)]
+    seen = [
+        Grouping(*(torch.from_numpy(v)[None].float() for v in (e, r, b)), pooled=torch.zeros(1, 1))
+        for e, r, b in zip(embeddings, *logits, strict=True)
+    ]
+    how = Composition(handmade=5, embedded=3, learned=0.7, steps=6, contrast=3.0, boundary=2.0)
+    found = extractor._compose(torch.from_numpy(handmade)[None].float(), seen, (10, 12), how)[0].reshape(120, -1).double().numpy()
+    expected = compose(handmade, embeddings, *logits, kept=(5, 3), learned=0.7, steps=6, contrast=3.0, boundary=2.0)
+
+    def cosines(rows: np.ndarray) -> np.ndarray:  # the signs of components are arbitrary
+        unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+        return unit @ unit.T
+
+    np.testing.assert_allclose(cosines(found), cosines(expected), atol=0.02)
+    assert np.linalg.norm(found, axis=1) == pytest.approx(np.linalg.norm(expected, axis=1), rel=0.02)

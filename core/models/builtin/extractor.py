@@ -132,21 +132,23 @@ class BuiltinBackbone:
         return Grouping(*(torch.cat([getattr(part, name) for part in parts]) for name in ("embedding", "right", "below", "pooled")))
 
 
-def load_builtin(name: str, *, weights: Path | None = None, device: torch.device) -> BuiltinBackbone:
+def load_builtin(
+    name: str, *, weights: Path | None = None, device: torch.device, composition: Composition | None = None
+) -> BuiltinBackbone:
     """The extractor under the name that the user typed, with the weights that come with ovskit or those of a file.
 
     Raises InputError if the weights are damaged: those that come with ovskit are compared with the hash they had.
     """
     if weights is not None:
         network, sha256 = load_network(weights)
-        return BuiltinBackbone(name, network, sha256, device)
+        return BuiltinBackbone(name, network, sha256, device, composition)
     with resources.as_file(resources.files(__package__) / WEIGHTS) as path:
         network, sha256 = load_network(path)
     if sha256 != SHA256:
         raise InputError(
             f"{WEIGHTS}: the weights that came with ovskit have changed (sha256 {sha256[:12]}…, expected {SHA256[:12]}…); install it again"
         )
-    return BuiltinBackbone(name, network, sha256, device)
+    return BuiltinBackbone(name, network, sha256, device, composition)
 
 
 def _compose(handmade: torch.Tensor, seen: list[Grouping], grid: tuple[int, int], how: Composition) -> torch.Tensor:
