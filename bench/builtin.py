@@ -1,6 +1,6 @@
 """What each part of the built-in extractor is worth, how fast it is, and whether its global vector sorts photographs.
 
-    python bench/builtin.py [--limit 100] [--sets coco_entities,bsds500,ccp_parts] [--only TEXT,…] [--network NAME=WEIGHTS …]
+    python bench/builtin.py [--limit 100] [--skip 0] [--sets coco_entities,bsds500,ccp_parts] [--only TEXT,…] [--network NAME=WEIGHTS …]
                             [--purity] [--speed] [--jobs 1] [--markdown FILE]
 
 Every variant describes the same photographs; masks are made at the same 24 region counts, without the local step and without
@@ -65,6 +65,8 @@ VARIANTS = {
     "boundary 8": Composition(boundary=8),
     "network at 1/2 only": Composition(scales=(2,), embedded=32),
     "network at 1/4 only": Composition(scales=(4,), embedded=32),
+    "network at 1/2 only, 40 steps": Composition(scales=(2,), embedded=32, steps=40),
+    "network at 1/2 only, learned at 1, 40 steps": Composition(scales=(2,), embedded=32, steps=40, learned=1.0),
 }
 
 
@@ -90,7 +92,7 @@ def grouping(arguments: argparse.Namespace, chosen: dict[str, Any]) -> list[str]
     lines = []
     options = SohesOptions(counts=COUNTS)
     for name in arguments.sets.split(","):
-        truth, images = truth_of(name, arguments.limit)
+        truth, images = truth_of(name, arguments.limit, arguments.skip)
         found: dict[str, list[MaskSet]] = defaultdict(list)
 
         def work(image: Image, name: str = name) -> dict[str, MaskSet]:
@@ -198,6 +200,7 @@ def speed(chosen: dict[str, Any]) -> list[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--limit", type=int, default=100)
+    parser.add_argument("--skip", type=int, default=0, help="leave out so many photographs first")
     parser.add_argument("--sets", default=",".join(SETS))
     parser.add_argument("--only", default="", help="variants whose name holds one of these texts, and the shipped one")
     parser.add_argument("--network", action="append", default=[], metavar="NAME=WEIGHTS")
