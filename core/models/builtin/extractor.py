@@ -3,14 +3,13 @@
 An image of S × S pixels gets a grid of S/8 × S/8 patches, 64 channels each:
 
 1. the 32 strongest principal components of ``handmade-v1``,
-2. the 16 strongest of the network's embedding of the image at half the size, whose stride of 4 gives the same grid, and 16 at a
-   quarter of it, enlarged: fine detail, and a view of the whole from as far away as the network was trained on; both
+2. the 32 strongest of the network's embedding of the image at half the size, whose stride of 4 gives the same grid,
    counted at 0.7 of the hand-made part,
 3. half-power whitening of the 64 (``whitening.half_whiten``),
 4. a diffusion (``diffusion``) that stops where these features differ and where the network sees a boundary, and
    half-power whitening again.
 
-``cls`` is the network's pooled vector of the image at a quarter of the size. All of it is a choice; docs/builtin.md has what was
+``cls`` is the network's pooled vector of the image at a quarter of the size, about as large as what it was trained on. All of it is a choice; docs/builtin.md has what was
 measured. The network runs image by image on a CPU, so that no sum depends on a batch, and whatever follows is made of
 exact sums and tables: the same image gives the same bytes in any batch.
 """
@@ -43,6 +42,7 @@ _VARIANCE = 32.0  # of the features that distances are taken of, summed over cha
 _COARSE = slice(1, None)  # the finest segments' boundaries are texture
 # Where its partitions are best recorded: 24 numbers of regions from 900 down to 2, each about 0.77 of the one before.
 COUNTS = (900, 692, 533, 410, 315, 242, 186, 143, 110, 85, 65, 50, 39, 30, 23, 18, 14, 11, 8, 6, 5, 4, 3, 2)
+_GLANCE = 4  # the image's vector is that of the image at 1/4 of its size
 _SHORTEST = 64  # pixels: what is smaller is enlarged for the network
 
 
@@ -52,14 +52,14 @@ class Composition:
 
     ``handmade`` and ``embedded`` principal components are kept of the hand-made channels and of each embedding; ``learned`` is the
     standard deviation of each embedding, where the hand-made part has 1. The network sees the image at 1/``scales`` of its
-    size. ``steps`` of diffusion have the conductance exp(−``contrast`` · distance − ``boundary`` · probability of a boundary).
+    size, one embedding each. ``steps`` of diffusion have the conductance exp(−``contrast`` · distance − ``boundary`` · probability of a boundary).
     """
 
     handmade: int = 32
-    embedded: int = 16
+    embedded: int = 32
     learned: float = 0.7
-    scales: tuple[int, ...] = (2, 4)
-    steps: int = 20
+    scales: tuple[int, ...] = (2,)
+    steps: int = 40
     contrast: float = 8.0
     boundary: float = 4.0
 
@@ -108,11 +108,10 @@ class BuiltinBackbone:
             empty = torch.empty(0, self._network.config.widths[-1], device=self.device) if cls else None
             return Features(torch.empty(0, *grid, self.spec.dim, device=self.device), empty)
         with torch.inference_mode():
-            scales = self._composition.scales if patch else self._composition.scales[-1:]
-            seen = [self._look(batch, scale) for scale in scales]
-            pooled = quantise(seen[-1].pooled.float()) if cls else None
+            pooled = quantise(self._look(batch, _GLANCE).pooled.float()) if cls else None
             if not patch:
                 return Features(torch.empty(len(batch), 0, 0, self.spec.dim, device=self.device), pooled)
+            seen = [self._look(batch, scale) for scale in self._composition.scales]
             handmade = self._handmade.extract(batch).patch.permute(0, 3, 1, 2).to(self._place)
             found = _compose(handmade, [_moved(grouping, self._place) for grouping in seen], grid, self._composition)
             return Features(found.to(self.device), pooled)
