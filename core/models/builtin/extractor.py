@@ -9,9 +9,9 @@ An image of S × S pixels gets a grid of S/8 × S/8 patches, 64 channels each:
 4. a diffusion (``diffusion``) that stops where these features differ and where the network sees a boundary, and
    half-power whitening again.
 
-``cls`` is the network's pooled vector of the image at a quarter of the size, about as large as what it was trained on. All of it is a choice; docs/builtin.md has what was
-measured. The network runs image by image on a CPU, so that no sum depends on a batch, and whatever follows is made of
-exact sums and tables: the same image gives the same bytes in any batch.
+``cls`` is the network's pooled vector of the image at a quarter of the size, about as large as what it was trained on. All
+of it is a choice; docs/builtin.md has what was measured. The network runs image by image on a CPU, so that no sum depends on
+a batch, and whatever follows is made of exact sums and tables: the same image gives the same bytes in any batch.
 """
 
 from __future__ import annotations
@@ -50,9 +50,10 @@ _SHORTEST = 64  # pixels: what is smaller is enlarged for the network
 class Composition:
     """How the parts become one descriptor; the defaults are ``builtin-v1``, ``bench/builtin.py`` measures others.
 
-    ``handmade`` and ``embedded`` principal components are kept of the hand-made channels and of each embedding; ``learned`` is the
-    standard deviation of each embedding, where the hand-made part has 1. The network sees the image at 1/``scales`` of its
-    size, one embedding each. ``steps`` of diffusion have the conductance exp(−``contrast`` · distance − ``boundary`` · probability of a boundary).
+    ``handmade`` and ``embedded`` principal components are kept of the hand-made channels and of each embedding;
+    ``learned`` is the standard deviation of each embedding, where the hand-made part has 1. The network sees the image
+    at 1/``scales`` of its size, one embedding each. ``steps`` of diffusion have the conductance exp(−``contrast`` ·
+    distance − ``boundary`` · probability of a boundary).
     """
 
     handmade: int = 32
