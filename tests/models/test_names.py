@@ -46,7 +46,8 @@ def test_every_name_in_the_table_is_once_there_and_on_one_line() -> None:
 @pytest.mark.parametrize(
     ("name", "model"),
     [
-        ("builtin", "handmade-v1"),
+        ("builtin", "builtin-v1"),
+        ("builtin-v1", "builtin-v1"),
         ("handmade", "handmade-v1"),
         ("handmade-v1", "handmade-v1"),
         ("dino-vitb8", "timm:vit_base_patch8_224.dino"),

@@ -192,7 +192,7 @@ def test_no_cls_is_said(timm_checkpoint: Checkpoint) -> None:
         ("timm:beit_base_patch16_224", {}, "not supported"),
         ("timm:samvit_base_patch16", {}, "not supported"),
         ("dino-vitb9", {}, r"did you mean dino-vitb8\?.*; valid: builtin, handmade, dino-vits8.*timm:NAME"),
-        ("builtin", {}, "no weights to replace"),
+        ("handmade", {}, "no weights to replace"),
     ],
 )
 def test_wishes_that_cannot_be_met(timm_checkpoint: Checkpoint, name: str, options: dict[str, Any], message: str) -> None:
