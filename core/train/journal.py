@@ -45,7 +45,7 @@ class Journal:
             with self._errors():
                 self._claim()
                 self._file.truncate(self._end_of(step))
-        except BaseException:
+        except BaseException:  # Ctrl-C too: the lock goes with the file
             self._file.close()
             raise
         # Events that were written for lost updates are hidden by the later ones.

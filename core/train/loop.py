@@ -300,7 +300,7 @@ class _Run:
             try:
                 with stopping.at_once(), torch.no_grad():
                     scores = self.recipe.evaluate()
-            except BaseException:
+            except BaseException:  # a signal may arrive as any; the steps since the last checkpoint must not be lost
                 if stopping.asked and self.saved != self.step:
                     self._write()
                 raise
