@@ -4,17 +4,23 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, Protocol
 
 from ovskit.core.formats.sources import show_path
-from ovskit.core.records import Image
 from ovskit.core.runtime.errors import InputError
+
+
+class Named(Protocol):
+    """Whatever has an image's name: an ``Image``, a ``Source``."""
+
+    @property
+    def file_name(self) -> str: ...
 
 
 class ImageNames:
     """The names of a file's images. Raises InputError, naming the file ``what``, if two images have one name."""
 
-    def __init__(self, images: Sequence[Image], what: str) -> None:
+    def __init__(self, images: Sequence[Named], what: str) -> None:
         self._images = images
         self._by_name: dict[str, int] = {}
         self._by_last: dict[str, list[int]] = defaultdict(list)

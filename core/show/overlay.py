@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 
-from ovskit.core.formats.rle import RunTable
+from ovskit.core.formats.rle_paint import topmost
 from ovskit.core.records import Int32, MaskSet, UInt8
 from ovskit.core.runtime.errors import InputError, UsageError
 from ovskit.core.show.colours import colours
@@ -48,7 +47,7 @@ def overlay(
     ordered = larger_first(masks)
     if not ordered:
         return image.copy()
-    top = _labels(run_table(masks, ordered), image.shape[0], image.shape[1])
+    top = topmost(run_table(masks, ordered))
     wide = thickness or max(1, round(max(top.shape) / _PIXELS_PER_LINE))
     rgb = colours(len(ordered)) if paint is None else paint.rgb
     palette = np.concatenate([np.zeros((1, 3), np.float32), rgb.astype(np.float32)])
@@ -84,20 +83,6 @@ def check_picture(image: UInt8, masks: MaskSet) -> None:
             f"{masks.image.file_name!r} is {image.shape[1]}×{image.shape[0]} pixels, but its masks were made for {width}×{height}: "
             "give the folder of the images the masks were made from"
         )
-
-
-def _labels(table: RunTable, height: int, width: int) -> Int32:
-    """The topmost mask of each pixel, counted from 1; 0 where there is none. (H, W), column-major in memory."""
-    labels = np.zeros(height * width, np.int32)
-    _paint(table.offsets, table.starts, table.ends, labels)
-    return labels.reshape(width, height).T
-
-
-@njit(nogil=True, cache=True)
-def _paint(offsets: np.ndarray, starts: np.ndarray, ends: np.ndarray, labels: Int32) -> None:
-    for k in range(len(offsets) - 1):
-        for r in range(offsets[k], offsets[k + 1]):
-            labels[starts[r] : ends[r]] = k + 1
 
 
 def _outline(labels: Int32, thickness: int) -> np.ndarray:

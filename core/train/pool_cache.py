@@ -6,7 +6,8 @@ Training looks at every photograph many times. The cache is a folder of three fi
 - ``labels.npy``: for each second pixel in both directions the number of its segment, modulo 256, at each granularity: (bytes,) uint8,
 - ``index.npz``: ``sizes`` (n, 2) int32, height and width; ``names`` (n,), and ``key``, what the cache was made of.
 
-Segments are Felzenszwalb's at several scales [choice], the finest first. ``index.npz`` is written last, so a folder that has
+Segments are Felzenszwalb's at several scales [choice], the finest first, or come from masks (``mask_segments``), or there are
+none. ``index.npz`` is written last, so a folder that has
 it is complete; one made of other photographs or settings is refused, never mixed.
 """
 
@@ -30,10 +31,12 @@ from numpy.lib import format as npy
 from ovskit.core.formats.images import decode_image
 from ovskit.core.formats.sources import Source, show_path
 from ovskit.core.models.superpixels import superpixels
-from ovskit.core.records import Int32, UInt8
+from ovskit.core.models.weights import sha256_of
+from ovskit.core.records import Int32, MaskSet, UInt8
 from ovskit.core.runtime.errors import InputError, MissingInputError, OutputError
 from ovskit.core.runtime.failures import Failures
 from ovskit.core.runtime.workers import ordered_map
+from ovskit.core.train.mask_segments import mask_segments, with_masks
 
 LABEL_STRIDE = 2
 FORMAT = "ovskit.pool-cache/1"
@@ -46,11 +49,19 @@ Watch = Callable[[Iterable[Any]], Iterable[Any]]
 class SegmentOptions:
     """``shorter_side`` is what larger photographs are shrunk to, in pixels; ``scales`` are Felzenszwalb's k in levels of
     0 to 255, ascending, ``smallest`` the fewest pixels of a segment. On photographs of 176 pixels the defaults give about
-    95, 50, 25 and 10 segments (medians). All choices."""
+    95, 50, 25 and 10 segments (medians). No scales: no segments, photographs alone. All choices."""
 
     shorter_side: int = 176
     scales: tuple[float, ...] = (250.0, 600.0, 1500.0, 4000.0)
     smallest: int = 24
+
+
+@dataclass(frozen=True, slots=True)
+class MaskOptions:
+    """Segments from a masks file instead, at ``shares`` of a photograph's area, ascending; see ``mask_segments``."""
+
+    path: Path
+    shares: tuple[float, ...]
 
 
 class PoolCache:
@@ -65,7 +76,8 @@ class PoolCache:
                 self.key: str = str(index["key"])
                 self.levels = int(index["levels"])
             self._images: UInt8 = np.load(folder / "images.npy", mmap_mode="r", allow_pickle=False)
-            self._labels: UInt8 = np.load(folder / "labels.npy", mmap_mode="r", allow_pickle=False)
+            # An empty file cannot be mapped.
+            self._labels: UInt8 = np.load(folder / "labels.npy", mmap_mode="r" if self.levels else None, allow_pickle=False)
         except FileNotFoundError as error:
             raise MissingInputError(f"{show_path(str(folder))}: no cache of segments ({error.filename} is missing)") from None
         except (OSError, ValueError, KeyError, BadZipFile) as error:
@@ -87,10 +99,12 @@ class PoolCache:
         return image.reshape(height, width, 3), labels.reshape(h, w, self.levels)
 
 
-def cache_key(sources: Sequence[Source], options: SegmentOptions) -> str:
-    """What decides a cache's content: a hash of the photographs' names, places and lengths, and of the options."""
-    listed = [[source.file_name, source.offset, _length(source)] for source in sources]
-    return hashlib.sha256(json.dumps([FORMAT, asdict(options), listed]).encode()).hexdigest()
+def cache_key(sources: Sequence[Source], options: SegmentOptions, masks: MaskOptions | None = None) -> str:
+    """What decides a cache's content: a hash of the photographs' names, places and lengths, of the options and the masks' bytes."""
+    parts: list[Any] = [FORMAT, asdict(options), [[source.file_name, source.offset, _length(source)] for source in sources]]
+    if masks is not None:
+        parts += [sha256_of(masks.path), masks.shares]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
 def open_pool(
@@ -100,14 +114,17 @@ def open_pool(
     *,
     workers: int,
     failures: Failures,
+    masks: MaskOptions | None = None,
     watch: Watch = lambda items: items,
 ) -> PoolCache:
     """The cache of ``sources`` in ``folder``, made now if it is not there yet.
 
-    A source that cannot be read or decoded, or has a side below 32 pixels, goes to ``failures``. Raises InputError for a
-    cache made of something else, or if no photograph is left; OutputError if it cannot be written, whereupon nothing of it stays.
+    With ``masks`` the segments come from them, and the photographs are in the order of that file. A source that cannot be
+    read or decoded, has a side below 32 pixels, or no masks where they are asked for, goes to ``failures``. Raises InputError
+    for a cache made of something else, for masks that are damaged or of other photographs, or if no photograph is left;
+    MissingInputError if there is no such masks file; OutputError if it cannot be written, whereupon nothing of it stays.
     """
-    key = cache_key(sources, options)
+    key = cache_key(sources, options, masks)
     if (folder / "index.npz").exists():
         cache = PoolCache(folder)
         if cache.key != key:
@@ -115,18 +132,34 @@ def open_pool(
                 f"{show_path(str(folder))}: made of other photographs or with other segments; name another with --cache, or delete this"
             )
         return cache
-    _make(sources, options, folder, key, workers, failures, watch)
+    _make(sources, options, masks, folder, key, workers, failures, watch)
     return PoolCache(folder)
 
 
 def _make(
-    sources: Sequence[Source], options: SegmentOptions, folder: Path, key: str, workers: int, failures: Failures, watch: Watch
+    sources: Sequence[Source],
+    options: SegmentOptions,
+    masks: MaskOptions | None,
+    folder: Path,
+    key: str,
+    workers: int,
+    failures: Failures,
+    watch: Watch,
 ) -> None:
-    def work(source: Source) -> tuple[str, UInt8, UInt8] | InputError | MissingInputError:
+    def work(item: tuple[Source, MaskSet | InputError | None]) -> tuple[str, UInt8, UInt8] | InputError | MissingInputError:
+        source, own = item
+        if isinstance(own, InputError):
+            return own
         try:
-            return (source.file_name, *_segmented(source, options))
+            pixels = _shrunk(source, options)
+            h, w = (side // LABEL_STRIDE for side in pixels.shape[:2])
+            if masks is None or own is None:
+                return source.file_name, pixels, _segmented(pixels, options)
+            return source.file_name, pixels, mask_segments(own, masks.shares, h, w)
         except (InputError, MissingInputError) as error:
             return error
+
+    items = ((source, None) for source in sources) if masks is None else with_masks(sources, masks.path)
 
     part: Path | None = None
     try:
@@ -136,7 +169,7 @@ def _make(
         with open(part / "images.npy", "wb") as images, open(part / "labels.npy", "wb") as labels:
             _reserve_header(images)
             _reserve_header(labels)
-            for result in watch(ordered_map(work, sources, workers)):
+            for result in watch(ordered_map(work, items, workers)):
                 if not isinstance(result, tuple):
                     failures.handle(result)
                     continue
@@ -153,7 +186,7 @@ def _make(
             sizes=np.array(sizes, np.int32),
             names=np.array(names),
             key=np.array(key),
-            levels=np.array(len(options.scales)),
+            levels=np.array(len(options.scales if masks is None else masks.shares)),
         )
         if folder.is_dir():  # left empty, or by a cache of an older format
             folder.rmdir()
@@ -165,7 +198,7 @@ def _make(
             shutil.rmtree(part, ignore_errors=True)
 
 
-def _segmented(source: Source, options: SegmentOptions) -> tuple[UInt8, UInt8]:
+def _shrunk(source: Source, options: SegmentOptions) -> UInt8:
     what = show_path(source.file_name)
     pixels = decode_image(source.read(), what)
     height, width = pixels.shape[:2]
@@ -175,10 +208,17 @@ def _segmented(source: Source, options: SegmentOptions) -> tuple[UInt8, UInt8]:
         pixels = np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), np.uint8)
     if min(pixels.shape[:2]) < _SHORTEST:
         raise InputError(f"{what}: {width}×{height} pixels are too few to learn from (a side needs {_SHORTEST})")
+    return np.ascontiguousarray(pixels)
+
+
+def _segmented(pixels: UInt8, options: SegmentOptions) -> UInt8:
+    """The numbers of the segments around every second pixel: (H/2, W/2, levels)."""
+    if not options.scales:
+        return np.zeros((*(side // LABEL_STRIDE for side in pixels.shape[:2]), 0), np.uint8)
     found = superpixels(pixels, options.scales, options.smallest, pixels.shape[0] * pixels.shape[1])
     at = LABEL_STRIDE // 2
     labels = found.labels[:, at::LABEL_STRIDE, at::LABEL_STRIDE].transpose(2, 1, 0)
-    return np.ascontiguousarray(pixels), np.ascontiguousarray(labels % 256).astype(np.uint8)
+    return np.ascontiguousarray(labels % 256).astype(np.uint8)
 
 
 def _small(sizes: Any) -> Any:

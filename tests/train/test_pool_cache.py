@@ -9,11 +9,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ovskit.core.formats.masks import MasksHeader, MasksWriter
+from ovskit.core.formats.rle import encode
 from ovskit.core.formats.sources import Source, list_sources
 from ovskit.core.models.superpixels import superpixels
+from ovskit.core.records import Image as ImageRecord
+from ovskit.core.records import Mask, MaskSet
 from ovskit.core.runtime.errors import InputError, MissingInputError, OutputError
 from ovskit.core.runtime.failures import Failures, PartialError
-from ovskit.core.train.pool_cache import PoolCache, SegmentOptions, open_pool
+from ovskit.core.train.pool_cache import MaskOptions, PoolCache, SegmentOptions, open_pool
 
 OPTIONS = SegmentOptions(shorter_side=48, scales=(100.0, 1000.0), smallest=8)
 STRICT = Failures(skip=False)
@@ -131,3 +135,58 @@ def test_nothing_is_unpickled(photographs: Path, tmp_path: Path) -> None:
     (tmp_path / "cache" / "images.npy").write_bytes(buffer.getvalue())
     with pytest.raises(InputError, match="damaged cache"):
         PoolCache(tmp_path / "cache")
+
+
+def halves(name: str, k: int, height: int, width: int) -> MaskSet:
+    """The left half, the right one and a quarter of the left one."""
+    left = np.zeros((height, width), np.uint8)
+    left[:, : width // 2] = 1
+    corner = left.copy()
+    corner[height // 2 :] = 0
+    masks = [
+        Mask(n + 1, k, rle, int(pixels.sum()), (0, 0, 0, 0)) for n, pixels in enumerate((left, 1 - left, corner)) if (rle := encode(pixels))
+    ]
+    return MaskSet(ImageRecord(k, name, width, height), tuple(masks))
+
+
+def write_masks(path: Path, sets: list[MaskSet]) -> Path:
+    with path.open("wb") as file:
+        writer = MasksWriter(file, MasksHeader())
+        for masks in sets:
+            writer.write(masks)
+        writer.finish()
+    return path
+
+
+def test_segments_can_come_from_masks(photographs: Path, tmp_path: Path) -> None:
+    sizes = [(48, 64), (70, 48), (48, 51), (96, 160)]
+    path = write_masks(tmp_path / "masks.json", [halves(f"{k}.png", k + 1, *size) for k, size in enumerate(sizes)])
+    masks = MaskOptions(path, (0.1, 0.4))
+    cache = open_pool(sources(photographs), OPTIONS, tmp_path / "cache", workers=2, failures=STRICT, masks=masks)
+    assert cache.levels == 2
+    for k in range(4):
+        image, labels = cache[k]
+        assert labels.shape == (image.shape[0] // 2, image.shape[1] // 2, 2)
+        assert [len(np.unique(labels[..., level])) for level in range(2)] == [3, 2]
+        assert labels[0, 0, 0] != labels[-1, 0, 0] == labels[-1, 0, 1]
+    again = open_pool(sources(photographs), OPTIONS, tmp_path / "cache", workers=1, failures=STRICT, masks=masks)
+    assert again.key == cache.key
+    write_masks(path, [halves(f"{k}.png", k + 1, *size) for k, size in enumerate(sizes[:3])])
+    with pytest.raises(InputError, match="other photographs or with other segments"):
+        open_pool(sources(photographs), OPTIONS, tmp_path / "cache", workers=1, failures=STRICT, masks=masks)
+    with pytest.raises(InputError, match=r"3\.png: has no masks"):
+        open_pool(sources(photographs), OPTIONS, tmp_path / "other", workers=1, failures=STRICT, masks=masks)
+    failures = Failures(skip=True)
+    assert open_pool(sources(photographs), OPTIONS, tmp_path / "other", workers=1, failures=failures, masks=masks).names == [
+        "0.png",
+        "1.png",
+        "2.png",
+    ]
+    assert failures.count == 1
+
+
+def test_photographs_without_segments(photographs: Path, tmp_path: Path) -> None:
+    cache = open_pool(sources(photographs), SegmentOptions(64, ()), tmp_path / "cache", workers=1, failures=STRICT)
+    assert cache.levels == 0
+    assert cache[3][0].shape == (64, 107, 3)
+    assert cache[3][1].shape == (32, 53, 0)
