@@ -1,7 +1,7 @@
 """``ovs-train backbone``: the built-in network from photographs alone, by segment contrast.
 
-Photographs are cut into segments once (``pool_cache``). Every step draws two views of some photographs (``segment_views``) and
-minimises (``segment_contrast``)
+Photographs are cut into segments once (``pool_cache``), or the masks of a file are their segments, those of an earlier network
+for instance. Every step draws two views of some photographs (``segment_views``) and minimises (``segment_contrast``)
 
     (1 − w) · batch contrast + w · image contrast of places and segments + boundary weight · boundaries + image weight · views
 
@@ -26,7 +26,8 @@ from ovskit.core.models.builtin.weights import load_network, save_network
 from ovskit.core.runtime.errors import UsageError
 from ovskit.core.runtime.failures import Failures
 from ovskit.core.train.averaging import MovingAverage
-from ovskit.core.train.pool_cache import PoolCache, SegmentOptions, Watch, open_pool
+from ovskit.core.train.order import place_at
+from ovskit.core.train.pool_cache import MaskOptions, PoolCache, SegmentOptions, Watch, open_pool
 from ovskit.core.train.segment_contrast import boundary_loss, image_contrast, segment_contrast
 from ovskit.core.train.segment_views import ViewOptions, Views, draw_views
 
@@ -48,6 +49,7 @@ class BackboneSettings:
     shorter_side: int = 176
     scales: tuple[float, ...] = (250.0, 600.0, 1500.0, 4000.0)
     smallest_segment: int = 24
+    shares: tuple[float, ...] = (0.004, 0.009, 0.02, 0.05)  # of the area, where the segments are a masks file's
 
     # Views, see ViewOptions; ``batch`` pairs at a time.
     batch: int = 32
@@ -81,8 +83,9 @@ class BackboneSettings:
                 raise UsageError(f"{name} {getattr(self, name)}: give at least {value}")
         if self.crop % 32:
             raise UsageError(f"crop {self.crop}: give a multiple of 32")
-        if not 1 <= self.granularities <= len(self.scales):
-            raise UsageError(f"granularities {self.granularities}: there are {len(self.scales)} scales to draw from")
+        for name, levels in (("scales", self.scales), ("shares", self.shares)):
+            if not 1 <= self.granularities <= len(levels):
+                raise UsageError(f"granularities {self.granularities}: there are {len(levels)} {name} to draw from")
         if not 0 < self.smallest_view <= self.largest_view:
             raise UsageError(f"smallest_view {self.smallest_view}: give a number above 0 and at most largest_view, {self.largest_view}")
         for name in ("temperature", "image_temperature"):
@@ -94,9 +97,9 @@ class BackboneSettings:
         if len(self.widths) != len(self.blocks):
             raise UsageError(f"widths and blocks: {len(self.widths)} and {len(self.blocks)} values, give as many of both")
 
-    def network(self) -> NetworkConfig:
-        """The network that these settings train."""
-        return NetworkConfig(self.widths, self.blocks, self.attention, self.pyramid, self.embedding, len(self.scales))
+    def network(self, levels: int) -> NetworkConfig:
+        """The network that these settings train, on segments of so many granularities."""
+        return NetworkConfig(self.widths, self.blocks, self.attention, self.pyramid, self.embedding, levels)
 
     def segments(self) -> SegmentOptions:
         """The segments that it learns from."""
@@ -114,10 +117,12 @@ def precompute(
     *,
     workers: int,
     failures: Failures,
+    masks: Path | None = None,
     watch: Watch = lambda items: items,
 ) -> PoolCache:
-    """The photographs and their segments, from ``folder`` or made now; see ``pool_cache.open_pool``."""
-    return open_pool(sources, settings.segments(), folder, workers=workers, failures=failures, watch=watch)
+    """The photographs and their segments, or those of a masks file, from ``folder`` or made now; see ``pool_cache.open_pool``."""
+    chosen = None if masks is None else MaskOptions(masks, settings.shares)
+    return open_pool(sources, settings.segments(), folder, workers=workers, failures=failures, masks=chosen, watch=watch)
 
 
 class BackboneRecipe:
@@ -133,12 +138,13 @@ class BackboneRecipe:
         self, cache: PoolCache, settings: BackboneSettings, *, seed: int = 0, init: Path | None = None, evaluate: Evaluate | None = None
     ) -> None:
         self._cache, self._settings, self._seed, self._evaluate = cache, settings, seed, evaluate
-        self._network = _start(settings.network(), seed, init)
+        config = settings.network(cache.levels)
+        self._network = _start(config, seed, init)
         self._started_from = None if init is None else load_network(init)[1]
         self.modules = nn.ModuleDict({"network": self._network})
         self._average = MovingAverage(self._network, settings.decay)
         generator = torch.Generator().manual_seed(seed)
-        self._queue = F.normalize(torch.randn(settings.queue, settings.network().projection, generator=generator), dim=1)
+        self._queue = F.normalize(torch.randn(settings.queue, config.projection, generator=generator), dim=1)
         self._next = torch.tensor(0)
         self._seen: list[torch.Tensor] = []
 
@@ -155,19 +161,14 @@ class BackboneRecipe:
         rng = np.random.default_rng((self._seed, step, rank))
         size = self._settings.batch
         first = (step * world + rank) * size
-        places = [self._place(first + k) for k in range(size)]
+        places = [place_at(first + k, len(self._cache), self._seed) for k in range(size)]
         return draw_views(self._cache, places, rng, self._settings.views())
-
-    def _place(self, position: int) -> int:
-        """Which photograph is at a position of the endless sequence of shuffled rounds."""
-        count = len(self._cache)
-        return int(_shuffled(self._seed, position // count, count)[position % count])
 
     def losses(self, batch: Views, step: int) -> dict[str, torch.Tensor]:
         """See the module; in nats."""
         s = self._settings
         # Torch's generators are seeded by the loop, from the seed, the step and the rank.
-        drawn = torch.randperm(len(s.scales))[: s.granularities].tolist()
+        drawn = torch.randperm(batch.labels.shape[1])[: s.granularities].tolist()
         picks = torch.Generator().manual_seed(int(torch.randint(2**62, ()).item()))
         found = self._network(batch.images)
         projected = F.normalize(self._network.projected(found.pooled).float(), dim=1)
@@ -236,23 +237,10 @@ def _start(config: NetworkConfig, seed: int, init: Path | None) -> GroupingNetwo
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             return GroupingNetwork(config)
-    network, _ = load_network(init)
+    network = load_network(init)[0]
     if network.config != config:
         raise UsageError(f"--init {init}: a network of other widths, blocks or levels; give the settings that it was trained with")
     return network.train()
-
-
-def _shuffled(seed: int, turn: int, count: int) -> np.ndarray:
-    """The order of the photographs in one round; the last few are remembered."""
-    key = (seed, turn, count)
-    if key not in _ORDERS:
-        while len(_ORDERS) > 8:
-            _ORDERS.pop(next(iter(_ORDERS)), None)
-        _ORDERS[key] = np.random.default_rng((seed, turn)).permutation(count)
-    return _ORDERS[key]
-
-
-_ORDERS: dict[tuple[int, int, int], np.ndarray] = {}
 
 
 def _gathered(vectors: torch.Tensor) -> torch.Tensor:

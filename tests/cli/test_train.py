@@ -271,3 +271,50 @@ def test_evaluation_needs_its_photographs(ovs: Run, images: Path, masks: Path, t
     assert done.returncode == 66
     one_line(done, "none.json")
     assert not (tmp_path / "run" / "checkpoint.safetensors").exists()
+
+
+# dino
+
+TINY_DINO = (
+    "--batch 2 --device cpu --warmup 2 --log-every 1 -q -j 1 --set arch=test_vit --set global_crop=32 --set local_crop=16 "
+    "--set local_crops=2 --set shorter_side=64 --set hidden=16 --set bottleneck=8 --set prototypes=16 --set freeze_last=1"
+).split()
+
+
+def test_dino_makes_weights_that_features_come_from(ovs: Run, images: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    done = ovs("ovs-train", "dino", images, "-o", folder, "--steps", 4, *TINY_DINO, env=ONE_THREAD)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+    assert sorted(path.name for path in folder.iterdir()) == ["cache", "checkpoint.safetensors", "log.jsonl", "model.safetensors"]
+    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [1, 2, 3, 4]
+    assert set(lines[0]["losses"]) == {"loss", "entropy", "divergence"}
+    weights = ("--model", "timm:test_vit", "--weights", folder / "model.safetensors")
+    done = ovs("ovs-extract", *weights, "--facet", "key", "--cls", "--size", 64, images, "-o", tmp_path / "features.npz", env=ONE_THREAD)
+    assert done.returncode == 0, done.stderr.decode()
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ("arch=test_vitt", ["arch", "did you mean test_vit?"]),
+        ("global_crop=40", ["global_crop 40", "multiple of 16"]),
+    ],
+)
+def test_dino_misused(ovs: Run, images: Path, tmp_path: Path, setting: str, words: list[str]) -> None:
+    done = ovs("ovs-train", "dino", images, "-o", tmp_path / "run", *TINY_DINO, "--set", setting, env=ONE_THREAD)
+    assert done.returncode == 2
+    one_line(done, *words)
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_manual_names_every_setting_of_dino_and_its_default() -> None:
+    from dataclasses import fields
+
+    from ovskit.core.train.dino import DinoSettings
+
+    text = (Path(__file__).parents[2] / "man" / "ovs-train.inc").read_text()
+    own = text.partition(".B dino\n")[2].partition("\n.")[0]
+    said = dict(word.rstrip(".,;").split("=") for word in own.split() if "=" in word)
+    values = {field.name: field.default for field in fields(DinoSettings)}
+    assert said == {name: value if isinstance(value, str) else f"{value:g}" for name, value in values.items()}
