@@ -1,12 +1,13 @@
 """What each part of the built-in extractor is worth, how fast it is, and whether its global vector sorts photographs.
 
-    python bench/builtin.py [--limit 100] [--skip 0] [--sets coco_entities,bsds500,ccp_parts] [--only TEXT,…] [--network NAME=WEIGHTS …]
-                            [--purity] [--speed] [--jobs 1] [--markdown FILE]
+    python bench/builtin.py [--limit 100] [--skip 0] [--sets coco_entities,bsds500,ccp_parts] [--only TEXT,…] [--no-grouping]
+                            [--network NAME=WEIGHTS …] [--vit NAME=MODEL,WEIGHTS …] [--purity] [--speed] [--jobs 1] [--markdown FILE]
 
 Every variant describes the same photographs; masks are made at the same 24 region counts, without the local step and without
 refinement, and scored as in bench/quality.py: class-agnostic AR and AP at 1,000 masks a photograph, differences paired to the
 extractor as it is shipped, 95 % intervals by bootstrap over photographs. ``--network`` adds other weights in the shipped
-composition. ``--purity``: k-means with 101 clusters over the vectors of the pool's Caltech-101 photographs, which the network
+composition, ``--vit`` the keys of a vision transformer of timm (at 512 pixels a side), alone and in the place of the
+network's embedding. ``--purity``: k-means with 101 clusters over the vectors of the pool's Caltech-101 photographs, which the network
 was trained on without their labels, against colour histograms; the share of photographs that are of their cluster's most
 frequent class. ``--speed``: seconds for a 512 × 512 image on one thread.
 """
@@ -35,9 +36,11 @@ from ovskit.core.formats.images import decode_image
 from ovskit.core.formats.photographs import load_photograph
 from ovskit.core.models import builtin
 from ovskit.core.models.builtin.extractor import COUNTS, WEIGHTS, BuiltinBackbone, Composition, load_builtin
-from ovskit.core.models.builtin.network import GroupingNetwork
+from ovskit.core.models.builtin.global_vector import SIDE, WIDTH, GlobalVector, describe, fit_axes, oriented_gradients
+from ovskit.core.models.builtin.network import MEAN, STD, Grouping, GroupingNetwork
 from ovskit.core.models.builtin.weights import load_network
 from ovskit.core.models.registry import load_backbone
+from ovskit.core.models.resize import resize_rgb
 from ovskit.core.records import FeatureMap, Image, MaskSet, UInt8
 from ovskit.core.runtime.workers import ordered_map
 
@@ -69,10 +72,10 @@ VARIANTS = {
 }
 
 
-def extractors(networks: dict[str, Path]) -> dict[str, Any]:
+def extractors(networks: dict[str, Path], vits: dict[str, tuple[str, Path]]) -> dict[str, Any]:
     """Every variant by name; "handmade-v1" is that model itself, "untrained" the shipped composition of a random network."""
     with resources.as_file(resources.files(builtin) / WEIGHTS) as path:
-        shipped = load_network(path)[0].config
+        shipped = load_network(path).network.config
     found: dict[str, Any] = {name: load_builtin("builtin", device=CPU, composition=how) for name, how in VARIANTS.items()}
     found["handmade-v1"] = load_backbone("handmade", device=CPU)
     torch.manual_seed(0)
@@ -82,8 +85,40 @@ def extractors(networks: dict[str, Path]) -> dict[str, Any]:
         random(torch.randn(8, 3, 128, 128))  # statistics of normalisation
     found["untrained network"] = BuiltinBackbone("builtin", random, "", CPU)
     for name, path in networks.items():
-        found[name] = BuiltinBackbone("builtin", *load_network(path), CPU)
+        network, vector, sha256 = load_network(path)
+        found[name] = BuiltinBackbone("builtin", network, sha256, CPU, vector=vector)
+    for name, (model, path) in vits.items():
+        vit = load_backbone(model, facet="key", weights=path, device=CPU)
+        found[f"{name}, keys alone"] = Smaller(vit)
+        found[f"{name}, hand-made and keys"] = BuiltinBackbone("builtin", KeysAsNetwork(vit), "", CPU)  # type: ignore[arg-type]
     return found
+
+
+class Smaller:
+    """A vision transformer that looks at 512 pixels a side, whatever it is asked for: more would take it minutes an image."""
+
+    def __init__(self, vit: Any) -> None:
+        self.vit, self.spec = vit, vit.spec
+
+    def prepare(self, image: UInt8, height: int, width: int) -> torch.Tensor:
+        return self.vit.prepare(image, SIZE // 2, SIZE // 2)
+
+    def extract(self, batch: torch.Tensor, **what: bool) -> Any:
+        return self.vit.extract(batch, **what)
+
+
+class KeysAsNetwork(torch.nn.Module):
+    """A transformer's keys in the place of the network's embedding, with no boundary anywhere."""
+
+    def __init__(self, vit: Any) -> None:
+        super().__init__()
+        self.vit = vit
+
+    def forward(self, images: torch.Tensor) -> Grouping:
+        pixels = images * torch.tensor(STD).view(1, 3, 1, 1) + torch.tensor(MEAN).view(1, 3, 1, 1)
+        keys = self.vit.extract((pixels * 255).round().clamp(0, 255).byte()).patch.permute(0, 3, 1, 2)
+        none = torch.full_like(keys[:, :1], -30.0)
+        return Grouping(keys, none, none, keys.mean(dim=(2, 3)))
 
 
 def grouping(arguments: argparse.Namespace, chosen: dict[str, Any]) -> list[str]:
@@ -154,15 +189,28 @@ def purity(vectors: np.ndarray, classes: np.ndarray, clusters: int, seed: int) -
 def purities(chosen: dict[str, Any]) -> list[str]:
     pictures, classes = caltech()
     number = int(classes.max()) + 1
-    backbones = {name: value for name, value in chosen.items() if name in ("as shipped", "untrained network") or name not in VARIANTS}
+    small = torch.stack([resize_rgb(p, SIDE, SIDE, "bilinear") for p in pictures])
+    untrained = chosen["untrained network"]
+    rows = [describe(untrained._network, piece, CPU) for piece in small.split(64)]
+    untrained._vector = GlobalVector(*(fit_axes(torch.cat(one)) for one in zip(*rows, strict=True)))
 
     def vectors(backbone: Any) -> np.ndarray:
-        return np.stack(
-            [backbone.extract(backbone.prepare(p, SIZE // 2, SIZE // 2)[None], cls=True, patch=False).cls[0].numpy() for p in pictures]
-        )
+        found = [backbone.extract(backbone.prepare(p, SIZE // 2, SIZE // 2)[None], cls=True, patch=False).cls[0].numpy() for p in pictures]
+        return np.stack(found)
 
-    makers: dict[str, Callable[[], np.ndarray]] = {"colour histogram": lambda: np.stack([colour_histogram(p) for p in pictures])}
-    makers |= {f"cls, {name}": (lambda b=b: vectors(b)) for name, b in backbones.items() if b.spec.has_cls}
+    shipped = vectors(chosen["as shipped"])
+    makers: dict[str, Callable[[], np.ndarray]] = {
+        "colour histogram": lambda: np.stack([colour_histogram(p) for p in pictures]),
+        "oriented gradients in 4 × 4 fields, as they are": lambda: oriented_gradients(small).numpy(),
+        "--cls, the half of the gradients alone": lambda: shipped[:, -WIDTH:],
+        "--cls, the network's half alone": lambda: shipped[:, :-WIDTH],
+        "--cls": lambda: shipped,
+        "--cls, untrained network": lambda: vectors(untrained),
+        "--cls, untrained network's half alone": lambda: vectors(untrained)[:, :-WIDTH],
+    }
+    for name, backbone in chosen.items():
+        if name not in VARIANTS and getattr(backbone, "_vector", backbone) is not None and backbone.spec.has_cls:
+            makers[f"--cls, {name}"] = lambda b=backbone: vectors(b)  # type: ignore[misc]
     share = float(np.bincount(classes).max() / len(classes))
     lines = [
         "",
@@ -175,6 +223,7 @@ def purities(chosen: dict[str, Any]) -> list[str]:
     for name, make in makers.items():
         made = make()
         lines.append(f"| {name} | {percent(float(np.mean([purity(made, classes, number, seed) for seed in range(3)])))} |")
+        print(lines[-1], file=sys.stderr, flush=True)
     return lines
 
 
@@ -203,6 +252,7 @@ def main() -> None:
     parser.add_argument("--sets", default=",".join(SETS))
     parser.add_argument("--only", default="", help="variants whose name holds one of these texts, and the shipped one")
     parser.add_argument("--network", action="append", default=[], metavar="NAME=WEIGHTS")
+    parser.add_argument("--vit", action="append", default=[], metavar="NAME=MODEL,WEIGHTS")
     parser.add_argument("--purity", action="store_true")
     parser.add_argument("--speed", action="store_true")
     parser.add_argument("--no-grouping", action="store_true")
@@ -211,9 +261,14 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     named = dict(text.split("=", 1) for text in arguments.network)
-    every = extractors({name: Path(path) for name, path in named.items()})
+    vits = {name: value.split(",", 1) for name, value in (text.split("=", 1) for text in arguments.vit)}
+    every = extractors({name: Path(path) for name, path in named.items()}, {k: (model, Path(path)) for k, (model, path) in vits.items()})
     wanted = [text for text in arguments.only.split(",") if text]
-    chosen = {k: v for k, v in every.items() if not wanted or k == "as shipped" or k in named or any(text in k for text in wanted)}
+    chosen = {
+        k: v
+        for k, v in every.items()
+        if not wanted or k == "as shipped" or k in named or k.rpartition(",")[0] in vits or any(text in k for text in wanted)
+    }
     about = surroundings()
     lines = [
         "# Parts of the built-in extractor",

@@ -21,15 +21,18 @@ import torch.nn.functional as F
 from torch import nn
 
 from ovskit.core.formats.sources import Source
+from ovskit.core.models.builtin.global_vector import GlobalVector, describe, fit_axes
 from ovskit.core.models.builtin.network import GroupingNetwork, NetworkConfig
 from ovskit.core.models.builtin.weights import load_network, save_network
 from ovskit.core.runtime.errors import UsageError
 from ovskit.core.runtime.failures import Failures
 from ovskit.core.train.averaging import MovingAverage
-from ovskit.core.train.order import place_at
+from ovskit.core.train.order import place_at, shuffled
 from ovskit.core.train.pool_cache import MaskOptions, PoolCache, SegmentOptions, Watch, open_pool
 from ovskit.core.train.segment_contrast import boundary_loss, image_contrast, segment_contrast
 from ovskit.core.train.segment_views import ViewOptions, Views, draw_views
+
+_VECTOR_PHOTOGRAPHS = 4096
 
 Evaluate = Callable[[GroupingNetwork], dict[str, float]]
 
@@ -140,7 +143,7 @@ class BackboneRecipe:
         self._cache, self._settings, self._seed, self._evaluate = cache, settings, seed, evaluate
         config = settings.network(cache.levels)
         self._network = _start(config, seed, init)
-        self._started_from = None if init is None else load_network(init)[1]
+        self._started_from = None if init is None else load_network(init).sha256
         self.modules = nn.ModuleDict({"network": self._network})
         self._average = MovingAverage(self._network, settings.decay)
         generator = torch.Generator().manual_seed(seed)
@@ -226,10 +229,21 @@ class BackboneRecipe:
             return self._evaluate(self._network)
 
     def export(self, folder: Path) -> None:
-        """``model.safetensors``: the averaged weights, see ``save_network``."""
+        """``model.safetensors``: the averaged weights and the axes of the global vector, see ``save_network``."""
         about = {"recipe": self.name, **self.metadata(), "photographs": len(self._cache), "updates": self._average.updates}
         with self._average.applied():
-            save_network(folder / "model.safetensors", self._network, about)
+            save_network(folder / "model.safetensors", self._network, about, self._fit_vector())
+
+    def _fit_vector(self) -> GlobalVector:
+        """The axes of the global vector, from as many photographs as are enough for them, drawn by the seed."""
+        device = next(self._network.parameters()).device
+        place = torch.device("cpu") if device.type == "mps" else device  # float64
+        found = []
+        with torch.no_grad():
+            for k in shuffled(self._seed, 0, len(self._cache))[:_VECTOR_PHOTOGRAPHS]:
+                image = torch.from_numpy(np.array(self._cache[int(k)][0])).permute(2, 0, 1)[None]
+                found.append(describe(self._network, image.to(device), place))
+        return GlobalVector(*(fit_axes(torch.cat(rows)) for rows in zip(*found, strict=True)))
 
 
 def _start(config: NetworkConfig, seed: int, init: Path | None) -> GroupingNetwork:
@@ -237,7 +251,7 @@ def _start(config: NetworkConfig, seed: int, init: Path | None) -> GroupingNetwo
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             return GroupingNetwork(config)
-    network = load_network(init)[0]
+    network = load_network(init).network
     if network.config != config:
         raise UsageError(f"--init {init}: a network of other widths, blocks or levels; give the settings that it was trained with")
     return network.train()

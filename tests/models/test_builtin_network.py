@@ -82,7 +82,8 @@ def test_the_configuration_survives_json() -> None:
 def test_weights_come_back_in_halves(tmp_path: Path) -> None:
     network = made()
     save_network(tmp_path / "w.safetensors", network, {"recipe": "test"})
-    loaded, sha256 = load_network(tmp_path / "w.safetensors")
+    loaded, vector, sha256 = load_network(tmp_path / "w.safetensors")
+    assert vector is None
     assert loaded.config == TINY
     assert not loaded.training
     assert len(sha256) == 64

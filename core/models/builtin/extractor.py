@@ -9,9 +9,9 @@ An image of S × S pixels gets a grid of S/8 × S/8 patches, 64 channels each:
 4. a diffusion (``diffusion``) that stops where these features differ and where the network sees a boundary, and
    half-power whitening again.
 
-``cls`` is the network's pooled vector of the image at a quarter of the size, about as large as what it was trained on. All
-of it is a choice; docs/builtin.md has what was measured. The network runs image by image on a CPU, so that no sum depends on
-a batch, and whatever follows is made of exact sums and tables: the same image gives the same bytes in any batch.
+``cls`` is the vector of ``global_vector``, where the weights come with its axes. All of it is a choice; docs/builtin.md has
+what was measured. Everything runs image by image on a CPU, so that no sum depends on a batch and memory does not grow with
+it, and whatever follows the network is made of exact sums and tables: the same image gives the same bytes in any batch.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ import torch
 import torch.nn.functional as F
 
 from ovskit.core.models.backbone import BackboneSpec, Features
+from ovskit.core.models.builtin.global_vector import GlobalVector
 from ovskit.core.models.builtin.network import Grouping, GroupingNetwork, fold_batch_norms, normalise
 from ovskit.core.models.builtin.weights import load_network
 from ovskit.core.models.diffusion import conductance, diffuse, neighbour_distances, probability
@@ -35,14 +36,13 @@ from ovskit.core.records import UInt8
 from ovskit.core.runtime.errors import InputError, UsageError
 
 WEIGHTS = "builtin-v1.safetensors"
-SHA256 = "e7b4c12d285229d1574df79a833538e90bce51286d7a858eca32d64d47810650"
+SHA256 = "6647fe77eae500637744ed8e78b613aaeb554b969eb355f7519cc027fa5fde99"
 
 _PATCH = 8
 _VARIANCE = 32.0  # of the features that distances are taken of, summed over channels
 _COARSE = slice(1, None)  # the finest segments' boundaries are texture
 # Where its partitions are best recorded: 24 numbers of regions from 900 down to 2, each about 0.77 of the one before.
 COUNTS = (900, 692, 533, 410, 315, 242, 186, 143, 110, 85, 65, 50, 39, 30, 23, 18, 14, 11, 8, 6, 5, 4, 3, 2)
-_GLANCE = 4  # the image's vector is that of the image at 1/4 of its size
 _SHORTEST = 64  # pixels: what is smaller is enlarged for the network
 
 
@@ -66,13 +66,19 @@ class Composition:
 
 
 class BuiltinBackbone:
-    """The extractor as a ``Backbone``: (b, H/8, W/8, 64) float32, and ``cls`` (b, widths[-1]) float32.
+    """The extractor as a ``Backbone``: (b, H/8, W/8, 64) float32, and ``cls`` (b, 128) float32 if ``vector`` has its axes.
 
     It has no facets and no layers; the specification records ``key`` and −1.
     """
 
     def __init__(
-        self, name: str, network: GroupingNetwork, sha256: str, device: torch.device, composition: Composition | None = None
+        self,
+        name: str,
+        network: GroupingNetwork,
+        sha256: str,
+        device: torch.device,
+        composition: Composition | None = None,
+        vector: GlobalVector | None = None,
     ) -> None:
         self._composition = composition = composition or Composition()
         self._handmade = HandmadeBackbone(name, device)
@@ -83,7 +89,7 @@ class BuiltinBackbone:
             layer=-1,
             stride=_PATCH,
             dim=composition.handmade + composition.embedded * len(composition.scales),
-            has_cls=True,
+            has_cls=vector is not None,
             mean=(0.0, 0.0, 0.0),
             std=(1.0, 1.0, 1.0),
             interpolation="bilinear",
@@ -94,6 +100,7 @@ class BuiltinBackbone:
         self.device = device
         self._network = fold_batch_norms(network).to(device).to(memory_format=torch.channels_last)
         self._place = torch.device("cpu") if device.type == "mps" else device  # exact sums need float64
+        self._vector = None if vector is None else vector.to(self._place)
 
     def prepare(self, image: UInt8, height: int, width: int) -> torch.Tensor:
         """See ``Backbone.prepare``. Raises UsageError if a side is not a positive multiple of 8."""
@@ -102,34 +109,39 @@ class BuiltinBackbone:
 
     def extract(self, batch: torch.Tensor, *, cls: bool = False, patch: bool = True) -> Features:
         """See ``Backbone.extract``. An image of one colour has zero features, but may have a ``cls`` that is not."""
+        if cls and self._vector is None:
+            raise UsageError(
+                f"{self.spec.name}: these weights come without the axes of a global vector; leave --cls out, or train them again"
+            )
         height, width = batch.shape[2:]
         _check_size(height, width)
-        grid = (height // _PATCH, width // _PATCH)
-        if not len(batch):
-            empty = torch.empty(0, self._network.config.widths[-1], device=self.device) if cls else None
-            return Features(torch.empty(0, *grid, self.spec.dim, device=self.device), empty)
         with torch.inference_mode():
-            pooled = quantise(self._look(batch, _GLANCE).pooled.float()) if cls else None
-            if not patch:
-                return Features(torch.empty(len(batch), 0, 0, self.spec.dim, device=self.device), pooled)
-            seen = [self._look(batch, scale) for scale in self._composition.scales]
-            handmade = self._handmade.extract(batch).patch.permute(0, 3, 1, 2).to(self._place)
-            found = _compose(handmade, [_moved(grouping, self._place) for grouping in seen], grid, self._composition)
-            return Features(found.to(self.device), pooled)
+            # One at a time on a CPU, see the module; a batch of none has its shapes all the same.
+            pieces = batch.split(1) if self.device.type == "cpu" and len(batch) else (batch,)
+            found = [self._extract(piece.to(self.device), cls, patch) for piece in pieces]
+        vectors = [each.cls for each in found if each.cls is not None]
+        return Features(torch.cat([each.patch for each in found]), torch.cat(vectors) if cls else None)
 
-    def _look(self, batch: torch.Tensor, scale: int) -> Grouping:
-        """What the network says of the images at 1/scale of their size; one at a time on a CPU."""
-        height, width = (max(_SHORTEST, side // scale) for side in batch.shape[2:])
+    def _extract(self, images: torch.Tensor, cls: bool, patch: bool) -> Features:
+        count, _, height, width = images.shape
+        grid = (height // _PATCH, width // _PATCH) if patch else (0, 0)
+        nothing = torch.empty(count, *grid, self.spec.dim, device=self.device)
+        vectors = None
+        if cls and self._vector is not None:
+            vectors = self._vector(self._network, images) if count else torch.empty(0, self._vector.width)
+            vectors = vectors.to(self.device)
+        if not patch or not count:
+            return Features(nothing, vectors)
+        seen = [_moved(self._look(images, scale), self._place) for scale in self._composition.scales]
+        handmade = self._handmade.extract(images).patch.permute(0, 3, 1, 2).to(self._place)
+        return Features(_compose(handmade, seen, grid, self._composition).to(self.device), vectors)
 
-        def run(images: torch.Tensor) -> Grouping:
-            small = F.interpolate(images.to(self.device).float(), (height, width), mode="bilinear", antialias=True, align_corners=False)
-            out: Grouping = self._network(normalise(small).contiguous(memory_format=torch.channels_last))
-            return out
-
-        if self.device.type != "cpu":
-            return run(batch)
-        parts = [run(image[None]) for image in batch]
-        return Grouping(*(torch.cat([getattr(part, name) for part in parts]) for name in ("embedding", "right", "below", "pooled")))
+    def _look(self, images: torch.Tensor, scale: int) -> Grouping:
+        """What the network says of the images at 1/scale of their size."""
+        size = [max(_SHORTEST, side // scale) for side in images.shape[2:]]
+        small = F.interpolate(images.float(), size, mode="bilinear", antialias=True, align_corners=False)
+        out: Grouping = self._network(normalise(small).contiguous(memory_format=torch.channels_last))
+        return out
 
 
 def load_builtin(
@@ -140,15 +152,15 @@ def load_builtin(
     Raises InputError if the weights are damaged: those that come with ovskit are compared with the hash they had.
     """
     if weights is not None:
-        network, sha256 = load_network(weights)
-        return BuiltinBackbone(name, network, sha256, device, composition)
+        network, vector, sha256 = load_network(weights)
+        return BuiltinBackbone(name, network, sha256, device, composition, vector)
     with resources.as_file(resources.files(__package__) / WEIGHTS) as path:
-        network, sha256 = load_network(path)
+        network, vector, sha256 = load_network(path)
     if sha256 != SHA256:
         raise InputError(
             f"{WEIGHTS}: the weights that came with ovskit have changed (sha256 {sha256[:12]}…, expected {SHA256[:12]}…); install it again"
         )
-    return BuiltinBackbone(name, network, sha256, device, composition)
+    return BuiltinBackbone(name, network, sha256, device, composition, vector)
 
 
 def _compose(handmade: torch.Tensor, seen: list[Grouping], grid: tuple[int, int], how: Composition) -> torch.Tensor:

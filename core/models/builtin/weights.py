@@ -6,12 +6,13 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
+from ovskit.core.models.builtin.global_vector import FIELDS, GlobalVector
 from ovskit.core.models.builtin.network import GroupingNetwork, NetworkConfig
 from ovskit.core.runtime.errors import InputError, MissingInputError
 from ovskit.core.runtime.output import open_output
@@ -19,10 +20,19 @@ from ovskit.core.runtime.output import open_output
 FORMAT = "ovskit.grouping/1"
 # One entry for everything: safetensors writes several in no fixed order, and the same weights should be the same bytes.
 _ENTRY = "ovskit"
+_VECTOR = "vector."
 
 
-def save_network(path: Path, network: GroupingNetwork, about: Mapping[str, Any]) -> None:
-    """Write the weights to ``path``, whole or not at all.
+class NetworkFile(NamedTuple):
+    """What a weights file holds: the network, the axes of the global vector if there are any, and the file's sha256."""
+
+    network: GroupingNetwork
+    vector: GlobalVector | None
+    sha256: str
+
+
+def save_network(path: Path, network: GroupingNetwork, about: Mapping[str, Any], vector: GlobalVector | None = None) -> None:
+    """Write the weights, and the axes of the global vector, to ``path``, whole or not at all.
 
     Weights are float16 [choice: half the bytes, no measurable loss], except what normalisation layers count, which may be
     too large or small for it. ``about`` (JSON values) says where they come from and is kept with them. Raises InputError if a
@@ -36,13 +46,15 @@ def save_network(path: Path, network: GroupingNetwork, about: Mapping[str, Any])
         tensors[name] = kept.float() if "running_" in name else kept.half()
         if not torch.isfinite(tensors[name]).all():
             raise InputError(f"{path}: {name} is not finite in half precision; the training has gone wrong")
+    if vector is not None:
+        tensors |= {_VECTOR + name: tensor.detach().cpu().float().contiguous() for name, tensor in vector.tensors().items()}
     header = {"format": FORMAT, "config": network.config.to_json(), "about": dict(about)}
     with open_output(str(path)) as out:
         out.write(save(tensors, {_ENTRY: json.dumps(header)}))
 
 
-def load_network(path: Path) -> tuple[GroupingNetwork, str]:
-    """The network in a weights file, in float32 on the CPU and in evaluation mode, and the file's sha256.
+def load_network(path: Path) -> NetworkFile:
+    """What a weights file holds, in float32 on the CPU, the network in evaluation mode.
 
     Raises MissingInputError if there is no such file, InputError if it is damaged or holds anything but this network, all of it.
     """
@@ -61,8 +73,24 @@ def load_network(path: Path) -> tuple[GroupingNetwork, str]:
         network = GroupingNetwork(NetworkConfig.from_json(header["config"]))
     except (KeyError, TypeError, ValueError):
         raise InputError(f"{path}: the network's configuration in its header is damaged") from None
+    own = {name.removeprefix(_VECTOR): tensors.pop(name) for name in sorted(tensors) if name.startswith(_VECTOR)}
     _fill(network, tensors, path)
-    return network.eval(), sha256
+    return NetworkFile(network.eval(), _vector(own, network.config, path) if own else None, sha256)
+
+
+def _vector(tensors: Mapping[str, torch.Tensor], config: NetworkConfig, path: Path) -> GlobalVector:
+    try:
+        found = GlobalVector.of(tensors)
+    except KeyError as error:
+        raise InputError(f"{path}: the axes of the global vector lack {error.args[0]}") from None
+    except ValueError as error:
+        raise InputError(f"{path}: the axes of the global vector are damaged ({error})") from None
+    if found.learned.mean.shape[0] != FIELDS * FIELDS * config.embedding or len(tensors) != len(found.tensors()):
+        raise InputError(f"{path}: the axes of the global vector are not those of this network")
+    for name, tensor in found.tensors().items():
+        if not torch.isfinite(tensor).all():
+            raise InputError(f"{path}: {_VECTOR}{name} holds values that are not finite")
+    return found
 
 
 def _fill(network: GroupingNetwork, tensors: Mapping[str, torch.Tensor], path: Path) -> None:
