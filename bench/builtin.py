@@ -20,7 +20,7 @@ import sys
 import tarfile
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -34,11 +34,12 @@ from ovskit.core.cluster.sohes import SohesOptions, cluster_regions
 from ovskit.core.eval.evaluation import EvalOptions, evaluate
 from ovskit.core.formats.images import decode_image
 from ovskit.core.formats.photographs import load_photograph
+from ovskit.core.formats.sources import list_sources
 from ovskit.core.models import builtin
 from ovskit.core.models.builtin.extractor import COUNTS, WEIGHTS, BuiltinBackbone, Composition, load_builtin
 from ovskit.core.models.builtin.global_vector import SIDE, WIDTH, GlobalVector, describe, fit_axes, oriented_gradients
-from ovskit.core.models.builtin.network import MEAN, STD, Grouping, GroupingNetwork
-from ovskit.core.models.builtin.weights import load_network
+from ovskit.core.models.builtin.network import MEAN, STD, Grouping, GroupingNetwork, normalise
+from ovskit.core.models.builtin.weights import NetworkFile, load_network
 from ovskit.core.models.registry import load_backbone
 from ovskit.core.models.resize import resize_rgb
 from ovskit.core.records import FeatureMap, Image, MaskSet, UInt8
@@ -69,13 +70,18 @@ VARIANTS = {
     "network at 1/2 and 1/4": Composition(scales=(2, 4), embedded=16),
     "network at 1/2 and 1/4, 20 steps": Composition(scales=(2, 4), embedded=16, steps=20),
     "network at 1/4 only": Composition(scales=(4,)),
+    "no whitening": Composition(whiten=False),
 }
 
 
-def extractors(networks: dict[str, Path], vits: dict[str, tuple[str, Path]]) -> dict[str, Any]:
-    """Every variant by name; "handmade-v1" is that model itself, "untrained" the shipped composition of a random network."""
+def load_shipped() -> NetworkFile:
     with resources.as_file(resources.files(builtin) / WEIGHTS) as path:
-        shipped = load_network(path).network.config
+        return load_network(path)
+
+
+def extractors(networks: dict[str, Path], vits: dict[str, tuple[str, Path]], pooled: bool) -> dict[str, Any]:
+    """Every variant by name; "handmade-v1" is that model itself, "untrained" the shipped composition of a random network."""
+    shipped = load_shipped().network.config
     found: dict[str, Any] = {name: load_builtin("builtin", device=CPU, composition=how) for name, how in VARIANTS.items()}
     found["handmade-v1"] = load_backbone("handmade", device=CPU)
     torch.manual_seed(0)
@@ -84,6 +90,10 @@ def extractors(networks: dict[str, Path], vits: dict[str, tuple[str, Path]]) -> 
     with torch.no_grad():
         random(torch.randn(8, 3, 128, 128))  # statistics of normalisation
     found["untrained network"] = BuiltinBackbone("builtin", random, "", CPU)
+    if pooled:
+        own = WhitenedOverPool(load_shipped().network)
+        found["embedding whitened over the pool"] = BuiltinBackbone("builtin", own, "", CPU)  # type: ignore[arg-type]
+        found["embedding whitened over the pool, not per image"] = BuiltinBackbone("builtin", own, "", CPU, Composition(whiten=False))  # type: ignore[arg-type]
     for name, path in networks.items():
         network, vector, sha256 = load_network(path)
         found[name] = BuiltinBackbone("builtin", network, sha256, CPU, vector=vector)
@@ -105,6 +115,28 @@ class Smaller:
 
     def extract(self, batch: torch.Tensor, **what: bool) -> Any:
         return self.vit.extract(batch, **what)
+
+
+class WhitenedOverPool(torch.nn.Module):
+    """The network with its embedding centred and half-whitened by axes of the pool instead of each image's own."""
+
+    def __init__(self, network: GroupingNetwork, photographs: int = 200, places: int = 256) -> None:
+        super().__init__()
+        self.network = network
+        rows = []
+        torch.manual_seed(0)
+        for pixels in pool_photographs(photographs):
+            small = normalise(resize_rgb(pixels, SIZE // 2, SIZE // 2, "bilinear")[None])
+            with torch.no_grad():
+                embedding = network(small).embedding[0].flatten(1).mT
+            rows.append(embedding[torch.randperm(len(embedding))[:places]])
+        self.axes = fit_axes(torch.cat(rows), network.config.embedding)
+
+    def forward(self, images: torch.Tensor) -> Grouping:
+        seen = self.network(images)
+        rows = self.axes.project(seen.embedding.permute(0, 2, 3, 1).flatten(0, 2))
+        shape = (len(images), *seen.embedding.shape[2:], -1)
+        return Grouping(rows.view(shape).permute(0, 3, 1, 2), seen.right, seen.below, seen.pooled)
 
 
 class KeysAsNetwork(torch.nn.Module):
@@ -152,6 +184,13 @@ def grouping(arguments: argparse.Namespace, chosen: dict[str, Any]) -> list[str]
             lines.append("| " + " | ".join([*cells, percent(m["AR@10"]), percent(m["AP"]), shown]) + " |")
             print(name, lines[-1], file=sys.stderr, flush=True)
     return lines
+
+
+def pool_photographs(count: int) -> Iterator[UInt8]:
+    """Every so manieth photograph of the pool, ``count`` in all."""
+    sources = list_sources([str(path) for path in sorted((DATA / "pool").glob("*.tar"))]).items
+    for source in sources[:: len(sources) // count][:count]:
+        yield decode_image(source.read(), source.file_name)
 
 
 def caltech() -> tuple[list[UInt8], np.ndarray]:
@@ -262,7 +301,10 @@ def main() -> None:
     torch.set_num_threads(1)
     named = dict(text.split("=", 1) for text in arguments.network)
     vits = {name: value.split(",", 1) for name, value in (text.split("=", 1) for text in arguments.vit)}
-    every = extractors({name: Path(path) for name, path in named.items()}, {k: (model, Path(path)) for k, (model, path) in vits.items()})
+    pooled = not arguments.only or "pool" in arguments.only
+    every = extractors(
+        {name: Path(path) for name, path in named.items()}, {k: (model, Path(path)) for k, (model, path) in vits.items()}, pooled
+    )
     wanted = [text for text in arguments.only.split(",") if text]
     chosen = {
         k: v

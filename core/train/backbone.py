@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ovskit.core.formats.sources import Source
-from ovskit.core.models.builtin.global_vector import GlobalVector, describe, fit_axes
+from ovskit.core.models.builtin.global_vector import GlobalVector, describe, fit_axes, glance
 from ovskit.core.models.builtin.network import GroupingNetwork, NetworkConfig
 from ovskit.core.models.builtin.weights import load_network, save_network
 from ovskit.core.runtime.errors import UsageError
@@ -33,6 +33,7 @@ from ovskit.core.train.segment_contrast import boundary_loss, image_contrast, se
 from ovskit.core.train.segment_views import ViewOptions, Views, draw_views
 
 _VECTOR_PHOTOGRAPHS = 4096
+_AT_ONCE = 64
 
 Evaluate = Callable[[GroupingNetwork], dict[str, float]]
 
@@ -238,11 +239,12 @@ class BackboneRecipe:
         """The axes of the global vector, from as many photographs as are enough for them, drawn by the seed."""
         device = next(self._network.parameters()).device
         place = torch.device("cpu") if device.type == "mps" else device  # float64
+        chosen = shuffled(self._seed, 0, len(self._cache))[:_VECTOR_PHOTOGRAPHS].tolist()
         found = []
         with torch.no_grad():
-            for k in shuffled(self._seed, 0, len(self._cache))[:_VECTOR_PHOTOGRAPHS]:
-                image = torch.from_numpy(np.array(self._cache[int(k)][0])).permute(2, 0, 1)[None]
-                found.append(describe(self._network, image.to(device), place))
+            for first in range(0, len(chosen), _AT_ONCE):
+                images = [torch.from_numpy(np.array(self._cache[k][0])).permute(2, 0, 1)[None] for k in chosen[first : first + _AT_ONCE]]
+                found.append(describe(self._network, torch.cat([glance(image.to(device)) for image in images]), place))
         return GlobalVector(*(fit_axes(torch.cat(rows)) for rows in zip(*found, strict=True)))
 
 

@@ -115,6 +115,10 @@ def test_weights_that_do_not_fit_are_refused(tmp_path: Path) -> None:
         load_network(path)
     with pytest.raises(InputError, match="not weights of the built-in network"):
         read_about(path)
+    for kind, hint in (("ovskit.checkpoint/1", "model.safetensors beside it"), ("ovskit.vit/1", "give --model timm:tiny")):
+        save_file({"x": torch.zeros(1)}, path, {"ovskit": json.dumps({"format": kind, "arch": "tiny"})})
+        with pytest.raises(InputError, match=hint):
+            load_network(path)
 
     def rewritten(config: dict[str, object], tensors: dict[str, torch.Tensor]) -> None:
         header = {"format": FORMAT, "config": config, "about": {}}

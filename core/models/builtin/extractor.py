@@ -53,7 +53,7 @@ class Composition:
     ``handmade`` and ``embedded`` principal components are kept of the hand-made channels and of each embedding;
     ``learned`` is the standard deviation of each embedding, where the hand-made part has 1. The network sees the image
     at 1/``scales`` of its size, one embedding each. ``steps`` of diffusion have the conductance exp(−``contrast`` ·
-    distance − ``boundary`` · probability of a boundary).
+    distance − ``boundary`` · probability of a boundary). Without ``whiten`` steps 3 and 4 leave out the whitening.
     """
 
     handmade: int = 32
@@ -63,6 +63,7 @@ class Composition:
     steps: int = 40
     contrast: float = 8.0
     boundary: float = 4.0
+    whiten: bool = True
 
 
 class BuiltinBackbone:
@@ -169,7 +170,8 @@ def _compose(handmade: torch.Tensor, seen: list[Grouping], grid: tuple[int, int]
     # Where there is nothing to see, what the network makes of the image's borders is no evidence.
     anything = (handmade != 0).flatten(1).any(dim=1)[:, None, None, None]
     parts += [_resized(_components(grouping.embedding, how.embedded, how.learned), grid) * anything for grouping in seen]
-    features = _whitened(torch.cat(parts, dim=1))
+    finish = _whitened if how.whiten else _centred
+    features = finish(torch.cat(parts, dim=1))
     right, below = (_boundaries([getattr(grouping, side) for grouping in seen], grid) for side in ("right", "below"))
     across, down = neighbour_distances(features)
     smooth = diffuse(
@@ -178,7 +180,7 @@ def _compose(handmade: torch.Tensor, seen: list[Grouping], grid: tuple[int, int]
         conductance(how.contrast * down + how.boundary * below[..., :-1, :]),
         how.steps,
     )
-    return _whitened(smooth).permute(0, 2, 3, 1).contiguous()
+    return finish(smooth).permute(0, 2, 3, 1).contiguous()
 
 
 def _components(x: torch.Tensor, count: int, deviation: float) -> torch.Tensor:
@@ -209,6 +211,11 @@ def _resized(x: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
 def _whitened(x: torch.Tensor) -> torch.Tensor:
     """(b, c, h, w) half-whitened per image, variances that sum to ``_VARIANCE``; quantised."""
     return _scaled(half_whiten(_scaled(x.flatten(2), _VARIANCE)), _VARIANCE).view(x.shape)
+
+
+def _centred(x: torch.Tensor) -> torch.Tensor:
+    """(b, c, h, w) centred per image, variances that sum to ``_VARIANCE``; quantised."""
+    return _scaled(x.flatten(2), _VARIANCE).view(x.shape)
 
 
 def _boundaries(logits: list[torch.Tensor], grid: tuple[int, int]) -> torch.Tensor:

@@ -91,9 +91,16 @@ class GlobalVector:
 
 def describe(network: GroupingNetwork, images: torch.Tensor, place: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
     """Both descriptions of images (b, 3, H, W) of 0 to 255: (b, 16·embedding) and (b, 128) float32, on ``place``."""
-    small = F.interpolate(images.float(), (SIDE, SIDE), mode="bilinear", antialias=True, align_corners=False)
+    small = glance(images)
     embedding = network(normalise(small).contiguous(memory_format=torch.channels_last)).embedding
     return _fields(embedding.float().to(place)), oriented_gradients(small.to(place))
+
+
+def glance(images: torch.Tensor) -> torch.Tensor:
+    """Images (b, 3, H, W) of 0 to 255 as they are looked at: (b, 3, 128, 128) float32."""
+    if images.shape[2:] == (SIDE, SIDE):
+        return images.float()
+    return F.interpolate(images.float(), (SIDE, SIDE), mode="bilinear", antialias=True, align_corners=False)
 
 
 def oriented_gradients(images: torch.Tensor) -> torch.Tensor:

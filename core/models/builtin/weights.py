@@ -68,7 +68,7 @@ def load_network(path: Path) -> NetworkFile:
     except (OSError, SafetensorError) as error:
         raise InputError(f"{path}: not a complete safetensors file ({error}); fetch it again") from None
     if header.get("format") != FORMAT:
-        raise InputError(f"{path}: not weights of the built-in network (format {header.get('format')!r}, expected {FORMAT!r})")
+        raise InputError(f"{path}: not weights of the built-in network ({_instead(header)})")
     try:
         network = GroupingNetwork(NetworkConfig.from_json(header["config"]))
     except (KeyError, TypeError, ValueError):
@@ -91,6 +91,16 @@ def _vector(tensors: Mapping[str, torch.Tensor], config: NetworkConfig, path: Pa
         if not torch.isfinite(tensor).all():
             raise InputError(f"{path}: {_VECTOR}{name} holds values that are not finite")
     return found
+
+
+def _instead(header: Mapping[str, Any]) -> str:
+    """What a file of another format is, and what to do with it."""
+    kind = header.get("format")
+    if str(kind).startswith("ovskit.checkpoint/"):
+        return "it is a run's checkpoint; the run's finished model is model.safetensors beside it"
+    if str(kind).startswith("ovskit.vit/"):
+        return f"it is a vision transformer: give --model timm:{header.get('arch')} as well"
+    return f"format {kind!r}, expected {FORMAT!r}"
 
 
 def _fill(network: GroupingNetwork, tensors: Mapping[str, torch.Tensor], path: Path) -> None:
