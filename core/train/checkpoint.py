@@ -21,12 +21,10 @@ from torch import Tensor, nn
 from ovskit.core import __version__
 from ovskit.core.runtime.errors import InputError, MissingInputError, UsageError
 from ovskit.core.runtime.output import open_output
+from ovskit.core.train.optimizers import slots
 
 FORMAT = "ovskit.checkpoint/1"
 FILE_NAME = "checkpoint.safetensors"
-
-# AdamW's state of one parameter.
-_SLOTS = ("step", "exp_avg", "exp_avg_sq")
 
 _DTYPES = {
     torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16",
@@ -183,10 +181,11 @@ def restore(
     expected = {f"model/{name}": tensor for name, tensor in modules.state_dict().items()}
     expected |= {f"recipe/{name}": tensor for name, tensor in state.items()}
     parameters = dict(modules.named_parameters())
+    kept = slots(optimizer)
     for name, parameter in parameters.items():
         # A parameter that had no gradient so far has no state; of any other the state is complete.
-        if any(f"optimizer/{name}/{slot}" in checkpoint.tensors for slot in _SLOTS):
-            for slot in _SLOTS:
+        if any(f"optimizer/{name}/{slot}" in checkpoint.tensors for slot in kept):
+            for slot in kept:
                 like = torch.empty(()) if slot == "step" else torch.empty_like(parameter, device="meta")
                 expected[f"optimizer/{name}/{slot}"] = like
     found = checkpoint.tensors
@@ -195,7 +194,7 @@ def restore(
     for name, parameter in parameters.items():
         optimizer.state.pop(parameter, None)
         if f"optimizer/{name}/step" in found:
-            optimizer.state[parameter] = {slot: _place(found[f"optimizer/{name}/{slot}"], parameter, slot) for slot in _SLOTS}
+            optimizer.state[parameter] = {slot: _place(found[f"optimizer/{name}/{slot}"], parameter, slot) for slot in kept}
     return {name.removeprefix("recipe/"): tensor for name, tensor in found.items() if name.startswith("recipe/")}
 
 

@@ -24,6 +24,7 @@ from ovskit.core.train.devices import Devices, open_devices
 from ovskit.core.train.events import Evaluated, Event, Finished, Logged, Saved, Started, Stopped, Updated
 from ovskit.core.train.journal import Journal
 from ovskit.core.train.meter import Meter
+from ovskit.core.train.optimizers import make_optimizer
 from ovskit.core.train.options import TrainOptions
 from ovskit.core.train.recipe import Recipe
 from ovskit.core.train.schedule import rate_share
@@ -33,7 +34,8 @@ log = get_logger("train")
 
 # What of the options decides the result. Another number of steps is a wish to go on; another precision, a change of machine.
 _DECIDING = (
-    "seed", "learning_rate", "warmup", "schedule", "final_share", "milestones", "drop", "weight_decay", "betas", "epsilon", "clip_norm",
+    "seed", "optimizer", "learning_rate", "warmup", "schedule", "final_share", "milestones", "drop",
+    "weight_decay", "betas", "epsilon", "clip_norm",
 )  # fmt: skip
 
 
@@ -123,7 +125,7 @@ class _Run:
             for module in recipe.modules.values():
                 module.compile()
         accelerator = devices.accelerator
-        self.plain_optimizer = _optimizer(recipe, options)
+        self.plain_optimizer = make_optimizer(recipe, options)
         self.model, self.optimizer = accelerator.prepare(_Forward(recipe), self.plain_optimizer)
         self.decisive = {name: getattr(options, name) for name in _DECIDING}
         self.decisive["batches_per_step"] = options.accumulate * devices.world
@@ -335,21 +337,6 @@ class _Run:
             ),
         )
         self.watch(Saved(self.step, self.path))
-
-
-def _optimizer(recipe: Recipe, options: TrainOptions) -> torch.optim.Optimizer:
-    """AdamW over the recipe's groups. Raises ValueError unless they hold every parameter that learns, once."""
-    groups = [{"lr_scale": 1.0, **group, "params": list(group["params"])} for group in recipe.parameter_groups()]
-    given = [id(parameter) for group in groups for parameter in group["params"]]
-    names = {id(p): name for name, p in recipe.modules.named_parameters() if p.requires_grad}
-    if sorted(given) != sorted(names):
-        lost = [name for key, name in names.items() if given.count(key) != 1]
-        raise ValueError(
-            f"recipe {recipe.name}: parameters that are not in exactly one group: {', '.join(lost[:3]) or 'not of its modules'}"
-        )
-    return torch.optim.AdamW(
-        groups, lr=options.learning_rate, betas=options.betas, eps=options.epsilon, weight_decay=options.weight_decay, fused=True
-    )
 
 
 def _seed_torch(seed: int, step: int, rank: int) -> None:

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from ovskit.core.runtime.errors import UsageError
 from ovskit.core.train.schedule import SCHEDULES
 
+OPTIMIZERS = {"adamw": 2, "adan": 3}
+"""The optimisers, and how many betas they have."""
+
 
 @dataclass(frozen=True, slots=True)
 class TrainOptions:
@@ -18,7 +21,9 @@ class TrainOptions:
     stop_after: int | None = None
     seed: int = 0
 
-    # AdamW (Loshchilov and Hutter, ICLR 2019) and its learning rate, see ``schedule.rate_share``.
+    # AdamW (Loshchilov and Hutter, ICLR 2019; two betas) or Adan (Xie et al., TPAMI 2024; three), and the learning rate, see
+    # ``schedule.rate_share``.
+    optimizer: str = "adamw"
     learning_rate: float = 1e-3
     warmup: int = 0
     schedule: str = "cosine"
@@ -26,7 +31,7 @@ class TrainOptions:
     milestones: tuple[float, ...] = (0.9, 0.95)
     drop: float = 0.1
     weight_decay: float = 0.05
-    betas: tuple[float, float] = (0.9, 0.999)
+    betas: tuple[float, ...] = (0.9, 0.999)
     epsilon: float = 1e-8
     clip_norm: float | None = None
 
@@ -56,7 +61,10 @@ class TrainOptions:
                 raise UsageError(f"{name} {getattr(self, name)}: give a positive number")
         if not 0 <= self.final_share <= 1:
             raise UsageError(f"final_share {self.final_share}: give a share of the learning rate, from 0 to 1")
-        if not all(0 <= beta < 1 for beta in self.betas):
-            raise UsageError(f"betas {self.betas}: give two numbers from 0 to below 1")
+        if self.optimizer not in OPTIMIZERS:
+            raise UsageError(f"optimizer {self.optimizer}: choose {', '.join(OPTIMIZERS)}")
+        count = OPTIMIZERS[self.optimizer]
+        if len(self.betas) != count or not all(0 <= beta < 1 for beta in self.betas):
+            raise UsageError(f"betas {self.betas}: {self.optimizer} has {count}, from 0 to below 1")
         if self.schedule not in SCHEDULES:
             raise UsageError(f"schedule {self.schedule}: choose {', '.join(SCHEDULES)}")
