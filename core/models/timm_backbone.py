@@ -1,4 +1,6 @@
-"""Frozen backbones from timm: plain ViTs (``VisionTransformer``) and ViTs with rotary positions (``Eva``: EVA-02, DINOv3, …).
+"""Backbones from timm: plain ViTs (``VisionTransformer``) and ViTs with rotary positions (``Eva``: EVA-02, DINOv3, …).
+
+``load_timm`` gives them frozen, as feature extractors; ``open_vit`` and ``fill`` are its parts, for what trains them.
 
 Sizes other than the trained one: rotary positions are computed for the grid at hand; absolute ones are resampled by
 bicubic interpolation, without antialiasing for DINO and for DINOv2 without registers, as in their authors' own code
@@ -34,11 +36,15 @@ _HEADS = ("head", "head_dist", "mask_token")
 
 
 class TimmTrunk:
-    """A ``Trunk`` around a timm network, already on its device. Raises UsageError, naming ``model``, for an unsuitable architecture."""
+    """A ``Trunk`` around a timm network. Raises UsageError, naming ``model``, for an unsuitable architecture.
+
+    ``changing`` is for a network whose weights may change or move after this: its position embeddings are resampled anew
+    each time. One that is not must be on its device already.
+    """
 
     has_cls: bool
 
-    def __init__(self, network: Any, model: str, *, antialias: bool = True) -> None:
+    def __init__(self, network: Any, model: str, *, antialias: bool = True, changing: bool = False) -> None:
         _check_architecture(network, model)
         self.network: Any = network
         self.depth = len(network.blocks)
@@ -46,12 +52,16 @@ class TimmTrunk:
         self.has_cls = network.cls_token is not None
         self.stride = int(network.patch_embed.patch_size[0])
         self._rotary = isinstance(network, Eva)
-        tokens = (network.cls_token, getattr(network, "dist_token", None), getattr(network, "reg_token", None))
-        self._prefix_tokens = [token for token in tokens if token is not None]
-        self._positions: Positions | None = None
-        if network.pos_embed is not None:
-            rows = 0 if network.no_embed_class else self.prefix
-            self._positions = Positions(network.pos_embed, tuple(network.patch_embed.grid_size), rows, antialias=antialias)
+        self._prefix_tokens = [token for token in ("cls_token", "dist_token", "reg_token") if getattr(network, token, None) is not None]
+        self._antialias = antialias
+        self._positions = None if changing else self._position_table()
+
+    def _position_table(self) -> Positions | None:
+        network = self.network
+        if network.pos_embed is None:
+            return None
+        rows = 0 if network.no_embed_class else self.prefix
+        return Positions(network.pos_embed, tuple(network.patch_embed.grid_size), rows, antialias=self._antialias)
 
     def embed(self, images: torch.Tensor) -> Tokens:
         """See ``Trunk.embed``; the positions handed on are rotary ones, where the network has them."""
@@ -59,8 +69,9 @@ class TimmTrunk:
         x = network.patch_embed.proj(images)
         grid = (x.shape[2], x.shape[3])
         x = network.patch_embed.norm(x.flatten(2).transpose(1, 2))
-        prefix = [token.expand(len(x), -1, -1) for token in self._prefix_tokens]
-        table = None if self._positions is None else self._positions.at(grid)
+        prefix = [getattr(network, token).expand(len(x), -1, -1) for token in self._prefix_tokens]
+        positions = self._positions or self._position_table()  # nothing kept: weights may change, or there is no table
+        table = None if positions is None else positions.at(grid)
         if table is not None and network.no_embed_class:
             x = x + table
         x = torch.cat([*prefix, x], dim=1)
@@ -124,19 +135,15 @@ def load_timm(
     Raises UsageError for an unknown or unsuitable model or a layer it does not have, InputError for weights that are
     not this model's, and what ``WeightsSource.path`` raises.
     """
-    arch, tag, hub = _look_up(name, model.removeprefix(TIMM))
-    full_name = f"{arch}.{tag}" if tag else arch
-    try:
-        with NoInit():
-            network = timm.create_model(full_name, pretrained=False, num_classes=0, dynamic_img_size=True)
-    except TypeError:  # an architecture that has no such option has no grid of patches to resize either
-        raise _unsupported(name) from None
+    full_name, hub = look_up(name, model)
+    with NoInit():
+        trunk = open_vit(name, full_name)
+    network = trunk.network
     data = resolve_model_data_config(network)
-    trunk = TimmTrunk(network, name, antialias=not _without_antialias(full_name))
     at = resolve_layer(layer, trunk.depth, name)
     path = source.path(hub)
     sha256 = sha256_of(path)
-    fit(network, convert_state(network, read_state_dict(path), path, name), path, name, ignore=_HEADS)
+    fill(network, path, name)
     dtype = compute_dtype(dtype, device)
     move(network, device, dtype)
     spec = BackboneSpec(
@@ -155,8 +162,29 @@ def load_timm(
     return VitBackbone(spec, trunk, device, dtype)
 
 
-def _look_up(name: str, timm_name: str) -> tuple[str, str | None, HubFile | None]:
-    """Architecture, tag and place on the hub of a timm model."""
+def open_vit(name: str, full_name: str, *, changing: bool = False) -> TimmTrunk:
+    """A plain ViT of timm by its full name, on the CPU with first weights of its own, and no head; ``name`` is for messages.
+
+    Raises UsageError for any other architecture. ``changing`` as for ``TimmTrunk``.
+    """
+    try:
+        network = timm.create_model(full_name, pretrained=False, num_classes=0, dynamic_img_size=True)
+    except TypeError:  # an architecture that has no such option has no grid of patches to resize either
+        raise _unsupported(name) from None
+    return TimmTrunk(network, name, antialias=not _without_antialias(full_name), changing=changing)
+
+
+def fill(network: Any, path: Path, name: str) -> None:
+    """Load a checkpoint into a ViT of ``open_vit``, all of it. Raises InputError for a damaged file or another model's weights."""
+    fit(network, convert_state(network, read_state_dict(path), path, name), path, name, ignore=_HEADS)
+
+
+def look_up(name: str, model: str) -> tuple[str, HubFile | None]:
+    """Full name (architecture and tag) and place on the hub of ``model`` (``timm:NAME``), called ``name`` in messages.
+
+    Raises UsageError for an unknown model or tag.
+    """
+    timm_name = model.removeprefix(TIMM)
     if not timm.is_model(timm_name):
         raise UsageError(
             f"unknown model {name!r}{suggest(timm_name.split('.')[0], timm.list_models())}; timm {timm.__version__} has no such model"
@@ -168,9 +196,9 @@ def _look_up(name: str, timm_name: str) -> tuple[str, str | None, HubFile | None
         tags = ", ".join(each.partition(".")[2] for each in timm.list_pretrained(f"{arch}.*"))
         raise UsageError(f"unknown model {name!r}; timm {timm.__version__} has {arch} with the tags {tags or '(none)'}") from None
     if cfg is None:
-        return timm_name, None, None
+        return timm_name, None
     hub = HubFile.of(cfg.hf_hub_id, cfg.hf_hub_filename or "pytorch_model.bin") if cfg.hf_hub_id else None
-    return str(cfg.architecture), cfg.tag or None, hub
+    return f"{cfg.architecture}.{cfg.tag}" if cfg.tag else str(cfg.architecture), hub
 
 
 def _without_antialias(full_name: str) -> bool:
@@ -196,6 +224,11 @@ def convert_state(network: Any, state: State, path: Path, name: str) -> State:
     table, patches = state.get("pos_embed"), network.patch_embed.num_patches
     if table is not None and (table.ndim != 3 or table.shape[1] - patches not in (0, 1, int(network.num_prefix_tokens))):
         raise InputError(f"{path}: not weights of {name}: pos_embed is {shape_text(table)}, for another image size than {patches} patches")
+    return converted_by_timm(network, state)
+
+
+def converted_by_timm(network: Any, state: State) -> State:
+    """A checkpoint's names as timm's own conversion for this architecture gives them, or as they are where it has or makes none."""
     convert = getattr(sys.modules[type(network).__module__], "checkpoint_filter_fn", None)
     if convert is None:
         return state

@@ -1,0 +1,92 @@
+"""The built-in network as a trainable backbone: its stem and its stages at strides 4, 8, 16 and 32, without what follows them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from importlib import resources
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ovskit.core.models.builtin.network import MEAN, STD, GroupingNetwork, NetworkConfig
+from ovskit.core.models.builtin.weights import load_network
+from ovskit.core.models.pyramid import STRIDES, Maps, Pyramid, run_block
+from ovskit.core.runtime.errors import InputError, UsageError
+
+# The architecture of the weights that come with ovskit, for a start from random ones [choice].
+_CONFIG = NetworkConfig(attention=2)
+
+
+class GroupingPyramid(Pyramid):
+    """See the module. Batch normalisation stays; a frozen trunk normalises by the statistics it has.
+
+    Raises UsageError for a network that has not four stages.
+    """
+
+    trunk: _Trunk
+
+    def __init__(self, name: str, network: GroupingNetwork, *, freeze: bool, checkpointing: bool = False) -> None:
+        widths = network.config.widths
+        if len(widths) != len(STRIDES):
+            raise UsageError(f"{name}: has {len(widths)} stages; a pyramid needs {len(STRIDES)}, at strides 4, 8, 16 and 32")
+        first, second, third, fourth = widths
+        super().__init__(name, _Trunk(network), (first, second, third, fourth), MEAN, STD, freeze=freeze)
+        self._config, self._checkpointing = network.config, checkpointing
+
+    def config(self) -> dict[str, Any]:
+        """That of the network."""
+        return self._config.to_json()
+
+    def _maps(self, images: torch.Tensor) -> Maps:
+        x = self.trunk.stem(images)
+        found = []
+        for stage in self.trunk.stages:
+            for block in stage.children():
+                # A ReLU works in place: it keeps nothing, and could not be computed again.
+                x = run_block(block, x, checkpointing=self._checkpointing and not isinstance(block, nn.ReLU), norms=block)
+            found.append(x)
+        first, second, third, fourth = found
+        return first, second, third, fourth
+
+    def _depth_groups(self) -> Iterator[list[nn.Parameter]]:
+        for block in chain([self.trunk.stem], *(stage.children() for stage in self.trunk.stages)):
+            yield list(block.parameters())
+
+
+class _Trunk(nn.Module):
+    """What the pyramid uses of the network, under the network's own names."""
+
+    def __init__(self, network: GroupingNetwork) -> None:
+        super().__init__()
+        self.stem: nn.Sequential = network.stem
+        self.stages: nn.ModuleList = network.stages
+
+
+def build_grouping_pyramid(
+    name: str, weights: Path | None, pretrained: bool, *, freeze: bool, checkpointing: bool, config: Mapping[str, Any] | None
+) -> GroupingPyramid:
+    """The pyramid with the weights of a file, or those that come with ovskit if ``pretrained``, or random ones.
+
+    ``config`` is that of random ones. Raises InputError if weights are damaged, UsageError if the network has not four stages,
+    ValueError, TypeError or KeyError if ``config`` is not a network's.
+    """
+    if weights is not None:
+        network = load_network(weights).network
+    elif pretrained:
+        network = _shipped()
+    else:
+        network = GroupingNetwork(_CONFIG if config is None else NetworkConfig.from_json(dict(config)))
+    return GroupingPyramid(name, network, freeze=freeze, checkpointing=checkpointing)
+
+
+def _shipped() -> GroupingNetwork:
+    from ovskit.core.models.builtin.extractor import SHA256, WEIGHTS
+
+    with resources.as_file(resources.files(__package__) / WEIGHTS) as path:
+        network, _, sha256 = load_network(path)
+    if sha256 != SHA256:
+        raise InputError(f"{WEIGHTS}: the weights that came with ovskit have changed (sha256 {sha256[:12]}…); install it again")
+    return network
