@@ -1,0 +1,225 @@
+"""What the segmenter learns from: Mask2Former's class, mask and dice losses at random points, and the ancestors' cross-entropy.
+
+Every prediction of the decoder is matched with the targets on its own and learns from its own losses (Mask2Former's
+auxiliary losses); the ancestor head has the last layer's matches alone (SOHES §3.2). All arithmetic is float32, also under
+autocast. Random points come from torch's global generator on the predictions' device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from transformers import Mask2FormerConfig
+from transformers.models.mask2former.modeling_mask2former import Mask2FormerLoss, dice_loss, sample_point, sigmoid_cross_entropy_loss
+
+from ovskit.core.models.segmenter.config import SegmenterConfig
+from ovskit.core.models.segmenter.network import ENTITY, NO_OBJECT, Predictions
+
+Balance = Literal["none", "weight"]
+_HEAVIEST = 100.0  # negative pairs of ancestors that a positive one counts for at most
+
+
+class Target(NamedTuple):
+    """What one image shows: ``masks`` (n, h, w), bool or uint8 in 0 … 1, at any resolution; ``ancestors`` (n, n) bool, where
+    [i, j] says that mask i is an ancestor of mask j. n may be 0."""
+
+    masks: Tensor
+    ancestors: Tensor
+
+
+class Match(NamedTuple):
+    """Which queries stand for which targets of an image: two int64 tensors of one length, min(q, n), on the CPU."""
+
+    queries: Tensor
+    targets: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class LossOptions:
+    """Weights and points.
+
+    ``classes``, ``masks`` and ``dice`` weigh both the losses and the matcher's costs, ``no_object`` weighs the queries that
+    no target was matched with (2, 5, 5 and 0.1: Mask2Former). ``ancestors`` is 1 [choice]. ``ancestor_balance`` "weight" makes
+    the positive pairs of a batch count as much as its negative ones, by a factor of 1/100 … 100 [choice; the paper says nothing
+    of it]; "none" is the plain mean. ``points``, ``oversampling`` and ``importance``: see ``SegmenterConfig``.
+
+    Raises ValueError for another ``ancestor_balance``.
+    """
+
+    points: int = 12544
+    oversampling: float = 3.0
+    importance: float = 0.75
+    classes: float = 2.0
+    masks: float = 5.0
+    dice: float = 5.0
+    no_object: float = 0.1
+    ancestors: float = 1.0
+    ancestor_balance: Balance = "none"
+
+    def __post_init__(self) -> None:
+        if self.ancestor_balance not in ("none", "weight"):
+            raise ValueError(f"there is no ancestor_balance {self.ancestor_balance!r}; none, weight")
+
+    @classmethod
+    def of(cls, config: SegmenterConfig, *, ancestors: float = 1.0, ancestor_balance: Balance = "none") -> LossOptions:
+        """Mask2Former's weights with a segmenter's own points."""
+        return cls(config.points, config.oversampling, config.importance, ancestors=ancestors, ancestor_balance=ancestor_balance)
+
+
+def segmenter_losses(
+    predictions: Predictions, targets: Sequence[Target], options: LossOptions, *, num_masks: float | None = None
+) -> dict[str, Tensor]:
+    """The losses of a batch as float32 scalars, always under the same names. See ``matched_losses``."""
+    return matched_losses(predictions, targets, options, num_masks=num_masks)[0]
+
+
+def matched_losses(
+    predictions: Predictions, targets: Sequence[Target], options: LossOptions, *, num_masks: float | None = None
+) -> tuple[dict[str, Tensor], list[Match]]:
+    """The losses of a batch, and the last layer's matches, image by image, that they were computed with.
+
+    ``loss`` is to be minimised: over all predictions, the weighted sum of their class, mask and dice losses, plus the ancestors'.
+    The others are detached, to be logged: ``class`` (cross-entropy over all queries), ``mask`` (binary cross-entropy) and
+    ``dice`` of the last layer and ``ancestor``, none of them weighted, and the numbers of ordered pairs behind the latter,
+    ``ancestor positives`` and ``ancestor negatives``.
+
+    Mask and dice losses are sums over the matched masks divided by ``num_masks``, by default the number of this batch's
+    targets and at least 1. Mask2Former takes the mean over all processes; here it is the batch's own, so that four processes give what
+    four accumulated batches give (``train.recipe``); a caller that knows better says so. An image without targets teaches all its
+    queries no-object. Whatever the targets, every logit has a gradient, if it is zero.
+
+    Raises ValueError unless there are as many targets as images, and ancestors as masks.
+    """
+    _check(predictions, targets)
+    device = predictions.ancestors.device
+    count = float(max(1, sum(len(target.masks) for target in targets))) if num_masks is None else num_masks
+    total = torch.zeros((), device=device)
+    named: dict[str, Tensor] = {}
+    matches: list[Match] = []
+    with torch.autocast(device.type, enabled=False):
+        for classes, masks in zip(predictions.classes, predictions.masks, strict=True):
+            matches = match(classes, masks, targets, options)
+            named = {"class": _class_loss(classes, matches, options), **_mask_losses(masks, targets, matches, count, options)}
+            total = total + options.classes * named["class"] + options.masks * named["mask"] + options.dice * named["dice"]
+        named |= _ancestor_loss(predictions.ancestors, targets, matches, options)
+        total = total + options.ancestors * named["ancestor"]
+    return {"loss": total} | {name: value.detach() for name, value in named.items()}, matches
+
+
+def match(classes: Tensor, masks: Tensor, targets: Sequence[Target], options: LossOptions) -> list[Match]:
+    """The cheapest assignment of targets to queries for each image, by Mask2Former's costs at random points.
+
+    ``classes`` (b, q, 2) and ``masks`` (b, q, h, w) are logits. Image by image, so that only one image's masks are float32 at a time.
+    """
+    matcher = _criterion(options).matcher
+    found = []
+    for k, target in enumerate(targets):
+        if not len(target.masks):
+            none = torch.zeros(0, dtype=torch.int64)
+            found.append(Match(none, none))
+            continue
+        labels = torch.full((len(target.masks),), ENTITY, device=masks.device)
+        with torch.no_grad():
+            found.append(Match(*matcher(masks[k : k + 1].float(), classes[k : k + 1].float(), [target.masks.float()], [labels])[0]))
+    return found
+
+
+def _check(predictions: Predictions, targets: Sequence[Target]) -> None:
+    if len(targets) != len(predictions.ancestors):
+        raise ValueError(f"{len(targets)} targets for {len(predictions.ancestors)} images")
+    for target in targets:
+        n = len(target.masks)
+        if target.masks.ndim != 3 or target.ancestors.shape != (n, n):
+            raise ValueError(
+                f"masks {tuple(target.masks.shape)} and ancestors {tuple(target.ancestors.shape)}; expected (n, h, w) and (n, n)"
+            )
+
+
+def _class_loss(classes: Tensor, matches: Sequence[Match], options: LossOptions) -> Tensor:
+    """Cross-entropy, the mean over all queries of the batch, in which no-object counts ``no_object``."""
+    labels = torch.full(classes.shape[:2], NO_OBJECT, dtype=torch.int64)
+    for row, found in zip(labels, matches, strict=True):
+        row[found.queries] = ENTITY
+    weight = torch.tensor([1.0, options.no_object], device=classes.device)
+    return F.cross_entropy(classes.float().flatten(0, 1), labels.flatten().to(classes.device), weight)
+
+
+def _mask_losses(
+    masks: Tensor, targets: Sequence[Target], matches: Sequence[Match], count: float, options: LossOptions
+) -> dict[str, Tensor]:
+    """Binary cross-entropy and dice of the matched masks at points drawn where the predictions are uncertain."""
+    if not any(len(found.queries) for found in matches):
+        # Zero, but with a gradient: distributed training waits for every parameter's.
+        nothing = masks[:0].float().sum()
+        return {"mask": nothing, "dice": nothing}
+    images = torch.cat([torch.full_like(found.queries, k) for k, found in enumerate(matches)])
+    predicted = masks[images, torch.cat([found.queries for found in matches])].float()[:, None]
+    with torch.no_grad():
+        places = _draw_points(predicted, options)
+        # Targets may differ in resolution, and all of a batch in float32 would not fit.
+        parts = places.split([len(found.targets) for found in matches])
+        labels = torch.cat(
+            [
+                sample_point(target.masks[found.targets].float()[:, None], part, align_corners=False)[:, 0]
+                for target, found, part in zip(targets, matches, parts, strict=True)
+                if len(part)
+            ]
+        )
+    logits = sample_point(predicted, places, align_corners=False)[:, 0]
+    # Both divide by what they are given, whatever its type.
+    return {"mask": sigmoid_cross_entropy_loss(logits, labels, count), "dice": dice_loss(logits, labels, count)}  # type: ignore[arg-type]
+
+
+def _draw_points(masks: Tensor, options: LossOptions) -> Tensor:
+    """Places (m, points, 2), x and y in 0 … 1, for mask logits (m, 1, h, w)."""
+    criterion = _criterion(options)
+    places: Tensor = criterion.sample_points_using_uncertainty(
+        masks,
+        criterion.calculate_uncertainty,
+        options.points,
+        options.oversampling,  # type: ignore[arg-type]  # as transformers' own configuration has it
+        options.importance,
+    )
+    return places
+
+
+def _ancestor_loss(logits: Tensor, targets: Sequence[Target], matches: Sequence[Match], options: LossOptions) -> dict[str, Tensor]:
+    """Binary cross-entropy over the ordered pairs of distinct matched queries of an image, the mean over the batch's pairs."""
+    given, wanted = [], []
+    for k, (target, found) in enumerate(zip(targets, matches, strict=True)):
+        apart = ~torch.eye(len(found.queries), dtype=torch.bool)
+        first, second = apart.nonzero().unbind(1)
+        given.append(logits[k, found.queries[first], found.queries[second]].float())
+        wanted.append(target.ancestors[found.targets[first], found.targets[second]].float())
+    logit, label = torch.cat(given), torch.cat(wanted)
+    positives = label.sum()
+    negatives = len(label) - positives
+    weight = torch.ones_like(label)
+    if options.ancestor_balance == "weight":
+        weight = torch.where(label > 0, (negatives / positives.clamp_min(1)).clamp(1 / _HEAVIEST, _HEAVIEST), weight)
+    each = F.binary_cross_entropy_with_logits(logit, label, weight, reduction="sum")
+    # The weights' sum, so that balancing does not change the scale of the loss; 1 where there is no pair.
+    return {
+        "ancestor": each / weight.sum().clamp_min(1),
+        "ancestor positives": positives,
+        "ancestor negatives": negatives,
+    }
+
+
+@lru_cache(maxsize=4)
+def _criterion(options: LossOptions) -> Mask2FormerLoss:
+    """transformers' matcher and sampling; its own forward would count masks across processes."""
+    config = Mask2FormerConfig(
+        class_weight=options.classes,
+        mask_weight=options.masks,
+        dice_weight=options.dice,
+        no_object_weight=options.no_object,
+        train_num_points=options.points,
+    )
+    return Mask2FormerLoss(config, {})

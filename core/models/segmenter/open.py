@@ -1,0 +1,31 @@
+"""Opening a trained segmenter with the backbone that it was trained with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from torch import nn
+
+from ovskit.core.models.pyramid import build_pyramid
+from ovskit.core.models.segmenter.checkpoint import LoadedSegmenter, load_segmenter
+from ovskit.core.models.segmenter.config import SegmenterConfig
+
+_SIZE = 512  # of a segmenter whose training says nothing of it
+
+
+def open_segmenter(folder: Path) -> LoadedSegmenter:
+    """The segmenter that ``ovs-train segment`` or ``correct`` left in ``folder``; nothing is downloaded.
+
+    Raises what ``load_segmenter`` raises.
+    """
+    return load_segmenter(folder, _build)
+
+
+def input_size(loaded: LoadedSegmenter) -> int:
+    """The side in pixels of what the segmenter was trained on."""
+    size = loaded.training.get("size")
+    return size if isinstance(size, int) and size > 0 else _SIZE
+
+
+def _build(config: SegmenterConfig) -> nn.Module:
+    return build_pyramid(config.backbone, weights=None, pretrained=False, freeze=config.freeze, config=config.backbone_config)

@@ -1,0 +1,8 @@
+"""Lets the tests here import their neighbour ``stand_in``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
