@@ -16,12 +16,15 @@ import numpy as np
 import torch
 
 from ovskit.core.records import UInt8
+from ovskit.core.train.colours import Jitter, blurred, grey, jittered, solarised
+from ovskit.core.train.colours import turn_hue as turn_hue
 from ovskit.core.train.pool_cache import PoolCache
 
 Box = tuple[int, int, int, int]
 
 # Shares of the views that are changed, and by how much at most: BYOL's.
-_JITTERED, _BRIGHTNESS, _CONTRAST, _SATURATION, _HUE = 0.8, 0.4, 0.4, 0.2, 0.1
+_JITTERED = 0.8
+_JITTER = Jitter(brightness=0.4, contrast=0.4, saturation=0.2, hue=0.1)
 _GREY = 0.2
 _BLUR = (0.1, 2.0)  # pixels, σ
 _BLURRED_GLOBALS = (1.0, 0.1)  # the first and the second large view
@@ -29,9 +32,6 @@ _SOLARISED_GLOBALS = (0.0, 0.2)
 _BLURRED_LOCALS = 0.5
 _ASPECT = 4 / 3
 _TRIES = 10
-
-_LEVELS = np.arange(256, dtype=np.float32)
-_SOLAR = np.where(_LEVELS < 128, _LEVELS, 255 - _LEVELS).astype(np.uint8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,55 +101,17 @@ def _view(image: UInt8, rng: np.random.Generator, share: tuple[float, float], si
     return np.asarray(cv2.flip(view, 1) if rng.random() < 0.5 else view, np.uint8)
 
 
-def _changed(view: UInt8, rng: np.random.Generator, blurred: float, solarised: float) -> UInt8:
+def _changed(view: UInt8, rng: np.random.Generator, blur: float, solar: float) -> UInt8:
     """The view with its colours changed, blurred and solarised, each by its chance."""
     if rng.random() < _JITTERED:
-        view = _jittered(view, rng)
+        view = jittered(view, rng, _JITTER)
     if rng.random() < _GREY:
-        view = _as_rgb(_luma(view))
-    if rng.random() < blurred:
-        view = np.asarray(cv2.GaussianBlur(view, (0, 0), rng.uniform(*_BLUR), borderType=cv2.BORDER_REFLECT_101), np.uint8)
-    if rng.random() < solarised:
-        view = np.asarray(cv2.LUT(view, _SOLAR), np.uint8)
+        view = grey(view)
+    if rng.random() < blur:
+        view = blurred(view, rng.uniform(*_BLUR))
+    if rng.random() < solar:
+        view = solarised(view)
     return view
-
-
-def _jittered(view: UInt8, rng: np.random.Generator) -> UInt8:
-    """Brightness, contrast, saturation and hue changed, in a random order and clipped after each."""
-    brightness = 1 + rng.uniform(-_BRIGHTNESS, _BRIGHTNESS)
-    contrast = 1 + rng.uniform(-_CONTRAST, _CONTRAST)
-    saturation = 1 + rng.uniform(-_SATURATION, _SATURATION)
-    hue = rng.uniform(-_HUE, _HUE)
-    for change in rng.permutation(4):
-        if change == 0:
-            view = np.asarray(cv2.LUT(view, _table(brightness * _LEVELS)), np.uint8)
-        elif change == 1:
-            mean = float(_luma(view).mean())
-            view = np.asarray(cv2.LUT(view, _table(mean + contrast * (_LEVELS - mean))), np.uint8)
-        elif change == 2:
-            view = np.asarray(cv2.addWeighted(view, saturation, _as_rgb(_luma(view)), 1 - saturation, 0), np.uint8)
-        else:
-            view = turn_hue(view, hue)
-    return view
-
-
-def turn_hue(view: UInt8, turn: float) -> UInt8:
-    """RGB (h, w, 3) with all hues moved by ``turn`` of the colour circle; in bytes, so colours come back but for some levels of 255."""
-    hsv = np.asarray(cv2.cvtColor(view, cv2.COLOR_RGB2HSV_FULL), np.uint8)
-    tables = np.stack([(_LEVELS + round(turn * 256)) % 256, _LEVELS, _LEVELS], -1).astype(np.uint8)
-    return np.asarray(cv2.cvtColor(cv2.LUT(hsv, tables[None]), cv2.COLOR_HSV2RGB_FULL), np.uint8)
-
-
-def _table(values: np.ndarray) -> UInt8:
-    return np.clip(values, 0, 255).round().astype(np.uint8)
-
-
-def _luma(view: UInt8) -> UInt8:
-    return np.asarray(cv2.cvtColor(view, cv2.COLOR_RGB2GRAY), np.uint8)
-
-
-def _as_rgb(grey: UInt8) -> UInt8:
-    return np.asarray(cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB), np.uint8)
 
 
 def _channels_first(views: UInt8) -> torch.Tensor:
