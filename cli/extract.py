@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
-import sys
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+from ovskit.cli import images as img
 from ovskit.cli import options as opt
 from ovskit.cli.command import OvsApp, log, provenance
-from ovskit.core.runtime.errors import MissingInputError, UsageError
+from ovskit.core.runtime.errors import UsageError
 
 app = OvsApp(
     "ovs-extract",
@@ -61,14 +61,9 @@ def _list_models(value: bool) -> None:
 @app.ovs_command()
 def extract(
     ctx: typer.Context,
-    inputs: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="IMAGES", help="Files, folders, globs, .tar shards; - (the default) reads paths from stdin, one per line."),
-    ] = None,
-    nul: Annotated[bool, typer.Option("-0", "--null", help="Paths on stdin end with NUL, not newline.")] = False,
-    images: Annotated[
-        str | None, typer.Option("--images", metavar="COCO.json", help="Take the images a COCO file lists, with its ids; see --root.")
-    ] = None,
+    inputs: img.Inputs = None,
+    nul: img.Null = False,
+    images: img.Coco = None,
     root: opt.Root = None,
     model: Annotated[
         str,
@@ -88,9 +83,7 @@ def extract(
     dtype: Annotated[
         DType, typer.Option("--dtype", help="Compute and store as. On a CPU float16 is computed in float32; bfloat16 is stored as float32.")
     ] = DType.float16,
-    batch_size: Annotated[
-        str, typer.Option("--batch-size", metavar="N|auto", help="Images per pass; auto halves what does not fit.")
-    ] = "auto",
+    batch_size: img.BatchSize = "auto",
     max_pixels: opt.MaxPixels = 178_956_970,
     on_error: opt.OnErrorOption = opt.OnError.fail,
     shard: opt.ShardOption = None,
@@ -109,7 +102,7 @@ def extract(
 
     The stream can be piped into ovs-cluster, or saved and opened with numpy.load. --model builtin needs no download.
     """
-    target, batch = _parse_size(size), _parse_batch(batch_size)
+    target, batch = _parse_size(size), img.parse_batch(batch_size)
     if pool is not None and cls:
         raise UsageError("--pool writes one embedding per image and --cls adds one to patch features: choose one")
 
@@ -121,7 +114,7 @@ def extract(
     if skip_existing and os.path.exists(output):
         log.info("%s is there already", output)
         return
-    sources = _sources(inputs, images, root, nul=nul)
+    sources = img.find_images(inputs, coco=images, root=root, nul=nul)
     chosen = part.pick(sources.items)
     log.info("%d images, %d in this shard", len(sources.items), len(chosen))
 
@@ -174,39 +167,9 @@ def extract(
     failures.report(finished)
 
 
-def _sources(inputs: list[str] | None, images: str | None, root: str | None, *, nul: bool) -> Any:
-    from ovskit.core.formats.sources import list_sources, parse_path_list, sources_from_coco
-
-    if images is not None:
-        if inputs:
-            raise UsageError("--images COCO.json names the images itself: leave out the paths, or the option")
-        return sources_from_coco(images, root=root)
-    named = inputs or ["-"]
-    paths: list[str] = []
-    for text in named:
-        if text != "-":
-            paths.append(text)
-            continue
-        if sys.stdin is None or sys.stdin.isatty():
-            raise UsageError("no images: name files, folders, globs or tars, or pipe in a list of paths (see --help)")
-        listed = parse_path_list(sys.stdin.buffer.read(), nul=nul)
-        if not listed:
-            raise MissingInputError("no images: stdin held no path")
-        paths += listed
-    return list_sources(paths, root=root)
-
-
 def _parse_size(text: str) -> tuple[int, int] | None:
     if text == "keep":
         return None
     if not text.isdecimal() or not 1 <= int(text) <= 16384:
         raise UsageError(f"--size {text}: give a number of pixels from 1 to 16384, or keep")
     return int(text), int(text)
-
-
-def _parse_batch(text: str) -> int | None:
-    if text == "auto":
-        return None
-    if not text.isdecimal() or int(text) < 1:
-        raise UsageError(f"--batch-size {text}: give a positive number, or auto")
-    return int(text)

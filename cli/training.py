@@ -15,7 +15,6 @@
 
 from __future__ import annotations
 
-import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -24,10 +23,9 @@ import typer
 
 from ovskit.cli.command import provenance
 from ovskit.cli.training_display import Display
-from ovskit.core.runtime.errors import MissingInputError, UsageError
+from ovskit.core.runtime.errors import UsageError
 
 if TYPE_CHECKING:
-    from ovskit.core.formats.sources import Sources
     from ovskit.core.train.devices import Devices
     from ovskit.core.train.options import TrainOptions
     from ovskit.core.train.recipe import Recipe
@@ -41,6 +39,13 @@ class Schedule(StrEnum):
     constant = "constant"
 
 
+class Optimizer(StrEnum):
+    """What makes the updates."""
+
+    adan = "adan"
+    adamw = "adamw"
+
+
 class Precision(StrEnum):
     """What the network computes in."""
 
@@ -50,10 +55,6 @@ class Precision(StrEnum):
     fp16 = "fp16"
 
 
-Images = Annotated[
-    list[str] | None,
-    typer.Argument(metavar="IMAGES", help="Files, folders, globs, .tar shards; - (the default) reads paths from stdin, one per line."),
-]
 Run = Annotated[
     str | None, typer.Option("--output", "-o", metavar="RUN", help="The folder of the run: checkpoint, log and the finished model.")
 ]
@@ -75,6 +76,7 @@ Batch = Annotated[
 ]
 Accumulate = Annotated[int, typer.Option("--accumulate", min=1, metavar="N", help="Batches of each process to one update.")]
 Rate = Annotated[float, typer.Option("--lr", metavar="RATE", help="The learning rate at its highest.")]
+OptimizerOption = Annotated[Optimizer, typer.Option("--optimizer", help="Adan is SOHES' own.")]
 Warmup = Annotated[int, typer.Option("--warmup", min=0, metavar="N", help="Steps over which the learning rate rises from zero.")]
 ScheduleOption = Annotated[
     Schedule, typer.Option("--schedule", help="Then: a cosine to zero, a tenth at 90 % and again at 95 % of the steps, or constant.")
@@ -107,24 +109,6 @@ def run_folder(output: str | None, *, resume: bool) -> Path:
     folder = Path(output)
     check_folder(folder, resume=resume)
     return folder
-
-
-def find_images(inputs: list[str] | None, root: str | None) -> Sources:
-    """The images that ``inputs`` name, as ``ovs-extract`` finds them."""
-    from ovskit.core.formats.sources import list_sources, parse_path_list
-
-    paths: list[str] = []
-    for text in inputs or ["-"]:
-        if text != "-":
-            paths.append(text)
-            continue
-        if sys.stdin is None or sys.stdin.isatty():
-            raise UsageError("no images: name files, folders, globs or tars, or pipe in a list of paths (see --help)")
-        listed = parse_path_list(sys.stdin.buffer.read())
-        if not listed:
-            raise MissingInputError("no images: stdin held no path")
-        paths += listed
-    return list_sources(paths, root=root)
 
 
 def run_recipe(

@@ -1,17 +1,21 @@
-"""How good a network under training is on photographs with ground truth: the whole pipeline up to ``ovs-cluster``, then average recall."""
+"""How good a network under training is on photographs with ground truth: its masks, then average recall."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from ovskit.core.runtime.errors import UsageError
 
 if TYPE_CHECKING:
     import torch
 
     from ovskit.core.models.builtin.network import GroupingNetwork
+    from ovskit.core.models.segmenter.network import Segmenter
+    from ovskit.core.records import Image, MaskSet, UInt8
 
 Truth = Annotated[
     str | None,
@@ -25,36 +29,79 @@ Limit = Annotated[int, typer.Option("--eval-limit", min=1, metavar="N", help="On
 _SIZE = 1024  # as ovs-extract
 
 
+def every(eval_every: int, checkpoint_every: int, truth: str | None) -> int:
+    """Steps between evaluations: 0 without a ground truth, by default those between checkpoints. Raises UsageError."""
+    if truth is None:
+        if eval_every:
+            raise UsageError("--eval-every: say what to evaluate on with --eval GT.json")
+        return 0
+    return eval_every or checkpoint_every
+
+
 def recall_on(truth: str, root: str | None, limit: int, device: torch.device) -> Callable[[GroupingNetwork], dict[str, float]]:
     """A function from a network to its AR and AP on the first ``limit`` photographs of a ground truth, in percent.
 
     Features as by ``ovs-extract --model builtin``, masks as by ``ovs-cluster``, with the defaults of both and without refinement.
     Raises, before anything is trained, MissingInputError or InputError for a ground truth or photographs that cannot be used.
     """
-    from pathlib import Path
-
     from ovskit.core.cluster.sohes import SohesOptions, cluster_regions
-    from ovskit.core.eval.evaluation import EvalOptions, evaluate
-    from ovskit.core.formats.ground_truth import GroundTruth, open_ground_truth
-    from ovskit.core.formats.photographs import load_photograph
     from ovskit.core.models.builtin.extractor import BuiltinBackbone
-    from ovskit.core.records import FeatureMap, Image, MaskSet
+    from ovskit.core.records import FeatureMap
 
-    whole = open_ground_truth(truth)
-    some = GroundTruth(whole.what, whole.images[:limit], whole.load, whole.categories)
-    folder = str(Path(truth).parent) if root is None else root
-    load_photograph(some.images[0], folder, max_pixels=10**9)
+    judge = _Judge(truth, root, limit)
 
     def score(network: GroupingNetwork) -> dict[str, float]:
         backbone = BuiltinBackbone("builtin", copy.deepcopy(network), "", device)
         options = SohesOptions(counts=backbone.spec.counts)
 
         def masks(image: Image) -> MaskSet:
-            pixels = load_photograph(image, folder, max_pixels=10**9)
+            pixels = judge.load(image)
             patch = backbone.extract(backbone.prepare(pixels, _SIZE, _SIZE)[None]).patch[0].half().cpu().numpy()
             return cluster_regions(FeatureMap(image, patch), options, frame=(_SIZE, _SIZE), look_closer=None)
 
-        found = evaluate([masks(image) for image in some.images], some, EvalOptions(metric="ar")).metrics()
-        return {name: 100 * value for name in ("AR@10", "AR@1000", "AP") if (value := found[name]) is not None}
+        return judge.score(masks(image) for image in judge.images)
 
     return score
+
+
+def segmenter_recall_on(
+    truth: str, root: str | None, limit: int, device: torch.device, size: int
+) -> Callable[[Segmenter], dict[str, float]]:
+    """As ``recall_on`` for a segmenter: masks as by ``ovs-predict`` with images of ``size`` pixels."""
+    from ovskit.core.predict.predictor import PredictOptions, predict_pixels
+
+    judge = _Judge(truth, root, limit)
+    options = PredictOptions(size=size, parents=False)
+
+    def score(segmenter: Segmenter) -> dict[str, float]:
+        return judge.score(predict_pixels(image, judge.load(image), segmenter, options, device) for image in judge.images)
+
+    return score
+
+
+class _Judge:
+    """The first photographs of a ground truth, and the scores of masks on them."""
+
+    def __init__(self, truth: str, root: str | None, limit: int) -> None:
+        from pathlib import Path
+
+        from ovskit.core.formats.ground_truth import GroundTruth, open_ground_truth
+
+        whole = open_ground_truth(truth)
+        self._some = GroundTruth(whole.what, whole.images[:limit], whole.load, whole.categories)
+        self._folder = str(Path(truth).parent) if root is None else root
+        self.images = self._some.images
+        self.load(self.images[0])
+
+    def load(self, image: Image) -> UInt8:
+        """The photograph's pixels."""
+        from ovskit.core.formats.photographs import load_photograph
+
+        return load_photograph(image, self._folder, max_pixels=10**9)
+
+    def score(self, found: Iterable[MaskSet]) -> dict[str, float]:
+        """AR at 10 and 1,000 masks and AP, in percent."""
+        from ovskit.core.eval.evaluation import EvalOptions, evaluate
+
+        metrics = evaluate(list(found), self._some, EvalOptions(metric="ar")).metrics()
+        return {name: 100 * value for name in ("AR@10", "AR@1000", "AP") if (value := metrics[name]) is not None}

@@ -64,3 +64,14 @@ def parse_fraction(text: str, option: str) -> float:
     if not 0 <= value <= 1:
         raise UsageError(f"{option} {text}: give a share of the image from 0 to 1, such as 1/1024 or 0.001")
     return value
+
+
+def parse_numbers(text: str, option: str) -> tuple[float, ...]:
+    """``1,1.5,2``: positive numbers. Raises UsageError."""
+    try:
+        numbers = tuple(float(word) for word in text.split(","))
+    except ValueError:
+        numbers = ()
+    if not numbers or not all(0 < number < math.inf for number in numbers):
+        raise UsageError(f"{option} {text}: write positive numbers, such as 1 or 0.75,1,1.5")
+    return numbers

@@ -11,14 +11,12 @@ import torch
 
 from ovskit.core.formats.images import decode_image
 from ovskit.core.formats.sources import Source, show_path
-from ovskit.core.models.backbone import Backbone
+from ovskit.core.models.backbone import Backbone, Features
 from ovskit.core.records import EmbeddingBlock, FeatureMap, Float, Image
+from ovskit.core.runtime.batching import batches, run_halving, successes
 from ovskit.core.runtime.errors import InputError, MissingInputError
 from ovskit.core.runtime.failures import Failures
-from ovskit.core.runtime.logs import get_logger
 from ovskit.core.runtime.workers import ordered_map, prefetch
-
-log = get_logger("extract")
 
 Pool = Literal["cls", "mean"]
 BLOCK_ROWS = 256  # pooled embeddings per block; fixed, so that the bytes do not depend on the batch size
@@ -69,7 +67,7 @@ def extract_features(
         except (InputError, MissingInputError) as error:
             return error
 
-    prepared = _successes(ordered_map(prepare, sources, options.workers), failures)
+    prepared = successes(ordered_map(prepare, sources, options.workers), failures)
     batch_size = options.batch_size or (_AUTO_BATCH_CUDA if backbone.device.type == "cuda" else 1)
     if options.pool is None:
         yield from prefetch(_maps(prepared, backbone, options, batch_size), depth=2)
@@ -85,46 +83,25 @@ def _prepare(source: Source, backbone: Backbone, options: ExtractOptions) -> _Pr
     return _Prepared(Image(source.id, source.file_name, width, height), backbone.prepare(pixels, *frame))
 
 
-def _successes(results: Iterable[_Prepared | InputError | MissingInputError], failures: Failures) -> Iterator[_Prepared]:
-    for result in results:
-        if isinstance(result, _Prepared):
-            yield result
-        else:
-            failures.handle(result)
-
-
-def _batches(prepared: Iterable[_Prepared], size: int) -> Iterator[list[_Prepared]]:
-    """Consecutive images of one frame size, at most ``size`` at a time."""
-    batch: list[_Prepared] = []
-    for item in prepared:
-        if batch and (len(batch) == size or item.pixels.shape != batch[0].pixels.shape):
-            yield batch
-            batch = []
-        batch.append(item)
-    if batch:
-        yield batch
-
-
 def _forward(
     batch: list[_Prepared], backbone: Backbone, *, cls: bool, patch: bool
 ) -> Iterator[tuple[Image, torch.Tensor, torch.Tensor | None]]:
-    """(image, patch (h, w, c), cls (c,) or None) of a batch; where it does not fit the GPU, of its halves."""
-    try:
-        features = backbone.extract(torch.stack([item.pixels for item in batch]), cls=cls, patch=patch)
-    except torch.OutOfMemoryError:
-        if len(batch) == 1:
-            raise MemoryError(f"one image of {tuple(batch[0].pixels.shape[1:])} does not fit on {backbone.device}") from None
-        log.info("a batch of %d does not fit on %s; halving it (--batch-size %d avoids this)", len(batch), backbone.device, len(batch) // 2)
-        middle = len(batch) // 2
-        yield from _forward(batch[:middle], backbone, cls=cls, patch=patch)
-        yield from _forward(batch[middle:], backbone, cls=cls, patch=patch)
-        return
-    for k, item in enumerate(batch):
-        yield item.image, features.patch[k], None if features.cls is None else features.cls[k]
+    """(image, patch (h, w, c), cls (c,) or None) of a batch."""
+
+    def run(items: Sequence[_Prepared]) -> Features:
+        return backbone.extract(torch.stack([item.pixels for item in items]), cls=cls, patch=patch)
+
+    for items, features in run_halving(batch, run, backbone.device):
+        for k, item in enumerate(items):
+            yield item.image, features.patch[k], None if features.cls is None else features.cls[k]
+
+
+def _shape(item: _Prepared) -> torch.Size:
+    return item.pixels.shape
 
 
 def _maps(prepared: Iterable[_Prepared], backbone: Backbone, options: ExtractOptions, batch_size: int) -> Iterator[FeatureMap]:
-    for batch in _batches(prepared, batch_size):
+    for batch in batches(prepared, batch_size, _shape):
         for image, patch, cls in _forward(batch, backbone, cls=options.cls, patch=True):
             stored = _store(patch, image, options)
             yield FeatureMap(image, stored, None if cls is None else _store(cls, image, options))
@@ -134,7 +111,7 @@ def _blocks(prepared: Iterable[_Prepared], backbone: Backbone, options: ExtractO
     images: list[Image] = []
     rows: list[Float] = []
     by_cls = options.pool == "cls"
-    for batch in _batches(prepared, batch_size):
+    for batch in batches(prepared, batch_size, _shape):
         for image, patch, cls in _forward(batch, backbone, cls=by_cls, patch=not by_cls):
             pooled = cls if cls is not None else patch.float().mean(dim=(0, 1))
             images.append(image)

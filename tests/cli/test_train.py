@@ -4,6 +4,7 @@ import json
 import signal
 import subprocess
 import time
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -233,21 +234,6 @@ def test_fields_of_a_dataclass() -> None:
             parse_fields([text], TrainOptions)
 
 
-def test_the_manual_names_every_setting_and_its_default() -> None:
-    from dataclasses import fields
-
-    from ovskit.core.train.backbone import BackboneSettings
-
-    text = (Path(__file__).parents[2] / "man" / "ovs-train.inc").read_text()
-    own = text.partition(".B backbone\n")[2].partition("\n.")[0]
-    said = dict(word.rstrip(".,;").split("=") for word in own.split() if "=" in word)
-    expected = {}
-    for field in fields(BackboneSettings):
-        values = field.default if isinstance(field.default, tuple) else (field.default,)
-        expected[field.name] = ",".join(f"{value:g}" for value in values)
-    assert said == expected
-
-
 def test_evaluation_is_logged_and_changes_nothing(ovs: Run, images: Path, masks: Path, cache: Path, whole: Path, tmp_path: Path) -> None:
     begin = ("ovs-train", "backbone", images, "-o", tmp_path / "run", "--cache", cache, "--steps", 5, *TINY)
     done = ovs(*begin, "--eval", masks, "--eval-root", images, "--eval-every", 3, "--eval-limit", 1, env=ONE_THREAD)
@@ -308,13 +294,19 @@ def test_dino_misused(ovs: Run, images: Path, tmp_path: Path, setting: str, word
     assert not (tmp_path / "run").exists()
 
 
-def test_the_manual_names_every_setting_of_dino_and_its_default() -> None:
+@pytest.mark.parametrize("recipe", ["backbone", "dino", "segment", "correct"])
+def test_the_manual_names_every_setting_and_its_default(recipe: str) -> None:
     from dataclasses import fields
 
-    from ovskit.core.train.dino import DinoSettings
-
+    settings = getattr(import_module(f"ovskit.core.train.{recipe}"), f"{recipe.capitalize()}Settings")
     text = (Path(__file__).parents[2] / "man" / "ovs-train.inc").read_text()
-    own = text.partition(".B dino\n")[2].partition("\n.")[0]
-    said = dict(word.rstrip(".,;").split("=") for word in own.split() if "=" in word)
-    values = {field.name: field.default for field in fields(DinoSettings)}
-    assert said == {name: value if isinstance(value, str) else f"{value:g}" for name, value in values.items()}
+    own = text.partition(f".B {recipe}\n")[2].partition("\n.")[0]
+    said = dict(word.strip("(.,;").split("=") for word in own.split() if "=" in word)
+    assert said == {field.name: shown(field.default) for field in fields(settings)}
+
+
+def shown(value: object) -> str:
+    """A default as the manual writes it."""
+    if isinstance(value, tuple):
+        return ",".join(shown(one) for one in value)
+    return str(value).lower() if isinstance(value, bool | str) else f"{value:g}"

@@ -1,9 +1,10 @@
 from itertools import pairwise
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ovskit.cli.values import parse_counts, parse_fraction, parse_thresholds
+from ovskit.cli.values import parse_counts, parse_fraction, parse_numbers, parse_thresholds
 from ovskit.core.runtime.errors import UsageError
 
 
@@ -49,3 +50,11 @@ def test_forms_of_fractions() -> None:
     assert parse_fraction("1/1024", "--small") == 1 / 1024
     assert parse_fraction("0.001", "--small") == 0.001
     assert parse_fraction("0", "--small") == 0
+
+
+def test_numbers() -> None:
+    assert parse_numbers("1", "--scales") == (1.0,)
+    assert parse_numbers("0.5,2", "--scales") == (0.5, 2.0)
+    for text in ("", "1,", "0", "-1", "inf", "nan", "a"):
+        with pytest.raises(UsageError, match="--scales"):
+            parse_numbers(text, "--scales")

@@ -1,0 +1,57 @@
+"""Which images a command is to work on, from its arguments or stdin."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ovskit.core.runtime.errors import MissingInputError, UsageError
+
+if TYPE_CHECKING:
+    from ovskit.core.formats.sources import Sources
+
+Inputs = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="IMAGES", help="Files, folders, globs, .tar shards; - (the default) reads paths from stdin, one per line."),
+]
+Null = Annotated[bool, typer.Option("-0", "--null", help="Paths on stdin end with NUL, not newline.")]
+Coco = Annotated[
+    str | None, typer.Option("--images", metavar="COCO.json", help="Take the images a COCO file lists, with its ids; see --root.")
+]
+BatchSize = Annotated[str, typer.Option("--batch-size", metavar="N|auto", help="Images per pass; auto halves what does not fit.")]
+
+
+def find_images(inputs: list[str] | None, *, coco: str | None = None, root: str | None = None, nul: bool = False) -> Sources:
+    """The images of ``inputs`` (files, folders, globs, tars; ``-``, also if there are none: a list on stdin), or those a COCO file lists.
+
+    Raises UsageError if stdin is a terminal or both are given, MissingInputError if nothing is named, and what the sources raise.
+    """
+    from ovskit.core.formats.sources import list_sources, parse_path_list, sources_from_coco
+
+    if coco is not None:
+        if inputs:
+            raise UsageError("--images COCO.json names the images itself: leave out the paths, or the option")
+        return sources_from_coco(coco, root=root)
+    paths: list[str] = []
+    for text in inputs or ["-"]:
+        if text != "-":
+            paths.append(text)
+            continue
+        if sys.stdin is None or sys.stdin.isatty():
+            raise UsageError("no images: name files, folders, globs or tars, or pipe in a list of paths (see --help)")
+        listed = parse_path_list(sys.stdin.buffer.read(), nul=nul)
+        if not listed:
+            raise MissingInputError("no images: stdin held no path")
+        paths += listed
+    return list_sources(paths, root=root)
+
+
+def parse_batch(text: str) -> int | None:
+    """``--batch-size``: None for auto. Raises UsageError."""
+    if text == "auto":
+        return None
+    if not text.isdecimal() or int(text) < 1:
+        raise UsageError(f"--batch-size {text}: give a positive number, or auto")
+    return int(text)

@@ -1,0 +1,189 @@
+"""``ovs-predict``: the masks that a trained segmenter sees in images, and which is part of which.
+
+SOHES §3.2: every query is one mask; its score is the entity probability times the mean probability of the mask's own pixels,
+as in Mask2Former. The ancestor head's probabilities become a forest (``models.segmenter.forest``).
+
+Choices, since the paper leaves inference open: an image is resized so that its longer side is ``size``, its aspect kept up to
+the rounding of both sides to multiples of 32; masks are cut at a logit of 0 in the image's own pixels; queries whose masks
+have no pixel are left out. With several ``scales`` the image is looked at in each of them, and of all masks those that
+overlap a better one by more than ``nms`` go; masks of different scales then have no ancestor probability, so no parents.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from ovskit.core.formats import rle
+from ovskit.core.formats.images import decode_image
+from ovskit.core.formats.sources import Source, show_path
+from ovskit.core.models.resize import resize_rgb
+from ovskit.core.models.segmenter.forest import forest
+from ovskit.core.models.segmenter.network import MULTIPLE, Segmenter
+from ovskit.core.predict.outlines import outline
+from ovskit.core.records import Float, Image, Mask, MaskSet, Rle, UInt8
+from ovskit.core.runtime.batching import batches, run_halving, successes
+from ovskit.core.runtime.errors import InputError, MissingInputError, UsageError
+from ovskit.core.runtime.failures import Failures
+from ovskit.core.runtime.workers import ordered_map, prefetch
+
+_AUTO_BATCH_CUDA = 8
+
+
+@dataclass(frozen=True, slots=True)
+class PredictOptions:
+    """See the module. ``max_masks`` an image, the best first, of at least ``min_score``; ``parents`` says whether the ancestor head's
+    forest is wanted, at ``threshold``. ``precision`` is what a GPU computes in. Raises UsageError for values that make no sense."""
+
+    size: int = 512
+    scales: tuple[float, ...] = (1.0,)
+    nms: float = 1.0
+    max_masks: int = 1000
+    min_score: float = 0.0
+    parents: bool = True
+    threshold: float = 0.5
+    batch_size: int | None = None
+    workers: int = 1
+    max_pixels: int = 178_956_970
+    precision: torch.dtype = torch.float32
+
+    def __post_init__(self) -> None:
+        if self.size < MULTIPLE:
+            raise UsageError(f"size {self.size}: give at least {MULTIPLE} pixels")
+        if not self.scales or not all(0 < scale < float("inf") for scale in self.scales):
+            raise UsageError("scales: give at least one positive number")
+        if self.parents and len(self.scales) > 1:
+            raise UsageError("masks of several scales have no ancestor probabilities: take --hier coverage or none")
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    image: Image
+    pixels: tuple[torch.Tensor, ...]  # one (3, height, width) uint8 for each scale
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """The queries of one image that are worth a mask: ``logits`` (n, h, w) float32 of each scale, scores and ancestor probabilities."""
+
+    image: Image
+    logits: tuple[Float, ...]
+    scores: tuple[Float, ...]
+    ancestors: Float | None
+
+
+def frame_size(size: int, height: int, width: int) -> tuple[int, int]:
+    """What an image of ``height`` × ``width`` is resized to: the longer side ``size``, both multiples of 32."""
+    scale = size / max(height, width)
+    return tuple(max(1, round(side * scale / MULTIPLE)) * MULTIPLE for side in (height, width))  # type: ignore[return-value]
+
+
+def predict_masks(
+    sources: Sequence[Source], segmenter: Segmenter, options: PredictOptions, failures: Failures, *, device: torch.device
+) -> Iterator[MaskSet]:
+    """The masks of every source, in order; within an image the best score first.
+
+    Decoding, forward passes and outlines overlap, with a few images in memory. A source that cannot be read or decoded goes
+    to ``failures``. On a CPU an image's masks do not depend on the batch.
+    """
+
+    def prepare(source: Source) -> _Prepared | InputError | MissingInputError:
+        try:
+            return _prepare(source, options)
+        except (InputError, MissingInputError) as error:
+            return error
+
+    segmenter.eval().to(device)
+    prepared = successes(ordered_map(prepare, sources, options.workers), failures)
+    size = options.batch_size or (_AUTO_BATCH_CUDA if device.type == "cuda" else 1)
+    seen = prefetch(_look(prepared, segmenter, options, size, device), depth=2)
+    yield from ordered_map(lambda one: _mask_set(one, options), seen, options.workers)
+
+
+def predict_pixels(image: Image, pixels: UInt8, segmenter: Segmenter, options: PredictOptions, device: torch.device) -> MaskSet:
+    """The masks of an image that is decoded already: ``pixels`` (H, W, 3) uint8 RGB.
+
+    The segmenter is on the device, and in evaluation mode.
+    """
+    return _mask_set(_see([_views(image, pixels, options)], segmenter, options, device)[0], options)
+
+
+def _prepare(source: Source, options: PredictOptions) -> _Prepared:
+    pixels = decode_image(source.read(), show_path(source.file_name), max_pixels=options.max_pixels)
+    return _views(Image(source.id, source.file_name, pixels.shape[1], pixels.shape[0]), pixels, options)
+
+
+def _views(image: Image, pixels: UInt8, options: PredictOptions) -> _Prepared:
+    frames = [frame_size(round(options.size * scale), image.height, image.width) for scale in options.scales]
+    return _Prepared(image, tuple(resize_rgb(pixels, *frame, "bilinear") for frame in frames))
+
+
+def _look(prepared: Iterator[_Prepared], segmenter: Segmenter, options: PredictOptions, size: int, device: torch.device) -> Iterator[_Seen]:
+    def run(items: Sequence[_Prepared]) -> list[_Seen]:
+        groups = [[item] for item in items] if device.type == "cpu" else [items]
+        return [one for group in groups for one in _see(group, segmenter, options, device)]
+
+    for batch in batches(prepared, size, lambda item: [view.shape for view in item.pixels]):
+        for _, found in run_halving(batch, run, device):
+            yield from found
+
+
+def _see(items: Sequence[_Prepared], segmenter: Segmenter, options: PredictOptions, device: torch.device) -> list[_Seen]:
+    logits: list[list[Float]] = [[] for _ in items]
+    scores: list[list[Float]] = [[] for _ in items]
+    ancestors: list[Float | None] = [None for _ in items]
+    mixed = torch.autocast(device.type, dtype=options.precision, enabled=options.precision != torch.float32)
+    for k in range(len(options.scales)):
+        with torch.inference_mode(), mixed:
+            found = segmenter(torch.stack([item.pixels[k] for item in items]).to(device))
+            marks = found.scores()
+        for n in range(len(items)):
+            best = torch.argsort(marks[n], descending=True, stable=True)[: options.max_masks]
+            best = best[marks[n][best] >= options.min_score]
+            logits[n].append(found.masks[-1][n][best].float().cpu().numpy())
+            scores[n].append(marks[n][best].float().cpu().numpy())
+            if options.parents:
+                ancestors[n] = found.ancestors[n][best][:, best].float().sigmoid().cpu().numpy()
+    return [_Seen(item.image, tuple(logits[n]), tuple(scores[n]), ancestors[n]) for n, item in enumerate(items)]
+
+
+def _mask_set(seen: _Seen, options: PredictOptions) -> MaskSet:
+    image = seen.image
+    outlines = [outline(np.ascontiguousarray(one), image.height, image.width) for logits in seen.logits for one in logits]
+    scores = np.concatenate(seen.scores)
+    areas = np.array([rle.area(one) for one in outlines], np.int64)
+    order = np.argsort(-scores, kind="stable")
+    order = order[areas[order] > 0]
+    if options.nms < 1 and len(order):
+        order = order[suppress([outlines[k] for k in order], options.nms)]
+    order = order[: options.max_masks]
+    parent = np.full(len(order), -1, np.int64)
+    if seen.ancestors is not None and len(order):
+        parent = forest(seen.ancestors[np.ix_(order, order)], areas[order], options.threshold)
+    masks = tuple(
+        Mask(
+            id=number + 1,
+            image_id=image.id,
+            rle=outlines[k],
+            area=int(areas[k]),
+            bbox=rle.bbox(outlines[k]),
+            score=round(float(scores[k]), 6),
+            parent_id=None if parent[number] < 0 else int(parent[number]) + 1,
+        )
+        for number, k in enumerate(order.tolist())
+    )
+    return MaskSet(image, masks)
+
+
+def suppress(outlines: Sequence[Rle], nms: float) -> np.ndarray:
+    """Which of masks in order of preference are kept: those that no kept one overlaps by an IoU above ``nms``. int64, ascending."""
+    table = rle.RunTable(outlines)
+    over = rle.iou(table, table) > nms
+    kept = np.ones(len(outlines), np.bool_)
+    for k in range(len(outlines)):
+        if kept[k]:
+            kept[k + 1 :] &= ~over[k, k + 1 :]
+    return np.flatnonzero(kept)

@@ -1,0 +1,233 @@
+"""``ovs-train correct``: a segmenter that learns from its own average (SOHES §3.3, self-correction).
+
+A teacher, the moving average of the student, looks at weak views of photographs; what it is sure enough of becomes the targets of
+strong views of the same photographs, carried through the geometry between the two. The student minimises, with equal weight,
+the segmenter's losses on these and on views with their initial masks, as in ``segment``:
+
+    L = L_seg(strong(I₁), Y_initial) + L_seg(strong(I₂), Y_teacher)
+
+How sure is enough goes by size (Eq. 3): small entities, which a teacher sees less surely, need less. Left open by the paper, and
+choices: the teacher's masks are cut at a logit of 0 on its grid of one point for 4 × 4 pixels and carried by the nearest point; its
+ancestors are those of at least 0.5, without cycles; a mask counts as a target if four points of it are in the student's view.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import nn
+
+from ovskit.core.formats.sources import Source
+from ovskit.core.models.segmenter.checkpoint import save_segmenter
+from ovskit.core.models.segmenter.forest import acyclic
+from ovskit.core.models.segmenter.losses import Target, segmenter_losses
+from ovskit.core.models.segmenter.network import STRIDE, Predictions, Segmenter
+from ovskit.core.runtime.errors import UsageError
+from ovskit.core.train.colour_augment import ColourOptions
+from ovskit.core.train.geometry import View, carry
+from ovskit.core.train.order import place_at
+from ovskit.core.train.samples import Batch, Pairs, SampleOptions, draw_batch, draw_pairs
+from ovskit.core.train.segment import BEST, Evaluate, SegmentSettings, parameter_groups, targets_of
+from ovskit.core.train.target_index import TargetIndex
+
+_SCORE = "AR@1000"
+_SIZES = (32 * 32, 96 * 96)  # COCO's: a small mask has less than the first, a medium one less than the second, in the photograph's pixels
+_MIN_POINTS = 4
+_ANOTHER_ORDER = 0x5EED  # the photographs that the teacher labels come in an order of their own
+
+
+@dataclass(frozen=True, slots=True)
+class CorrectSettings:
+    """What the teacher does, beside the settings of ``segment``."""
+
+    # The teacher's moving average [paper].
+    momentum: float = 0.9995
+
+    # Which of its masks are targets: "dynamic" (Eq. 3) or "fixed", at ``threshold_large`` whatever the size [paper: 0.7, 0.3, 200].
+    threshold: str = "dynamic"
+    threshold_large: float = 0.7
+    threshold_small: float = 0.3
+    gamma: float = 200.0
+
+    # The weight of its half of the loss [paper: equal weights].
+    teacher: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Raises UsageError for values that make no sense."""
+        if self.threshold not in ("dynamic", "fixed"):
+            raise UsageError(f"threshold {self.threshold}: choose dynamic or fixed")
+        for name in ("momentum", "threshold_large", "threshold_small"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise UsageError(f"{name} {getattr(self, name):g}: give a number from 0 to 1")
+        for name in ("gamma", "teacher"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise UsageError(f"{name} {getattr(self, name):g}: give at least 0")
+
+    def of_share(self, share: torch.Tensor) -> torch.Tensor:
+        """The score that a mask of this share of the image must be above: θ(a) = (1 − (1 − a)^γ)(θ_large − θ_small) + θ_small (Eq. 3)."""
+        if self.threshold == "fixed":
+            return torch.full_like(share, self.threshold_large)
+        return (1 - (1 - share) ** self.gamma) * (self.threshold_large - self.threshold_small) + self.threshold_small
+
+
+class Both(NamedTuple):
+    """A step's two batches: views with their initial masks, and weak and strong views without."""
+
+    initial: Batch
+    pairs: Pairs
+
+
+class Labels(NamedTuple):
+    """What the teacher says of a batch: targets in the strong views, and how many small, medium and large masks it is sure of:
+    (3,) float32."""
+
+    targets: list[Target]
+    sizes: torch.Tensor
+
+
+class CorrectRecipe:
+    """See the module; a ``Recipe``.
+
+    ``segmenter`` is what ``segment`` made, trained with ``settings``; ``photographs`` are those of the index, and all of them are
+    shown to the teacher. What is exported, and evaluated, is the student [choice: the paper does not say], with the teacher in the
+    checkpoint.
+    """
+
+    name = "correct"
+
+    def __init__(
+        self,
+        index: TargetIndex,
+        photographs: Sequence[Source],
+        segmenter: Segmenter,
+        settings: SegmentSettings,
+        correct: CorrectSettings,
+        folder: Path,
+        *,
+        seed: int = 0,
+        begun_with: Mapping[str, Any] | None = None,
+        pg: Sequence[Mapping[str, Any]] = (),
+        evaluate: Evaluate | None = None,
+    ) -> None:
+        self._index, self._photographs, self._settings, self._correct = index, photographs, settings, correct
+        self._folder, self._seed, self._evaluate = folder, seed, evaluate
+        self._begun_with, self._pg = dict(begun_with or {}), [dict(entry) for entry in pg]
+        self._student = segmenter
+        self._teacher = copy.deepcopy(segmenter).requires_grad_(False)
+        self.modules = nn.ModuleDict({"student": self._student, "teacher": self._teacher})
+        self._samples, self._losses = settings.samples(), settings.losses()
+        # As strong as the paper's, and nothing pasted: the teacher could not know of it.
+        self._unlabelled = SampleOptions(settings.side, STRIDE, self._samples.scales, paste=None, colours=ColourOptions())
+        self._updates = 0
+        self._best = float("-inf")
+        self._scores: dict[str, float] = {}
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """The student's, as in ``segment``."""
+        return parameter_groups(self._student, self._settings.backbone_rate, self._settings.layer_decay)
+
+    def batch(self, step: int, rank: int, world: int) -> Both:
+        """Both halves, of ``batch`` photographs each."""
+        size = self._settings.batch
+        initial = draw_batch(self._index, self._photographs, self._samples, seed=self._seed, step=step, rank=rank, world=world, size=size)
+        first = (step * world + rank) * size
+        places = [place_at(k, len(self._photographs), self._seed + _ANOTHER_ORDER) for k in range(first, first + size)]
+        rng = np.random.default_rng((self._seed, step, rank, size))  # the samples of the initial half have numbers below ``size``
+        return Both(initial, draw_pairs(self._photographs, places, rng, self._unlabelled))
+
+    def losses(self, batch: Both, step: int) -> dict[str, torch.Tensor]:
+        """The initial half's under the names of ``segmenter_losses``, the teacher's in one, and the number of its masks an image."""
+        self._teacher.eval()
+        with torch.no_grad():
+            seen = self._teacher(batch.pairs.weak)
+            labels = teacher_labels(seen, batch.pairs.weak_views, batch.pairs.strong_views, self._correct)
+        count = len(batch.initial.images)
+        said = self._student(torch.cat([batch.initial.images, batch.pairs.strong]))
+        initial = segmenter_losses(_part(said, slice(None, count)), targets_of(batch.initial), self._losses)
+        taught = segmenter_losses(_part(said, slice(count, None)), labels.targets, self._losses)
+        found = {**initial, "loss": initial["loss"] + self._correct.teacher * taught["loss"], "initial": initial["loss"].detach()}
+        found["teacher"] = taught["loss"].detach()
+        for name, number in zip(("small", "medium", "large"), labels.sizes / len(labels.targets), strict=True):
+            found[f"teacher {name}"] = number
+        return found
+
+    def after_step(self, step: int) -> None:
+        """The teacher takes in the student's new weights; statistics of normalisation are the student's own."""
+        self._updates = step + 1
+        with torch.no_grad():
+            torch._foreach_lerp_(list(self._teacher.parameters()), list(self._student.parameters()), 1 - self._correct.momentum)
+            for mine, theirs in zip(self._teacher.buffers(), self._student.buffers(), strict=True):
+                mine.copy_(theirs)
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """The updates made and the best score so far."""
+        return {"updates": torch.tensor(self._updates), "best": torch.tensor(self._best, dtype=torch.float64)}
+
+    def load_state(self, tensors: Mapping[str, torch.Tensor]) -> None:
+        """Take up what ``state`` gave."""
+        self._updates = int(tensors["updates"])
+        self._best = float(tensors["best"])
+
+    def metadata(self) -> dict[str, Any]:
+        """All settings, the seed, and what masks, photographs and first weights are."""
+        return {
+            "settings": asdict(self._settings),
+            "correct": asdict(self._correct),
+            "seed": self._seed,
+            "targets": self._index.key,
+            "begun_with": self._begun_with,
+        }
+
+    def evaluate(self) -> dict[str, float]:
+        """Scores of the student by the function given, if one was; the best goes to its folder."""
+        if self._evaluate is None:
+            return {}
+        self._scores = self._evaluate(self._student)
+        if self._scores.get(_SCORE, float("-inf")) > self._best:
+            save_segmenter(self._folder / BEST, self._student, self._account())
+            self._best = self._scores[_SCORE]
+        return self._scores
+
+    def export(self, folder: Path) -> None:
+        """The student's folder, see ``save_segmenter``."""
+        save_segmenter(folder, self._student, self._account())
+
+    def _account(self) -> dict[str, Any]:
+        about = {"recipe": self.name, **self.metadata(), "images": len(self._index), "masks": self._index.masks}
+        return about | {"size": self._settings.side, "updates": self._updates, "scores": self._scores, "pg": self._pg}
+
+
+def teacher_labels(seen: Predictions, weak: Sequence[View], strong: Sequence[View], settings: CorrectSettings) -> Labels:
+    """What the teacher saw in weak views (b of them) as targets in strong views of the same photographs.
+
+    A mask is one if its score is above the threshold for its share of the weak view, and at least four of its points are in the strong
+    view. Sizes are in the photograph's own pixels.
+    """
+    scores = seen.scores()
+    targets = []
+    sizes = torch.zeros(3, device=scores.device)
+    for k in range(len(scores)):
+        masks = seen.masks[-1][k] > 0
+        share = masks.flatten(1).float().mean(dim=1)
+        chosen = torch.nonzero(scores[k] > settings.of_share(share))[:, 0]
+        pixels = share[chosen] * (weak[k].height * weak[k].width)
+        classes = (pixels >= _SIZES[0]).long() + (pixels >= _SIZES[1]).long()
+        sizes += torch.bincount(classes, minlength=3).to(sizes)
+        carried = carry(masks[chosen].to(torch.uint8), weak[k], strong[k], masks.shape[-1])
+        there = carried.flatten(1).sum(dim=1) >= _MIN_POINTS
+        chosen, carried = chosen[there], carried[there]
+        chance = seen.ancestors[k][chosen][:, chosen].float().sigmoid().cpu().double().numpy()
+        edges = acyclic(chance, share[chosen].cpu().double().numpy())
+        targets.append(Target(carried, torch.from_numpy(edges).to(carried.device)))
+    return Labels(targets, sizes)
+
+
+def _part(said: Predictions, which: slice) -> Predictions:
+    """Some images of a batch."""
+    return Predictions([one[which] for one in said.classes], [one[which] for one in said.masks], said.ancestors[which])

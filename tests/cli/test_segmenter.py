@@ -1,0 +1,178 @@
+"""ovs-train segment, ovs-train correct and ovs-predict as users run them, from masks to masks."""
+
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image as Pillow
+
+from tests.scenes import Faults, write_scenes
+
+from .conftest import Run, one_line
+
+TINY = (
+    "--batch 2 --device cpu --warmup 1 --log-every 1 -q -j 1 --scratch --set size=tiny --set queries=8 --set points=64 --set side=64 "
+    "--set backbone=timm:test_vit"
+).split()
+FURTHER = "--batch 2 --device cpu --warmup 1 --log-every 1 -q -j 1".split()
+ONE_THREAD = {"OMP_NUM_THREADS": "1"}
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("scenes")
+    write_scenes(folder, range(5), side=64, faults=Faults())
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(ovs: Run, scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("segment") / "run"
+    done = ovs(
+        "ovs-train", "segment", scenes / "pseudo.json", "--images", scenes / "images", "-o", folder, "--steps", 3, *TINY, env=ONE_THREAD
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    assert (done.stdout, done.stderr) == (b"", b"")
+    return folder
+
+
+def test_a_run_leaves_a_segmenter(run: Path) -> None:
+    names = {path.name for path in run.iterdir()}
+    assert names == {"checkpoint.safetensors", "config.json", "log.jsonl", "model.safetensors", "targets", "training.json"}
+    training = json.loads((run / "training.json").read_text())["training"]
+    assert training["updates"] == 3
+    assert training["pg"][0]["command"].startswith("ovs-train segment ")
+    losses = json.loads((run / "log.jsonl").read_text().splitlines()[-1])["losses"]
+    assert {"loss", "class", "mask", "dice", "ancestor", "ancestor positives", "ancestor negatives"} == set(losses)
+
+
+def test_from_masks_to_a_score(run: Path, scenes: Path, shell: Run) -> None:
+    line = f"ovs-predict --checkpoint {run} --device cpu {scenes}/images | ovs-eval --metric ar --json --gt {scenes}/truth.json"
+    done = shell(line)
+    assert done.returncode == 0, done.stderr.decode()
+    assert 0 <= json.loads(done.stdout)["metrics"]["AR@1000"] <= 1
+
+
+def test_masks_are_a_coco_document_with_provenance(run: Path, scenes: Path, ovs: Run) -> None:
+    done = ovs("ovs-predict", "--checkpoint", run, "--device", "cpu", scenes / "images", "-q")
+    assert done.returncode == 0, done.stderr.decode()
+    found = json.loads(done.stdout)
+    assert [image["file_name"] for image in found["images"]] == [f"{k:05d}.png" for k in range(5)]
+    assert found["info"]["ovskit"]["pg"][0]["tool"] == "ovs-predict"
+    assert all(0 <= one["score"] <= 1 for one in found["annotations"])
+    again = ovs("ovs-predict", "--checkpoint", run, "--device", "cpu", scenes / "images", "-q", "-j", 3, "--batch-size", 4)
+    assert again.stdout == done.stdout
+
+
+def test_parents_by_coverage_or_none(run: Path, scenes: Path, ovs: Run, tmp_path: Path) -> None:
+    plain = ovs(
+        "ovs-predict", "--checkpoint", run, "--device", "cpu", scenes / "images", "--hier", "none", "--no-pg", "-o", tmp_path / "m.json"
+    )
+    assert plain.returncode == 0
+    assert not any("parent_id" in one for one in json.loads((tmp_path / "m.json").read_text())["annotations"])
+    grown = ovs("ovs-predict", "--checkpoint", run, "--device", "cpu", scenes / "images", "--hier", "coverage", "--no-pg")
+    by_hier = ovs("ovs-hier", tmp_path / "m.json", "--no-pg")
+    assert [{**one} for one in json.loads(grown.stdout)["annotations"]] == json.loads(by_hier.stdout)["annotations"]
+
+
+def test_options_of_prediction(run: Path, scenes: Path, ovs: Run) -> None:
+    begin = ("ovs-predict", "--checkpoint", run, "--device", "cpu", scenes / "images" / "00000.png")
+    one = json.loads(ovs(*begin, "--max", 1).stdout)
+    assert len(one["annotations"]) <= 1
+    assert json.loads(ovs(*begin, "--min-score", 1).stdout)["annotations"] == []
+    several = ovs(*begin, "--scales", "1,2", "--size", 64)
+    assert several.returncode == 0, several.stderr.decode()
+    done = ovs(*begin, "--scales", "1,2", "--hier", "head")
+    assert done.returncode == 2
+    one_line(done, "--hier coverage")
+
+
+def test_correction_goes_on_from_a_run(run: Path, scenes: Path, ovs: Run, tmp_path: Path) -> None:
+    begin = ("ovs-train", "correct", scenes / "pseudo.json", "--images", scenes / "images")
+    done = ovs(*begin, "--from", run, "-o", tmp_path / "run", "--steps", 2, "--threshold", "fixed", *FURTHER, env=ONE_THREAD)
+    assert done.returncode == 0, done.stderr.decode()
+    training = json.loads((tmp_path / "run" / "training.json").read_text())["training"]
+    assert training["correct"]["threshold"] == "fixed"
+    assert training["settings"]["side"] == 64
+    losses = json.loads((tmp_path / "run" / "log.jsonl").read_text().splitlines()[-1])["losses"]
+    assert {"initial", "teacher", "teacher small", "teacher medium", "teacher large"} < set(losses)
+    predicted = ovs("ovs-predict", "--checkpoint", tmp_path / "run", "--device", "cpu", scenes / "images" / "00000.png")
+    assert predicted.returncode == 0, predicted.stderr.decode()
+    for setting in ("queries=9", "size=small"):
+        done = ovs(*begin, "--from", run, "-o", tmp_path / "other", "--set", setting, *FURTHER, env=ONE_THREAD)
+        assert done.returncode == 2
+        one_line(done, "stay as they are")
+
+
+def test_evaluation_keeps_the_best(scenes: Path, ovs: Run, tmp_path: Path) -> None:
+    done = ovs(
+        "ovs-train", "segment", scenes / "pseudo.json", "--images", scenes / "images", "-o", tmp_path / "run", "--steps", 2, *TINY,
+        "--eval", scenes / "truth.json", "--eval-root", scenes / "images", "--eval-every", 1, "--eval-limit", 2, env=ONE_THREAD,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr.decode()
+    assert (tmp_path / "run" / "best" / "model.safetensors").exists()
+    lines = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert ["AR@1000" in str(line) for line in lines] == [False, True, False, True]
+
+
+def test_inputs_that_are_not_named(scenes: Path, ovs: Run, tmp_path: Path) -> None:
+    for arguments, words in (
+        (("segment",), "no masks"),
+        (("segment", scenes / "pseudo.json"), "--images"),
+        (("segment", scenes / "pseudo.json", "--images", scenes / "images"), "-o RUN"),
+        (("correct", scenes / "pseudo.json", "--images", scenes / "images", "-o", tmp_path / "run"), "--from RUN"),
+    ):
+        done = ovs("ovs-train", *arguments)
+        assert done.returncode == 2
+        one_line(done, words)
+    done = ovs("ovs-predict", scenes / "images")
+    assert done.returncode == 2
+    one_line(done, "--checkpoint RUN")
+
+
+def test_masks_that_do_not_fit_their_images(scenes: Path, ovs: Run, tmp_path: Path) -> None:
+    few = tmp_path / "few"
+    few.mkdir()
+    for k in range(2):
+        (few / f"{k:05d}.png").write_bytes((scenes / "images" / f"{k:05d}.png").read_bytes())
+    begin = ("ovs-train", "segment", scenes / "pseudo.json", "--images", few, "--steps", 2, *TINY)
+    done = ovs(*begin, "-o", tmp_path / "run", env=ONE_THREAD)
+    assert done.returncode == 66
+    one_line(done, "0000", "pseudo.json")
+    done = ovs(*begin, "-o", tmp_path / "run", "--on-error", "skip", env=ONE_THREAD)
+    assert done.returncode == 3, done.stderr.decode()
+    for path in few.iterdir():
+        Pillow.open(path).resize((70, 64)).save(path)
+    done = ovs(*begin, "-o", tmp_path / "other", "--on-error", "skip", env=ONE_THREAD)
+    assert done.returncode == 65
+    assert b"70" in done.stderr.splitlines()[-1]
+    assert b"Traceback" not in done.stderr
+
+
+def test_no_annotations_at_all(scenes: Path, ovs: Run, tmp_path: Path) -> None:
+    document = json.loads((scenes / "pseudo.json").read_text())
+    (tmp_path / "none.json").write_text(json.dumps({**document, "annotations": []}))
+    done = ovs("ovs-train", "segment", tmp_path / "none.json", "--images", scenes / "images", "-o", tmp_path / "run", *TINY, env=ONE_THREAD)
+    assert done.returncode == 65
+    assert b"none.json" in done.stderr.splitlines()[-1]
+
+
+def test_checkpoints_that_are_none(run: Path, scenes: Path, ovs: Run, tmp_path: Path) -> None:
+    def predict(folder: Path) -> object:
+        return ovs("ovs-predict", "--checkpoint", folder, "--device", "cpu", scenes / "images", "-o", tmp_path / "m.json")
+
+    done = predict(tmp_path / "nowhere")
+    assert done.returncode == 66
+    one_line(done, "nowhere")
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    whole = (run / "model.safetensors").read_bytes()
+    (broken / "model.safetensors").write_bytes(whole[:-100])
+    done = predict(broken)
+    assert done.returncode == 65
+    one_line(done, "not a complete safetensors file")
+    (broken / "model.safetensors").write_bytes((run / "checkpoint.safetensors").read_bytes())
+    done = predict(broken)
+    assert done.returncode == 65
+    one_line(done, "checkpoint")
+    assert not (tmp_path / "m.json").exists()
