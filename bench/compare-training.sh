@@ -30,7 +30,6 @@ one() {
     hybrid) network hybrid --cache "$runs/cache" ;;
     conv) network conv --cache "$runs/cache" --set attention=0 ;;
     own) own_masks && network own --cache "$runs/own-cache" --segments "$runs/own.json" ;;
-    longer) network longer --cache "$runs/cache" --init "$shipped" --lr 1e-3 ;;
     longer-own) own_masks && network longer-own --cache "$runs/own-cache" --segments "$runs/own.json" --init "$shipped" --lr 1e-3 ;;
     larger) network larger --cache "$runs/larger-cache" --set crop=192 --batch 14 --set shorter_side=256 ;;
     dino)
@@ -38,10 +37,10 @@ one() {
         --set global_crop=128 --set local_crop=64 --set local_crops=4 --set prototypes=512 \
         --set teacher_temperature=0.04 --set warm_teacher=0 --set momentum=0.98
       ;;
-    *) echo "compare-training.sh: no run $1; there are hybrid conv own longer longer-own larger dino" >&2; exit 2 ;;
+    *) echo "compare-training.sh: no run $1; there are hybrid conv own longer-own larger dino" >&2; exit 2 ;;
   esac
 }
 
-for name in "${@:-hybrid conv own longer longer-own larger dino}"; do
+for name in "${@:-hybrid conv own longer-own larger dino}"; do
   for each in $name; do one "$each"; done
 done
