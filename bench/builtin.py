@@ -230,7 +230,8 @@ def purities(chosen: dict[str, Any]) -> list[str]:
     number = int(classes.max()) + 1
     small = torch.stack([resize_rgb(p, SIDE, SIDE, "bilinear") for p in pictures])
     untrained = chosen["untrained network"]
-    rows = [describe(untrained._network, piece, CPU) for piece in small.split(64)]
+    with torch.no_grad():
+        rows = [describe(untrained._network, piece, CPU) for piece in small.split(64)]
     untrained._vector = GlobalVector(*(fit_axes(torch.cat(one)) for one in zip(*rows, strict=True)))
 
     def vectors(backbone: Any) -> np.ndarray:
@@ -240,7 +241,7 @@ def purities(chosen: dict[str, Any]) -> list[str]:
     shipped = vectors(chosen["as shipped"])
     makers: dict[str, Callable[[], np.ndarray]] = {
         "colour histogram": lambda: np.stack([colour_histogram(p) for p in pictures]),
-        "oriented gradients in 4 × 4 fields, as they are": lambda: oriented_gradients(small).numpy(),
+        "oriented gradients in 4 × 4 fields, as they are": lambda: torch.cat([oriented_gradients(p) for p in small.split(64)]).numpy(),
         "--cls, the half of the gradients alone": lambda: shipped[:, -WIDTH:],
         "--cls, the network's half alone": lambda: shipped[:, :-WIDTH],
         "--cls": lambda: shipped,

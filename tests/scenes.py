@@ -44,9 +44,9 @@ def make_scene(seed: int, side: int = 96) -> Scene:
     pixels = _texture(rng, side)
     masks: list[np.ndarray] = []
     parents: list[int] = []
-    for _ in range(int(rng.integers(2, 5))):
-        radius = float(rng.uniform(0.13, 0.27)) * side
-        centre = rng.uniform(0.15, 0.85, 2) * side
+    for _ in range(int(rng.integers(2, 4))):
+        radius = float(rng.uniform(0.18, 0.3)) * side
+        centre = rng.uniform(0.2, 0.8, 2) * side
         thing = _shape(rng, side, centre, radius)
         for k in range(len(masks)):
             masks[k] = masks[k] & ~thing
@@ -56,7 +56,7 @@ def make_scene(seed: int, side: int = 96) -> Scene:
         parents.append(-1)
         for _ in range(int(rng.integers(1, 3))):
             away = rng.uniform(-0.45, 0.45, 2) * radius
-            part = _shape(rng, side, centre + away, radius * float(rng.uniform(0.3, 0.5))) & thing
+            part = _shape(rng, side, centre + away, radius * float(rng.uniform(0.4, 0.55))) & thing
             pixels = np.where(part[..., None], _texture(rng, side), pixels)
             for k in range(own + 1, len(masks)):
                 masks[k] = masks[k] & ~part

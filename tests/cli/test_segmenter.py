@@ -1,14 +1,18 @@
 """ovs-train segment, ovs-train correct and ovs-predict as users run them, from masks to masks."""
 
 import json
+import socket
+import subprocess
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image as Pillow
+from safetensors.torch import load_file
 
 from tests.scenes import Faults, write_scenes
 
-from .conftest import Run, one_line
+from .conftest import Run, command, one_line
 
 TINY = (
     "--batch 2 --device cpu --warmup 1 --log-every 1 -q -j 1 --scratch --set size=tiny --set queries=8 --set points=64 --set side=64 "
@@ -174,3 +178,32 @@ def test_checkpoints_that_are_none(run: Path, scenes: Path, ovs: Run, tmp_path: 
     assert done.returncode == 65
     one_line(done, "checkpoint")
     assert not (tmp_path / "m.json").exists()
+
+
+def test_two_processes_are_one_with_twice_the_batch(scenes: Path, environment: dict[str, str], tmp_path: Path) -> None:
+    """As torchrun starts them, over gloo."""
+    tiny = [*TINY, "--lr", "1e-3", "--steps", "3"]
+    begin = [command("ovs-train"), "segment", str(scenes / "pseudo.json"), "--images", str(scenes / "images"), *tiny]
+    subprocess.run([*begin, "--accumulate", "2", "-o", str(tmp_path / "one")], check=True, env={**environment, **ONE_THREAD})
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    shared = {**environment, **ONE_THREAD, "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    processes = [
+        subprocess.Popen(
+            [*begin, "-o", str(tmp_path / "two")], env={**shared, "RANK": str(k), "LOCAL_RANK": str(k)}, stderr=subprocess.PIPE
+        )
+        for k in range(2)
+    ]
+    try:
+        for process in processes:
+            _, errors = process.communicate(timeout=240)
+            assert process.returncode == 0, errors.decode()
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+    one, two = (load_file(tmp_path / name / "model.safetensors") for name in ("one", "two"))
+    assert one.keys() == two.keys()
+    for name, tensor in one.items():
+        torch.testing.assert_close(two[name], tensor, rtol=1e-3, atol=1e-4)

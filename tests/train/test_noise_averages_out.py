@@ -1,0 +1,68 @@
+"""SOHES' claim in miniature: a segmenter trained on faulty pseudo-labels is better than they are, since their faults average out.
+
+Scenes are generated (``tests.scenes``), so the truth is known, and so are the faults of the labels: masks left out, masks of two
+things in one, outlines that are off. ``bench/segmenter.py`` is the long form.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from ovskit.core.eval.evaluation import EvalOptions, evaluate
+from ovskit.core.formats.ground_truth import open_ground_truth
+from ovskit.core.formats.masks import open_masks
+from ovskit.core.formats.sources import list_sources
+from ovskit.core.models.segmenter.open import open_segmenter
+from ovskit.core.predict.predictor import PredictOptions, predict_masks
+from ovskit.core.records import MaskSet
+from ovskit.core.runtime.failures import Failures
+from ovskit.core.train.loop import train
+from ovskit.core.train.options import TrainOptions
+from ovskit.core.train.segment import SegmentRecipe, SegmentSettings, new_segmenter
+from ovskit.core.train.target_index import open_targets
+from tests.scenes import Faults, write_scenes
+
+FAULTS = Faults(dropped=0.3, merged=0.2, jitter=4)
+SETTINGS = SegmentSettings(
+    size="tiny", side=96, batch=8, smallest_scale=0.9, largest_scale=1.2, paste=0.0, colours=False, backbone_rate=1.0, layer_decay=1.0
+)
+OPTIONS = TrainOptions(
+    steps=1000, learning_rate=4e-3, warmup=50, weight_decay=0.02, clip_norm=10.0, device="cpu", checkpoint_every=1000, log_every=200
+)
+
+
+def score(found: list[MaskSet], truth: Path, metric: Literal["ar", "hierarchy"], name: str) -> float:
+    return float(evaluate(found, open_ground_truth(str(truth)), EvalOptions(metric=metric)).metrics()[name] or 0)
+
+
+def chance(truth: list[MaskSet]) -> float:
+    """F1 of saying of every mask that it is above every other one: nothing is gained by guessing less often."""
+    above = sum(mask.parent_id is not None for masks in truth for mask in masks.masks)  # these forests have two levels
+    pairs = sum(len(masks.masks) * (len(masks.masks) - 1) for masks in truth)
+    return 2 * above / (pairs + above)
+
+
+def read(path: Path) -> list[MaskSet]:
+    with open(path, "rb") as stream:
+        return list(open_masks(stream, path.name)[1])
+
+
+def test_a_segmenter_is_better_than_its_labels(tmp_path: Path) -> None:
+    torch.set_num_threads(1)
+    write_scenes(tmp_path / "train", range(600), faults=FAULTS)
+    write_scenes(tmp_path / "test", range(10_000, 10_060), faults=FAULTS)
+    photographs = list_sources([str(tmp_path / "train" / "images")]).items
+    failures = Failures(skip=False)
+    index = open_targets(photographs, tmp_path / "train" / "pseudo.json", SETTINGS.targets(), tmp_path / "index", failures=failures)
+    segmenter = new_segmenter(SETTINGS, weights=None, pretrained=True, seed=0)
+    train(SegmentRecipe(index, photographs, segmenter, SETTINGS, tmp_path / "run"), OPTIONS, tmp_path / "run")
+
+    unseen = list_sources([str(tmp_path / "test" / "images")]).items
+    loaded = open_segmenter(tmp_path / "run").segmenter
+    found = list(predict_masks(unseen, loaded, PredictOptions(size=96), failures, device=torch.device("cpu")))
+    truth = tmp_path / "test" / "truth.json"
+    assert score(found, truth, "ar", "AR@1000") > score(read(tmp_path / "test" / "pseudo.json"), truth, "ar", "AR@1000") + 0.01
+    assert score(found, truth, "hierarchy", "f1") > 2 * chance(read(truth))
