@@ -24,7 +24,7 @@ from quality import surroundings
 
 from tests.scenes import Faults, write_scenes
 
-FAULTS = Faults(dropped=0.3, merged=0.2, jitter=4)
+FAULTS = Faults(dropped=0.3, merged=0.2, jitter=6)
 COMMON = ["--device", "cpu", "-j", "1", "-q", "--optimizer", "adamw", "--clip", "10", "--weight-decay", "0.02", "--batch", "8"]
 SEGMENT = [
     "--set", "size=tiny", "--set", "side=96", "--set", "smallest_scale=0.9", "--set", "largest_scale=1.2", "--set", "paste=0",

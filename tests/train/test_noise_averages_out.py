@@ -25,12 +25,12 @@ from ovskit.core.train.segment import SegmentRecipe, SegmentSettings, new_segmen
 from ovskit.core.train.target_index import open_targets
 from tests.scenes import Faults, write_scenes
 
-FAULTS = Faults(dropped=0.3, merged=0.2, jitter=4)
+FAULTS = Faults(dropped=0.3, merged=0.2, jitter=6)
 SETTINGS = SegmentSettings(
     size="tiny", side=96, batch=8, smallest_scale=0.9, largest_scale=1.2, paste=0.0, colours=False, backbone_rate=1.0, layer_decay=1.0
 )
 OPTIONS = TrainOptions(
-    steps=1000, learning_rate=4e-3, warmup=50, weight_decay=0.02, clip_norm=10.0, device="cpu", checkpoint_every=1000, log_every=200
+    steps=900, learning_rate=4e-3, warmup=50, weight_decay=0.02, clip_norm=10.0, device="cpu", checkpoint_every=1000, log_every=200
 )
 
 
@@ -64,5 +64,6 @@ def test_a_segmenter_is_better_than_its_labels(tmp_path: Path) -> None:
     loaded = open_segmenter(tmp_path / "run").segmenter
     found = list(predict_masks(unseen, loaded, PredictOptions(size=96), failures, device=torch.device("cpu")))
     truth = tmp_path / "test" / "truth.json"
-    assert score(found, truth, "ar", "AR@1000") > score(read(tmp_path / "test" / "pseudo.json"), truth, "ar", "AR@1000") + 0.01
-    assert score(found, truth, "hierarchy", "f1") > 2 * chance(read(truth))
+    labels = score(read(tmp_path / "test" / "pseudo.json"), truth, "ar", "AR@1000")
+    assert score(found, truth, "ar", "AR@1000") > 1.25 * labels
+    assert score(found, truth, "hierarchy", "f1") > 1.8 * chance(read(truth))
