@@ -67,13 +67,13 @@ def test_training_in_pieces_ends_with_weights(images: Path, tmp_path: Path) -> N
     assert b"stopped at step" in done.stderr  # there were several pieces
 
 
-def test_sohes_from_photographs_to_a_segmenter_and_again(images: Path, environment: dict[str, str], tmp_path: Path) -> None:
+def test_sohes_from_photographs_to_a_segmenter(images: Path, environment: dict[str, str], tmp_path: Path) -> None:
     quick = "--batch 2 --warmup 1 -q -j 1 --device cpu --steps 2"
     segment = f"{quick} --scratch --set size=tiny --set queries=8 --set points=64 --set side=64 --set backbone=timm:test_vit"
     given = {**environment, "SEGMENT": segment, "CORRECT": quick, "OMP_NUM_THREADS": "1"}
-    for _ in range(2):
-        done = subprocess.run([EXAMPLES / "sohes.sh", images, tmp_path / "out"], capture_output=True, env=given, check=False, timeout=300)
-        assert done.returncode == 0, done.stderr.decode()
+    # Nine commands, of which some compile their kernels at first.
+    done = subprocess.run([EXAMPLES / "sohes.sh", images, tmp_path / "out"], capture_output=True, env=given, check=False, timeout=900)
+    assert done.returncode == 0, done.stderr.decode()
     out = tmp_path / "out"
     assert len(json.loads((out / "forest.json").read_text())["images"]) == len(list(images.iterdir()))
     assert json.loads((out / "correct" / "training.json").read_text())["training"]["updates"] == 2
