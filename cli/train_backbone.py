@@ -94,42 +94,17 @@ def backbone(
     model.safetensors. Ctrl-C and SIGTERM leave a checkpoint after the step under way. On a CPU a run that was stopped and
     resumed ends with the same bytes as one that was not.
     """
-    evaluations = dev.every(eval_every, checkpoint_every, truth)
     sources = img.find_images(inputs, root=root)
     folder = run.run_folder(output, resume=resume)
 
-    from ovskit.cli.method_settings import parse_fields
     from ovskit.core.runtime.failures import Failures
     from ovskit.core.runtime.progress import track
-    from ovskit.core.runtime.workers import default_workers
     from ovskit.core.train.backbone import BackboneRecipe, BackboneSettings, precompute
     from ovskit.core.train.devices import open_devices
-    from ovskit.core.train.options import TrainOptions
 
-    chosen = parse_fields(setting or [], BackboneSettings)
-    settings = BackboneSettings(**chosen if batch is None else {**chosen, "batch": batch})
-    threads = workers or default_workers()
-    options = TrainOptions(
-        steps=steps,
-        minutes=minutes,
-        seed=seed,
-        learning_rate=lr,
-        warmup=warmup,
-        schedule=schedule.value,
-        final_share=FINAL_SHARE,
-        betas=BETAS,
-        weight_decay=weight_decay,
-        clip_norm=clip or None,
-        accumulate=accumulate,
-        device=device,
-        precision=precision.value,
-        channels_last=True,
-        compile=compile,
-        workers=threads,
-        checkpoint_every=checkpoint_every,
-        log_every=log_every,
-        eval_every=evaluations,
-        tensorboard=tensorboard,
+    settings = BackboneSettings(**run.fields_of(setting, BackboneSettings, batch=batch))
+    options = run.train_options(
+        ctx, final_share=FINAL_SHARE, betas=BETAS, channels_last=True, eval_every=dev.every(eval_every, checkpoint_every, truth)
     )
     failures = Failures(skip=on_error is opt.OnError.skip)
     devices = open_devices(device, precision.value, accumulate=accumulate)
@@ -138,7 +113,7 @@ def backbone(
             sources.items,
             settings,
             cache or folder / "cache",
-            workers=threads,
+            workers=options.workers,
             failures=failures,
             masks=segments,
             watch=lambda items: track(items, "preparing", total=len(sources.items)),

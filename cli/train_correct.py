@@ -90,60 +90,21 @@ def correct(
     if source is None:
         raise UsageError("no segmenter to begin with: name the folder of a run with --from RUN")
 
-    from ovskit.cli.method_settings import parse_fields, settings_of
-    from ovskit.core.models.segmenter.open import open_segmenter
-    from ovskit.core.runtime.workers import default_workers
-    from ovskit.core.train.correct import CorrectRecipe, CorrectSettings
-    from ovskit.core.train.devices import open_devices
-    from ovskit.core.train.options import TrainOptions
-    from ovskit.core.train.segment import SegmentSettings, settings_from
+    from functools import partial
 
-    own = set(settings_of(CorrectSettings))
-    texts = setting or []
-    teaching = parse_fields([text for text in texts if text.partition("=")[0].strip() in own], CorrectSettings)
-    further = parse_fields([text for text in texts if text.partition("=")[0].strip() not in own], SegmentSettings)
-    teaching |= {} if threshold is None else {"threshold": threshold.value}
-    further |= {} if batch is None else {"batch": batch}
-    corrections = CorrectSettings(**teaching)
-    options = TrainOptions(
-        steps=steps,
-        minutes=minutes,
-        seed=seed,
-        optimizer=optimizer.value,
-        learning_rate=lr,
-        warmup=warmup,
-        schedule=schedule.value,
-        betas=job.BETAS[optimizer],
-        weight_decay=weight_decay,
-        clip_norm=clip or None,
-        accumulate=accumulate,
-        device=device,
-        precision=precision.value,
-        compile=compile,
-        workers=workers or default_workers(),
-        checkpoint_every=checkpoint_every,
-        log_every=log_every,
-        eval_every=dev.every(eval_every, checkpoint_every, truth),
-        tensorboard=tensorboard,
-    )
-    task = job.MaskJob(ctx, masks, images, output, root, cache, resume, on_error)
+    from ovskit.cli.method_settings import settings_of
+    from ovskit.core.models.segmenter.open import open_segmenter
+    from ovskit.core.train.correct import CorrectRecipe, CorrectSettings
+    from ovskit.core.train.segment_settings import SegmentSettings, settings_from
+
+    names = set(settings_of(CorrectSettings))
+    teaching = [text for text in setting or [] if text.partition("=")[0].strip() in names]
+    others = [text for text in setting or [] if text not in teaching]
+    corrections = CorrectSettings(**run.fields_of(teaching, CorrectSettings, threshold=threshold))
+    changes = run.fields_of(others, SegmentSettings, batch=batch)
+    task = job.MaskJob(ctx)
     loaded = open_segmenter(source)
-    settings = settings_from(loaded.training, further, str(source))
+    settings = settings_from(loaded.training, changes, str(source))
     if not settings.fit(loaded.segmenter):
         raise UsageError(f"--from {source}: its size and backbone stay as they are; leave out the --set that changes them")
-    devices = open_devices(device, precision.value, accumulate=accumulate)
-    judge = None if truth is None else dev.segmenter_recall_on(truth, eval_root, eval_limit, devices.device, settings.side)
-    index = task.targets(settings.targets(), devices)
-    recipe = CorrectRecipe(
-        index,
-        task.photographs,
-        loaded.segmenter.train(),
-        settings,
-        corrections,
-        task.folder,
-        seed=seed,
-        begun_with={"segmenter": loaded.sha256},
-        pg=task.provenance(),
-        evaluate=judge,
-    )
-    task.train(recipe, options, devices, len(index))
+    task.train(partial(CorrectRecipe, segmenter=loaded.segmenter.train(), correct=corrections), settings, {"segmenter": loaded.sha256})

@@ -73,36 +73,13 @@ def dino(
     sources = img.find_images(inputs, root=root)
     folder = run.run_folder(output, resume=resume)
 
-    from ovskit.cli.method_settings import parse_fields
     from ovskit.core.runtime.failures import Failures
     from ovskit.core.runtime.progress import track
-    from ovskit.core.runtime.workers import default_workers
     from ovskit.core.train.devices import open_devices
     from ovskit.core.train.dino import DinoRecipe, DinoSettings, precompute
-    from ovskit.core.train.options import TrainOptions
 
-    chosen = parse_fields(setting or [], DinoSettings)
-    settings = DinoSettings(**chosen if batch is None else {**chosen, "batch": batch})
-    threads = workers or default_workers()
-    options = TrainOptions(
-        steps=steps,
-        minutes=minutes,
-        seed=seed,
-        learning_rate=lr,
-        warmup=warmup,
-        schedule=schedule.value,
-        final_share=FINAL_SHARE,
-        weight_decay=weight_decay,
-        clip_norm=clip or None,
-        accumulate=accumulate,
-        device=device,
-        precision=precision.value,
-        compile=compile,
-        workers=threads,
-        checkpoint_every=checkpoint_every,
-        log_every=log_every,
-        tensorboard=tensorboard,
-    )
+    settings = DinoSettings(**run.fields_of(setting, DinoSettings, batch=batch))
+    options = run.train_options(ctx, final_share=FINAL_SHARE)
     failures = Failures(skip=on_error is opt.OnError.skip)
     devices = open_devices(device, precision.value, accumulate=accumulate)
     with devices.first_goes_first():
@@ -110,7 +87,7 @@ def dino(
             sources.items,
             settings,
             cache or folder / "cache",
-            workers=threads,
+            workers=options.workers,
             failures=failures,
             watch=lambda items: track(items, "preparing", total=len(sources.items)),
         )

@@ -23,7 +23,7 @@ from ovskit.core.runtime.errors import UsageError
         (
             "SOHES' own size, on eight GPUs",
             "torchrun --no-python --nproc-per-node 8 ovs-train segment pseudo.json --images imgs -o run --batch 16 --lr 8e-4 "
-            "--set size=base --set backbone=dino-vitb8 --set side=1024",
+            "--backbone dino-vitb8 --set size=base --set side=1024",
         ),
         (
             "a look at it on a CPU",
@@ -43,6 +43,11 @@ def segment(
     steps: run.Steps = 40000,
     minutes: run.Minutes = None,
     resume: run.Resume = False,
+    backbone: Annotated[
+        str | None,
+        typer.Option("--backbone", metavar="NAME", show_default="builtin", help="builtin, dino-vitb8, dinov2-vitb14 or timm:NAME."),
+    ] = None,
+    freeze: Annotated[bool, typer.Option("--freeze", help="The backbone's own weights stay as they are; its adapter learns.")] = False,
     batch: run.Batch = None,
     accumulate: run.Accumulate = 1,
     optimizer: run.OptimizerOption = run.Optimizer.adan,
@@ -85,40 +90,16 @@ def segment(
     if init is not None and (weights is not None or scratch):
         raise UsageError("--init brings a whole segmenter, its backbone too: leave out --weights and --scratch")
 
-    from ovskit.cli.method_settings import parse_fields
+    from functools import partial
+
     from ovskit.core.models.segmenter.open import open_segmenter
     from ovskit.core.models.weights import sha256_of
-    from ovskit.core.runtime.workers import default_workers
-    from ovskit.core.train.devices import open_devices
-    from ovskit.core.train.options import TrainOptions
-    from ovskit.core.train.segment import SegmentRecipe, SegmentSettings, new_segmenter
+    from ovskit.core.train.segment import SegmentRecipe, new_segmenter
+    from ovskit.core.train.segment_settings import SegmentSettings
 
-    chosen = parse_fields(setting or [], SegmentSettings)
-    settings = SegmentSettings(**chosen if batch is None else {**chosen, "batch": batch})
-    options = TrainOptions(
-        steps=steps,
-        minutes=minutes,
-        seed=seed,
-        optimizer=optimizer.value,
-        learning_rate=lr,
-        warmup=warmup,
-        schedule=schedule.value,
-        betas=job.BETAS[optimizer],
-        weight_decay=weight_decay,
-        clip_norm=clip or None,
-        accumulate=accumulate,
-        device=device,
-        precision=precision.value,
-        compile=compile,
-        workers=workers or default_workers(),
-        checkpoint_every=checkpoint_every,
-        log_every=log_every,
-        eval_every=dev.every(eval_every, checkpoint_every, truth),
-        tensorboard=tensorboard,
-    )
-    task = job.MaskJob(ctx, masks, images, output, root, cache, resume, on_error)
-    devices = open_devices(device, precision.value, accumulate=accumulate)
-    judge = None if truth is None else dev.segmenter_recall_on(truth, eval_root, eval_limit, devices.device, settings.side)
+    flags = run.fields_of(setting, SegmentSettings, batch=batch, backbone=backbone, freeze=freeze or None)
+    settings = SegmentSettings(**flags)
+    task = job.MaskJob(ctx)
     begun: dict[str, Any]
     if init is None:
         segmenter = new_segmenter(settings, weights=weights, pretrained=not scratch, seed=seed)
@@ -128,8 +109,4 @@ def segment(
         if not settings.fit(loaded.segmenter):
             raise UsageError(f"--init {init}: a segmenter of another size or backbone; give the settings that it was trained with")
         segmenter, begun = loaded.segmenter.train(), {"segmenter": loaded.sha256}
-    index = task.targets(settings.targets(), devices)
-    recipe = SegmentRecipe(
-        index, task.photographs, segmenter, settings, task.folder, seed=seed, begun_with=begun, pg=task.provenance(), evaluate=judge
-    )
-    task.train(recipe, options, devices, len(index))
+    task.train(partial(SegmentRecipe, segmenter=segmenter), settings, begun)

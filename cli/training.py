@@ -111,6 +111,26 @@ def run_folder(output: str | None, *, resume: bool) -> Path:
     return folder
 
 
+def train_options(ctx: typer.Context, **own: Any) -> TrainOptions:
+    """What the command's options say of the run, and what it says itself (``own``). Raises UsageError for values that make no sense."""
+    from ovskit.core.runtime.workers import default_workers
+    from ovskit.core.train.options import TrainOptions
+
+    given = ctx.params
+    as_they_are = "steps minutes seed warmup weight_decay accumulate device compile checkpoint_every log_every tensorboard".split()
+    options: dict[str, Any] = {name: given[name] for name in as_they_are}
+    options |= {name: str(given[name]) for name in ("optimizer", "schedule", "precision") if name in given}
+    options |= {"learning_rate": given["lr"], "clip_norm": given["clip"] or None, "workers": given["workers"] or default_workers()}
+    return TrainOptions(**options | own)
+
+
+def fields_of(texts: list[str] | None, kind: type, **flags: Any) -> dict[str, Any]:
+    """Fields of ``kind`` from ``--set`` and from flags of their own, which go before; a flag that is None was not given."""
+    from ovskit.cli.method_settings import parse_fields
+
+    return parse_fields(texts or [], kind) | {name: value for name, value in flags.items() if value is not None}
+
+
 def run_recipe(
     ctx: typer.Context, recipe: Recipe, options: TrainOptions, folder: Path, devices: Devices, *, resume: bool, arguments: list[str]
 ) -> None:

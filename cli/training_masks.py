@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,17 +9,15 @@ import typer
 
 from ovskit.cli import options as opt
 from ovskit.cli import training as run
+from ovskit.cli import training_eval as dev
 from ovskit.cli.command import provenance
 from ovskit.core.runtime.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Mapping
 
-    from ovskit.core.formats.sources import Source
-    from ovskit.core.runtime.failures import Failures
-    from ovskit.core.train.devices import Devices
-    from ovskit.core.train.options import TrainOptions
     from ovskit.core.train.recipe import Recipe
+    from ovskit.core.train.segment_settings import SegmentSettings
     from ovskit.core.train.target_index import TargetIndex, TargetOptions
 
 # Adan's are timm's [choice], AdamW's the usual ones.
@@ -39,57 +36,68 @@ Cache = Annotated[
 ]
 
 
-@dataclass
 class MaskJob:
-    """A run that learns from masks. Made before anything costs time: raises UsageError where an input is not named."""
+    """A run that learns from masks, by the options of its command.
 
-    ctx: typer.Context
-    masks: Path | None
-    images: list[str] | None
-    output: str | None
-    root: str | None
-    cache: Path | None
-    resume: bool
-    on_error: opt.OnError
-    folder: Path = field(init=False)
-    failures: Failures = field(init=False)
+    Made before anything costs time: raises UsageError where an input is not named or options make no sense.
+    """
 
-    def __post_init__(self) -> None:
+    def __init__(self, ctx: typer.Context) -> None:
         from ovskit.core.formats.sources import list_sources
         from ovskit.core.runtime.failures import Failures
+        from ovskit.core.train.devices import open_devices
 
-        if self.masks is None:
+        self._ctx, self._given = ctx, ctx.params
+        given = ctx.params
+        if given["masks"] is None:
             raise UsageError("no masks: name a masks file, then its images with --images (see --help)")
-        if not self.images:
-            raise UsageError(f"--images: say where the images of {self.masks} are")
-        self.folder = run.run_folder(self.output, resume=self.resume)
-        self.photographs: Sequence[Source] = list_sources(self.images, root=self.root).items
-        self.failures = Failures(skip=self.on_error is opt.OnError.skip)
+        if not given["images"]:
+            raise UsageError(f"--images: say where the images of {given['masks']} are")
+        self._masks = Path(given["masks"])
+        self._options = run.train_options(
+            ctx,
+            betas=BETAS[run.Optimizer(given["optimizer"])],
+            eval_every=dev.every(given["eval_every"], given["checkpoint_every"], given["truth"]),
+        )
+        self._folder = run.run_folder(given["output"], resume=given["resume"])
+        self._photographs = list_sources(given["images"], root=given["root"]).items
+        self._failures = Failures(skip=opt.OnError(given["on_error"]) is opt.OnError.skip)
+        self._devices = open_devices(given["device"], str(given["precision"]), accumulate=given["accumulate"])
 
-    def targets(self, options: TargetOptions, devices: Devices) -> TargetIndex:
+    def train(self, recipe: Callable[..., Recipe], settings: SegmentSettings, begun_with: Mapping[str, Any]) -> None:
+        """Train to the end, and say what was left out. ``recipe`` lacks what every ``MaskRecipe`` is given but its segmenter."""
+        given = self._given
+        judge = None
+        if given["truth"] is not None:
+            where = (given["truth"], given["eval_root"], given["eval_limit"])
+            judge = dev.segmenter_recall_on(*where, self._devices.device, settings.side)
+        index = self._targets(settings.targets())
+        facts: dict[str, Any] = {"arguments": [str(self._masks)]}
+        made = recipe(
+            index=index,
+            photographs=self._photographs,
+            settings=settings,
+            folder=self._folder,
+            seed=given["seed"],
+            begun_with=begun_with,
+            pg=provenance(self._ctx, [], **facts),
+            evaluate=judge,
+        )
+        run.run_recipe(self._ctx, made, self._options, self._folder, self._devices, resume=given["resume"], **facts)
+        self._failures.report(len(index))
+
+    def _targets(self, options: TargetOptions) -> TargetIndex:
         """The index of the masks, made by one process."""
         from ovskit.core.runtime.progress import track
         from ovskit.core.train.target_index import open_targets
 
-        assert self.masks is not None
-        with devices.first_goes_first():
+        cache = self._given["cache"]
+        with self._devices.first_goes_first():
             return open_targets(
-                self.photographs,
-                self.masks,
+                self._photographs,
+                self._masks,
                 options,
-                self.cache or self.folder / "targets",
-                failures=self.failures,
+                self._folder / "targets" if cache is None else Path(cache),
+                failures=self._failures,
                 watch=lambda items: track(items, "indexing"),
             )
-
-    def provenance(self) -> list[dict[str, Any]]:
-        """What the checkpoint and the finished model say of how they were made."""
-        return [dict(entry) for entry in provenance(self.ctx, [], **self._facts())]
-
-    def train(self, recipe: Recipe, options: TrainOptions, devices: Devices, done: int) -> None:
-        """Train to the end, and say what was left out."""
-        run.run_recipe(self.ctx, recipe, options, self.folder, devices, resume=self.resume, **self._facts())
-        self.failures.report(done)
-
-    def _facts(self) -> dict[str, Any]:
-        return {"arguments": [str(self.masks)]}

@@ -14,7 +14,7 @@ ancestors are those of at least 0.5, without cycles; a mask counts as a target i
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,19 +24,18 @@ import torch
 from torch import nn
 
 from ovskit.core.formats.sources import Source
-from ovskit.core.models.segmenter.checkpoint import save_segmenter
 from ovskit.core.models.segmenter.forest import acyclic
 from ovskit.core.models.segmenter.losses import Target, segmenter_losses
 from ovskit.core.models.segmenter.network import STRIDE, Predictions, Segmenter
 from ovskit.core.runtime.errors import UsageError
 from ovskit.core.train.colour_augment import ColourOptions
 from ovskit.core.train.geometry import View, carry
+from ovskit.core.train.mask_recipe import MaskRecipe, targets_of
 from ovskit.core.train.order import place_at
-from ovskit.core.train.samples import Batch, Pairs, SampleOptions, draw_batch, draw_pairs
-from ovskit.core.train.segment import BEST, Evaluate, SegmentSettings, parameter_groups, targets_of
+from ovskit.core.train.samples import Batch, Pairs, SampleOptions, draw_pairs
+from ovskit.core.train.segment_settings import SegmentSettings
 from ovskit.core.train.target_index import TargetIndex
 
-_SCORE = "AR@1000"
 _SIZES = (32 * 32, 96 * 96)  # COCO's: a small mask has less than the first, a medium one less than the second, in the photograph's pixels
 _MIN_POINTS = 4
 _ANOTHER_ORDER = 0x5EED  # the photographs that the teacher labels come in an order of their own
@@ -91,12 +90,11 @@ class Labels(NamedTuple):
     sizes: torch.Tensor
 
 
-class CorrectRecipe:
+class CorrectRecipe(MaskRecipe):
     """See the module; a ``Recipe``.
 
-    ``segmenter`` is what ``segment`` made, trained with ``settings``; ``photographs`` are those of the index, and all of them are
-    shown to the teacher. What is exported, and evaluated, is the student [choice: the paper does not say], with the teacher in the
-    checkpoint.
+    ``segmenter`` is what ``segment`` made, trained with ``settings``; all photographs are shown to the teacher. What is exported,
+    and evaluated, is the student [choice: the paper does not say], with the teacher in the checkpoint.
     """
 
     name = "correct"
@@ -109,37 +107,22 @@ class CorrectRecipe:
         settings: SegmentSettings,
         correct: CorrectSettings,
         folder: Path,
-        *,
-        seed: int = 0,
-        begun_with: Mapping[str, Any] | None = None,
-        pg: Sequence[Mapping[str, Any]] = (),
-        evaluate: Evaluate | None = None,
+        **others: Any,
     ) -> None:
-        self._index, self._photographs, self._settings, self._correct = index, photographs, settings, correct
-        self._folder, self._seed, self._evaluate = folder, seed, evaluate
-        self._begun_with, self._pg = dict(begun_with or {}), [dict(entry) for entry in pg]
-        self._student = segmenter
+        super().__init__(index, photographs, segmenter, settings, folder, **others)
+        self._correct = correct
         self._teacher = copy.deepcopy(segmenter).requires_grad_(False)
-        self.modules = nn.ModuleDict({"student": self._student, "teacher": self._teacher})
-        self._samples, self._losses = settings.samples(), settings.losses()
+        self.modules = nn.ModuleDict({"student": segmenter, "teacher": self._teacher})
         # As strong as the paper's, and nothing pasted: the teacher could not know of it.
         self._unlabelled = SampleOptions(settings.side, STRIDE, self._samples.scales, paste=None, colours=ColourOptions())
-        self._updates = 0
-        self._best = float("-inf")
-        self._scores: dict[str, float] = {}
-
-    def parameter_groups(self) -> list[dict[str, Any]]:
-        """The student's, as in ``segment``."""
-        return parameter_groups(self._student, self._settings.backbone_rate, self._settings.layer_decay)
 
     def batch(self, step: int, rank: int, world: int) -> Both:
         """Both halves, of ``batch`` photographs each."""
         size = self._settings.batch
-        initial = draw_batch(self._index, self._photographs, self._samples, seed=self._seed, step=step, rank=rank, world=world, size=size)
         first = (step * world + rank) * size
         places = [place_at(k, len(self._photographs), self._seed + _ANOTHER_ORDER) for k in range(first, first + size)]
         rng = np.random.default_rng((self._seed, step, rank, size))  # the samples of the initial half have numbers below ``size``
-        return Both(initial, draw_pairs(self._photographs, places, rng, self._unlabelled))
+        return Both(super().batch(step, rank, world), draw_pairs(self._photographs, places, rng, self._unlabelled))
 
     def losses(self, batch: Both, step: int) -> dict[str, torch.Tensor]:
         """The initial half's under the names of ``segmenter_losses``, the teacher's in one, and the number of its masks an image."""
@@ -148,7 +131,7 @@ class CorrectRecipe:
             seen = self._teacher(batch.pairs.weak)
             labels = teacher_labels(seen, batch.pairs.weak_views, batch.pairs.strong_views, self._correct)
         count = len(batch.initial.images)
-        said = self._student(torch.cat([batch.initial.images, batch.pairs.strong]))
+        said = self._segmenter(torch.cat([batch.initial.images, batch.pairs.strong]))
         initial = segmenter_losses(_part(said, slice(None, count)), targets_of(batch.initial), self._losses)
         taught = segmenter_losses(_part(said, slice(count, None)), labels.targets, self._losses)
         found = {**initial, "loss": initial["loss"] + self._correct.teacher * taught["loss"], "initial": initial["loss"].detach()}
@@ -159,48 +142,15 @@ class CorrectRecipe:
 
     def after_step(self, step: int) -> None:
         """The teacher takes in the student's new weights; statistics of normalisation are the student's own."""
-        self._updates = step + 1
+        super().after_step(step)
         with torch.no_grad():
-            torch._foreach_lerp_(list(self._teacher.parameters()), list(self._student.parameters()), 1 - self._correct.momentum)
-            for mine, theirs in zip(self._teacher.buffers(), self._student.buffers(), strict=True):
+            torch._foreach_lerp_(list(self._teacher.parameters()), list(self._segmenter.parameters()), 1 - self._correct.momentum)
+            for mine, theirs in zip(self._teacher.buffers(), self._segmenter.buffers(), strict=True):
                 mine.copy_(theirs)
 
-    def state(self) -> dict[str, torch.Tensor]:
-        """The updates made and the best score so far."""
-        return {"updates": torch.tensor(self._updates), "best": torch.tensor(self._best, dtype=torch.float64)}
-
-    def load_state(self, tensors: Mapping[str, torch.Tensor]) -> None:
-        """Take up what ``state`` gave."""
-        self._updates = int(tensors["updates"])
-        self._best = float(tensors["best"])
-
     def metadata(self) -> dict[str, Any]:
-        """All settings, the seed, and what masks, photographs and first weights are."""
-        return {
-            "settings": asdict(self._settings),
-            "correct": asdict(self._correct),
-            "seed": self._seed,
-            "targets": self._index.key,
-            "begun_with": self._begun_with,
-        }
-
-    def evaluate(self) -> dict[str, float]:
-        """Scores of the student by the function given, if one was; the best goes to its folder."""
-        if self._evaluate is None:
-            return {}
-        self._scores = self._evaluate(self._student)
-        if self._scores.get(_SCORE, float("-inf")) > self._best:
-            save_segmenter(self._folder / BEST, self._student, self._account())
-            self._best = self._scores[_SCORE]
-        return self._scores
-
-    def export(self, folder: Path) -> None:
-        """The student's folder, see ``save_segmenter``."""
-        save_segmenter(folder, self._student, self._account())
-
-    def _account(self) -> dict[str, Any]:
-        about = {"recipe": self.name, **self.metadata(), "images": len(self._index), "masks": self._index.masks}
-        return about | {"size": self._settings.side, "updates": self._updates, "scores": self._scores, "pg": self._pg}
+        """All settings, the seed, and what masks and first weights are."""
+        return super().metadata() | {"correct": asdict(self._correct)}
 
 
 def teacher_labels(seen: Predictions, weak: Sequence[View], strong: Sequence[View], settings: CorrectSettings) -> Labels:

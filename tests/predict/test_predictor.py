@@ -20,7 +20,8 @@ from ovskit.core.predict.predictor import PredictOptions, frame_size, predict_ma
 from ovskit.core.records import MaskSet
 from ovskit.core.runtime.errors import InputError, UsageError
 from ovskit.core.runtime.failures import Failures
-from ovskit.core.train.segment import SegmentSettings, new_segmenter
+from ovskit.core.train.segment import new_segmenter
+from ovskit.core.train.segment_settings import SegmentSettings
 
 CPU = torch.device("cpu")
 SETTINGS = SegmentSettings(size="tiny", queries=12, backbone="timm:test_vit", side=64)

@@ -19,7 +19,8 @@ from ovskit.core.train.correct import CorrectRecipe, CorrectSettings, teacher_la
 from ovskit.core.train.geometry import View, whole_view
 from ovskit.core.train.loop import train
 from ovskit.core.train.options import TrainOptions
-from ovskit.core.train.segment import SegmentSettings, new_segmenter
+from ovskit.core.train.segment import new_segmenter
+from ovskit.core.train.segment_settings import SegmentSettings
 from ovskit.core.train.target_index import TargetIndex, open_targets
 from tests.scenes import Faults, write_scenes
 

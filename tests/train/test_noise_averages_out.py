@@ -21,7 +21,8 @@ from ovskit.core.records import MaskSet
 from ovskit.core.runtime.failures import Failures
 from ovskit.core.train.loop import train
 from ovskit.core.train.options import TrainOptions
-from ovskit.core.train.segment import SegmentRecipe, SegmentSettings, new_segmenter
+from ovskit.core.train.segment import SegmentRecipe, new_segmenter
+from ovskit.core.train.segment_settings import SegmentSettings
 from ovskit.core.train.target_index import open_targets
 from tests.scenes import Faults, write_scenes
 

@@ -15,8 +15,10 @@ from ovskit.core.models.segmenter.open import open_segmenter
 from ovskit.core.runtime.errors import InputError, UsageError
 from ovskit.core.runtime.failures import Failures
 from ovskit.core.train.loop import train
+from ovskit.core.train.mask_recipe import BEST
 from ovskit.core.train.options import TrainOptions
-from ovskit.core.train.segment import BEST, SegmentRecipe, SegmentSettings, new_segmenter, settings_from
+from ovskit.core.train.segment import SegmentRecipe, new_segmenter
+from ovskit.core.train.segment_settings import SegmentSettings, settings_from
 from ovskit.core.train.target_index import TargetIndex, open_targets
 from tests.scenes import Faults, write_scenes
 

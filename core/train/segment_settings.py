@@ -1,0 +1,109 @@
+"""The settings of ``ovs-train segment`` and ``correct``: everything that decides what a segmenter learns from masks.
+
+What SOHES §3.2 leaves open, and is a choice here: everything but the losses' weights; a learning rate that falls from block to block
+towards the backbone's input.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal, cast
+
+from ovskit.core.models.segmenter.config import SIZES, SegmenterConfig
+from ovskit.core.models.segmenter.losses import LossOptions
+from ovskit.core.models.segmenter.network import MULTIPLE, STRIDE, Segmenter
+from ovskit.core.runtime.errors import InputError, UsageError
+from ovskit.core.train.colour_augment import ColourOptions
+from ovskit.core.train.copy_paste import PasteOptions
+from ovskit.core.train.samples import SampleOptions
+from ovskit.core.train.target_index import TargetOptions
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentSettings:
+    """Everything that decides what is learned, beside masks, photographs, the seed and the optimiser."""
+
+    # Network: a name of SIZES, its queries and points (0: the size's own), and the backbone.
+    size: str = "small"
+    queries: int = 0
+    points: int = 0
+    backbone: str = "builtin"
+    freeze: bool = False
+    checkpointing: bool = False
+
+    # Targets, see TargetOptions, and samples, see SampleOptions; ``batch`` of them at a time.
+    min_area: float = 0.0
+    max_masks: int = 100
+    batch: int = 8
+    side: int = 512
+    smallest_scale: float = 0.1
+    largest_scale: float = 2.0
+    paste: float = 0.5
+    smallest_paste: float = 0.3
+    largest_paste: float = 1.0
+    colours: bool = True
+
+    # Losses, see LossOptions.
+    ancestors: float = 1.0
+    balance: str = "none"
+
+    # Learning rates of the backbone: its last block's, and of each block before, as a share of the one after it.
+    backbone_rate: float = 0.1
+    layer_decay: float = 0.9
+
+    def __post_init__(self) -> None:
+        """Raises UsageError for values that make no sense."""
+        if self.size not in SIZES:
+            raise UsageError(f"size {self.size}: choose {', '.join(SIZES)}")
+        if self.balance not in ("none", "weight"):
+            raise UsageError(f"balance {self.balance}: choose none or weight")
+        for name, least in (("batch", 1), ("queries", 0), ("points", 0), ("max_masks", 0)):
+            if getattr(self, name) < least:
+                raise UsageError(f"{name} {getattr(self, name)}: give at least {least}")
+        if self.side < MULTIPLE or self.side % MULTIPLE:
+            raise UsageError(f"side {self.side}: give a multiple of {MULTIPLE}")
+        for low, high in (("smallest_scale", "largest_scale"), ("smallest_paste", "largest_paste")):
+            if not 0 < getattr(self, low) <= getattr(self, high) < float("inf"):
+                raise UsageError(f"{low} {getattr(self, low):g}: give a number above 0 and at most {high}, {getattr(self, high):g}")
+        if not 0 <= self.paste <= 1:
+            raise UsageError(f"paste {self.paste:g}: give a chance from 0 to 1")
+        for name in ("min_area", "ancestors", "backbone_rate"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise UsageError(f"{name} {getattr(self, name):g}: give at least 0")
+        if not 0 < self.layer_decay <= 1:
+            raise UsageError(f"layer_decay {self.layer_decay:g}: give a number above 0 and at most 1")
+
+    def config(self) -> SegmenterConfig:
+        """The segmenter that these settings train."""
+        chosen = SIZES[self.size]
+        return replace(
+            chosen, backbone=self.backbone, freeze=self.freeze, queries=self.queries or chosen.queries, points=self.points or chosen.points
+        )
+
+    def fit(self, segmenter: Segmenter) -> bool:
+        """Whether the segmenter is one that these settings train."""
+        return replace(segmenter.config, backbone_config={}) == replace(self.config(), backbone_config={})
+
+    def targets(self) -> TargetOptions:
+        """Which masks it learns from."""
+        return TargetOptions(self.min_area, self.max_masks)
+
+    def samples(self) -> SampleOptions:
+        """How it looks at the photographs."""
+        paste = PasteOptions(self.paste, (self.smallest_paste, self.largest_paste)) if self.paste else None
+        colours = ColourOptions(erase=0.0) if self.colours else None
+        return SampleOptions(self.side, STRIDE, (self.smallest_scale, self.largest_scale), paste=paste, colours=colours)
+
+    def losses(self) -> LossOptions:
+        """What it minimises."""
+        return LossOptions.of(self.config(), ancestors=self.ancestors, ancestor_balance=cast(Literal["none", "weight"], self.balance))
+
+
+def settings_from(training: Mapping[str, Any], changes: Mapping[str, Any], what: str) -> SegmentSettings:
+    """The settings that a finished run was trained with, but for ``changes``. Raises InputError, naming it ``what``, if it has none."""
+    try:
+        found = {name: tuple(value) if isinstance(value, list) else value for name, value in dict(training["settings"]).items()}
+        return SegmentSettings(**{**found, **changes})
+    except (KeyError, TypeError, ValueError):
+        raise InputError(f"{what}: does not say what settings it was trained with; it is no run of ovs-train segment or correct") from None
