@@ -82,6 +82,7 @@ class MaskJob:
             begun_with=begun_with,
             pg=provenance(self._ctx, [], **facts),
             evaluate=judge,
+            failures=self._failures,
         )
         run.run_recipe(self._ctx, made, self._options, self._folder, self._devices, resume=given["resume"], **facts)
         self._failures.report(len(index))

@@ -19,6 +19,7 @@ class Failures:
 
     def __init__(self, *, skip: bool) -> None:
         self._skip = skip
+        self._named: set[str] = set()
         self.count = 0
 
     def handle(self, error: InputError | MissingInputError) -> None:
@@ -27,6 +28,12 @@ class Failures:
             raise error
         self.count += 1
         log.error("skipped: %s", error)
+
+    def handle_again(self, error: InputError | MissingInputError) -> None:
+        """As ``handle``, for inputs that come round more than once: the same error is named and counted the first time only."""
+        if str(error) not in self._named:
+            self._named.add(str(error))
+            self.handle(error)
 
     def report(self, done: int) -> None:
         """Call when the output is complete. Raises PartialError if anything was skipped."""

@@ -122,7 +122,7 @@ class CorrectRecipe(MaskRecipe):
         first = (step * world + rank) * size
         places = [place_at(k, len(self._photographs), self._seed + _ANOTHER_ORDER) for k in range(first, first + size)]
         rng = np.random.default_rng((self._seed, step, rank, size))  # the samples of the initial half have numbers below ``size``
-        return Both(super().batch(step, rank, world), draw_pairs(self._photographs, places, rng, self._unlabelled))
+        return Both(super().batch(step, rank, world), draw_pairs(self._photographs, places, rng, self._unlabelled, self._failures))
 
     def losses(self, batch: Both, step: int) -> dict[str, torch.Tensor]:
         """The initial half's under the names of ``segmenter_losses``, the teacher's in one, and the number of its masks an image."""

@@ -17,6 +17,7 @@ from ovskit.core.formats.sources import Source
 from ovskit.core.models.segmenter.checkpoint import save_segmenter
 from ovskit.core.models.segmenter.losses import Target
 from ovskit.core.models.segmenter.network import Segmenter
+from ovskit.core.runtime.failures import Failures
 from ovskit.core.train.samples import Batch, draw_batch
 from ovskit.core.train.segment_settings import SegmentSettings
 from ovskit.core.train.target_index import TargetIndex
@@ -34,7 +35,7 @@ class MaskRecipe:
 
     ``photographs`` are those that the index was made of. ``segmenter`` learns, is evaluated and exported. ``begun_with`` says, in
     JSON, where its first weights come from, ``pg`` how the masks were made. ``evaluate`` scores it by whatever names; the best by
-    AR@1000 is kept in ``folder``/best.
+    AR@1000 is kept in ``folder``/best. With ``failures`` that skip, photographs that cannot be used are passed over.
     """
 
     name: str
@@ -51,9 +52,10 @@ class MaskRecipe:
         begun_with: Mapping[str, Any] | None = None,
         pg: Sequence[Mapping[str, Any]] = (),
         evaluate: Evaluate | None = None,
+        failures: Failures | None = None,
     ) -> None:
         self._index, self._photographs, self._segmenter, self._settings = index, photographs, segmenter, settings
-        self._folder, self._seed, self._evaluate = folder, seed, evaluate
+        self._folder, self._seed, self._evaluate, self._failures = folder, seed, evaluate, failures
         self._begun_with, self._pg = dict(begun_with or {}), [dict(entry) for entry in pg]
         self._samples, self._losses = settings.samples(), settings.losses()
         self.modules = nn.ModuleDict({"segmenter": segmenter})
@@ -69,7 +71,7 @@ class MaskRecipe:
         """Views of photographs with their masks, each once every time round: a ``Batch``."""
         return draw_batch(
             self._index, self._photographs, self._samples,
-            seed=self._seed, step=step, rank=rank, world=world, size=self._settings.batch,
+            seed=self._seed, step=step, rank=rank, world=world, size=self._settings.batch, failures=self._failures,
         )  # fmt: skip
 
     def after_step(self, step: int) -> None:

@@ -7,9 +7,10 @@ stopped and resumed, or spread over several processes, sees what one run in one 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from functools import partial
+from typing import NamedTuple, TypeVar
 
 import cv2
 import numpy as np
@@ -20,12 +21,15 @@ from ovskit.core.formats.images import decode_image
 from ovskit.core.formats.rle import RunTable
 from ovskit.core.formats.sources import Source, show_path
 from ovskit.core.records import UInt8
-from ovskit.core.runtime.errors import InputError
+from ovskit.core.runtime.errors import InputError, MissingInputError
+from ovskit.core.runtime.failures import Failures
 from ovskit.core.train.colour_augment import ColourOptions, strongly_changed
 from ovskit.core.train.copy_paste import Layer, PasteOptions, kept, paste
 from ovskit.core.train.geometry import View, count_points, jittered_view, visible_areas, warp_image, warp_masks, whole_view
 from ovskit.core.train.order import place_at
 from ovskit.core.train.target_index import TargetIndex, Targets, ancestors_of
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,13 +125,18 @@ def draw_batch(
     rank: int,
     world: int,
     size: int,
+    failures: Failures | None = None,
 ) -> Batch:
-    """The batch of ``size`` samples of a step, of number ``rank`` of ``world``: images in a new random order every time round."""
+    """The batch of ``size`` samples of a step, of number ``rank`` of ``world``: images in a new random order every time round.
+
+    With ``failures`` that skip, the next of the index takes the place of an image that cannot be used.
+    """
     places = batch_places(len(index), seed=seed, step=step, rank=rank, world=world, size=size)
-    samples = [
-        draw_sample(index, photographs, place, np.random.default_rng((seed, step, rank, n)), options) for n, place in enumerate(places)
-    ]
-    return collate(samples)
+
+    def draw(n: int, place: int) -> Sample:
+        return draw_sample(index, photographs, place, np.random.default_rng((seed, step, rank, n)), options)
+
+    return collate([_usable(partial(draw, n), place, len(index), failures) for n, place in enumerate(places)])
 
 
 def batch_places(count: int, *, seed: int, step: int, rank: int, world: int, size: int) -> list[int]:
@@ -148,16 +157,22 @@ def collate(samples: Sequence[Sample]) -> Batch:
     )
 
 
-def draw_pairs(photographs: Sequence[Source], places: Sequence[int], rng: np.random.Generator, options: SampleOptions) -> Pairs:
+def draw_pairs(
+    photographs: Sequence[Source],
+    places: Sequence[int],
+    rng: np.random.Generator,
+    options: SampleOptions,
+    failures: Failures | None = None,
+) -> Pairs:
     """A weak and a strong view of each photograph of ``places``, without targets (SOHES §3.3).
 
     Weak: the whole photograph, mirrored by chance. Strong: what ``options`` say of geometry and colours; nothing is pasted, as the
-    teacher could not know of it.
+    teacher could not know of it. ``failures``: see ``draw_batch``.
     """
     images: tuple[list[Tensor], list[Tensor]] = ([], [])
     views: tuple[list[View], list[View]] = ([], [])
     for place in places:
-        image = read_photograph(photographs[place])
+        image = _usable(lambda k: read_photograph(photographs[k]), place, len(photographs), failures)
         height, width = image.shape[:2]
         weak = whole_view(height, width, options.side)
         weak = weak.flipped() if rng.random() < options.flip else weak
@@ -169,6 +184,18 @@ def draw_pairs(photographs: Sequence[Source], places: Sequence[int], rng: np.ran
             images[k].append(_channels_first(shown))
             views[k].append(view)
     return Pairs(torch.stack(images[0]), torch.stack(images[1]), *views)
+
+
+def _usable(draw: Callable[[int], T], place: int, count: int, failures: Failures | None) -> T:
+    """What ``draw`` makes of ``place``, or of the first after it that it can use. Raises the last error if there is none."""
+    for further in range(count):
+        try:
+            return draw((place + further) % count)
+        except (InputError, MissingInputError) as error:
+            if failures is None or further == count - 1:
+                raise
+            failures.handle_again(error)
+    raise ValueError("no photographs")
 
 
 def _read(index: TargetIndex, photographs: Sequence[Source], place: int) -> tuple[UInt8, Targets, RunTable]:

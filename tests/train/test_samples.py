@@ -213,6 +213,28 @@ def test_photographs_that_do_not_fit(data: Data, tmp_path: Path) -> None:
         read_photograph(Source(1, "bad.png", str(tmp_path / "bad.png")))
 
 
+def test_a_photograph_that_cannot_be_used_is_passed_over(data: Data, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    index, sources = data
+    (tmp_path / "bad.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    bad = Source(1, "bad.png", str(tmp_path / "bad.png"))
+    photographs = (bad, *sources[1:])
+    numbers = {"seed": 3, "step": 0, "rank": 0, "world": 1, "size": 9}  # three rounds of three photographs
+    assert set(batch_places(3, seed=3, step=0, rank=0, world=1, size=9)) == {0, 1, 2}
+    with pytest.raises(InputError, match=r"bad\.png"):
+        draw_batch(index, photographs, PLAIN, **numbers, failures=Failures(skip=False))
+    failures = Failures(skip=True)
+    passed = draw_batch(index, photographs, PLAIN, **numbers, failures=failures)
+    assert failures.count == 1  # drawn three times, named once
+    assert sum("bad.png" in record.message for record in caplog.records) == 1
+    places = [place or 1 for place in batch_places(3, seed=3, step=0, rank=0, world=1, size=9)]
+    expected = collate([draw_sample(index, sources, place, np.random.default_rng((3, 0, 0, n)), PLAIN) for n, place in enumerate(places)])
+    assert same(passed, expected)
+    pairs = draw_pairs(photographs, [0, 2], np.random.default_rng(0), PLAIN, failures)
+    assert same(pairs, draw_pairs(photographs, [1, 2], np.random.default_rng(0), PLAIN))
+    with pytest.raises(InputError, match=r"bad\.png"):
+        draw_pairs((bad, bad), [0], np.random.default_rng(0), PLAIN, failures)
+
+
 def test_photographs_in_a_tar(data: Data, tmp_path: Path) -> None:
     _, sources = data
     with tarfile.open(tmp_path / "photos.tar", "w") as archive:
