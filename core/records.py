@@ -46,6 +46,14 @@ class FeatureMap:
 
 
 @dataclass(frozen=True, slots=True)
+class LabelMap:
+    """The class of every pixel of one image: ``labels`` (height, width) int32, ids from 0 to 65535, -1 where there is none."""
+
+    image: Image
+    labels: Int32
+
+
+@dataclass(frozen=True, slots=True)
 class EmbeddingBlock:
     """Pooled embeddings of consecutive images: ``rows[k]`` (n, c) belongs to ``images[k]``."""
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from ovskit.core.formats import coco, jsonbytes, masks
@@ -34,21 +34,18 @@ class Match:
     by: Literal["name", "path", "id"]
 
 
-class GroundTruth:
-    """The images of a ground truth, in order of id, and their masks.
+class TruthImages:
+    """The images of a ground truth, ``images`` in order of id, to be found by what others call them; ``what`` names it in messages.
 
-    ``what`` is its name for messages, ``categories`` COCO's. ``load(k)`` gives the masks of ``images[k]``.
+    ``plain_name`` makes two names comparable. Raises InputError if two images have one id or one name.
     """
 
-    def __init__(
-        self, what: str, images: Sequence[Image], load: Callable[[int], MaskSet], categories: Sequence[Mapping[str, Any]] = ()
-    ) -> None:
-        order = sorted(range(len(images)), key=lambda k: images[k].id)
+    def __init__(self, what: str, images: Sequence[Image], plain_name: Callable[[str], str] | None = None) -> None:
         self.what = what
-        self.images = tuple(images[k] for k in order)
-        self.categories = tuple(categories)
-        self.load: Callable[[int], MaskSet] = lambda k: load(order[k])
-        self._names = ImageNames(self.images, what)
+        self.images = tuple(sorted(images, key=lambda image: image.id))
+        self._plain_name = plain_name
+        named = self.images if plain_name is None else tuple(replace(image, file_name=plain_name(image.file_name)) for image in self.images)
+        self._names = ImageNames(named, what)
         self._by_id: dict[int, int] = {}
         for k, image in enumerate(self.images):
             if image.id in self._by_id:
@@ -61,12 +58,15 @@ class GroundTruth:
     def find(self, image: Image) -> Match | None:
         """The image of the ground truth that ``image`` is, or None.
 
-        By file name; then by the end of the path, where just one fits; then by id, where the sizes agree. Raises
-        InputError if an image of the same name, or of the same id where ``image`` has no name of its own, has another size.
+        By file name; then by the end of the path, where just one fits; then by id, where the sizes agree, unless the ids here are only
+        places in a folder. Raises InputError if an image of the same name, or of the same id where ``image`` has no name of its own, has
+        another size.
         """
-        named = self._names.find(image.file_name)
+        named = self._names.find(image.file_name if self._plain_name is None else self._plain_name(image.file_name))
         if named is not None:
             return Match(self._checked(named[0], image), named[1])
+        if self._plain_name is not None:
+            return None
         nameless = image.file_name == str(image.id)  # a results list gives no names
         found = self._by_id.get(image.id)
         if found is None or not (nameless or _size(self.images[found]) == _size(image)):
@@ -80,6 +80,18 @@ class GroundTruth:
                 f"{self.images[k].height} in {self.what}: masks must have the size that the ground truth has"
             )
         return k
+
+
+class GroundTruth(TruthImages):
+    """A ground truth of masks: ``load(k)`` gives those of ``images[k]``; ``categories`` are COCO's."""
+
+    def __init__(
+        self, what: str, images: Sequence[Image], load: Callable[[int], MaskSet], categories: Sequence[Mapping[str, Any]] = ()
+    ) -> None:
+        super().__init__(what, images)
+        order = sorted(range(len(images)), key=lambda k: images[k].id)
+        self.categories = tuple(categories)
+        self.load: Callable[[int], MaskSet] = lambda k: load(order[k])
 
 
 def open_ground_truth(path: str, *, segments: str | None = None) -> GroundTruth:

@@ -22,7 +22,7 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
-from ovskit.core.records import UInt8
+from ovskit.core.records import Int32, UInt8
 from ovskit.core.runtime.errors import InputError
 
 MAX_PIXELS = 178_956_970  # where Pillow by default refuses as well: 512 MiB of RGB
@@ -55,6 +55,7 @@ _DECODERS: tuple[tuple[bytes, type[ImageFile]], ...] = (
 )
 _KNOWN = "JPEG, PNG, WebP, TIFF, BMP or GIF"
 _HEAD = 16
+_LARGEST_ID = 65535
 
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -94,6 +95,34 @@ def decode_image(data: bytes, what: str, *, max_pixels: int = MAX_PIXELS) -> UIn
         if turn is not None:
             rgb = rgb.transpose(turn)
         return np.array(rgb)
+
+
+def decode_ids(data: bytes, what: str, *, max_pixels: int = MAX_PIXELS, two_channels: bool = False) -> Int32:
+    """Decode a map of ids, (H, W) int32: the numbers that the file has, not colours made of them.
+
+    Gray of 1 to 16 bits, and palettes, whose places are the ids. With ``two_channels`` a colour image whose ids are red + 256 · green
+    (ImageNet-S). Raises ``InputError`` as ``decode_image`` does, and for an image of colours, which stand for no ids by themselves.
+    """
+    with _reporting(what):
+        image = _open(io.BytesIO(data), what)
+        width, height = image.size
+        if width * height > max_pixels:
+            raise InputError(f"{what} is too large for a map of ids: {width} × {height} pixels, the limit is {max_pixels}")
+        raw = " ".join(str(tile[3]) for tile in image.tile)
+        image.load()
+        values: npt.NDArray[Any] = np.asarray(image)
+        if two_channels:
+            if image.mode != "RGB" or ";16" in raw:
+                raise InputError(f"{what} is {image.mode}; ids in red and green need an image of 8-bit colours")
+            return values[..., 0].astype(np.int32) + 256 * values[..., 1].astype(np.int32)
+        if image.mode not in ("1", "L", "P") and not image.mode.startswith("I"):
+            raise InputError(f"{what} is {image.mode}, a picture of colours; a map of ids is gray or has a palette")
+        # Pillow stretches gray of few bits to the whole of 8.
+        few = next((255 // top for bits, top in (("L;2", 3), ("L;4", 15)) if bits in raw), 1)
+        ids: Int32 = values.astype(np.int32) // few
+        if ids.min() < 0 or ids.max() > _LARGEST_ID:
+            raise InputError(f"{what} has ids from {ids.min()} to {ids.max()}, outside of 0 to {_LARGEST_ID}")
+        return ids
 
 
 def image_size(source: bytes | BinaryIO, what: str) -> tuple[int, int]:

@@ -1,0 +1,138 @@
+"""Label maps: the class of every pixel, from a folder of index images, or painted from masks.
+
+A folder holds one image a photograph, gray or with a palette, of 8 or 16 bits; see ``label_layouts``. Masks are painted over each
+other: of a prediction the higher score lies on top, then the smaller mask; of a ground truth the smaller one [choice].
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ovskit.core.formats.ground_truth import GroundTruth, TruthImages
+from ovskit.core.formats.images import decode_ids, image_size
+from ovskit.core.formats.label_layouts import PLAIN, Layout
+from ovskit.core.formats.rle import RunTable
+from ovskit.core.formats.rle_paint import topmost
+from ovskit.core.formats.sources import Source, show_path
+from ovskit.core.records import Image, Int32, LabelMap, Mask, MaskSet
+from ovskit.core.runtime.errors import InputError, MissingInputError
+
+SUFFIXES = (".png", ".tif", ".tiff")
+
+
+class LabelTruth(TruthImages):
+    """A ground truth of label maps: ``load(k)`` gives that of ``images[k]``."""
+
+    def __init__(
+        self, what: str, images: Sequence[Image], load: Callable[[int], LabelMap], plain_name: Callable[[str], str] | None = None
+    ) -> None:
+        super().__init__(what, images, plain_name)
+        self.load = load
+
+
+def open_label_folder(root: str, layout: Layout = PLAIN) -> LabelTruth:
+    """The maps of a folder, in order of their names, each read when it is asked for.
+
+    Images are found by their name without extension. Raises MissingInputError if the folder is not there, InputError if it has no map;
+    ``load`` raises InputError for one that cannot be used.
+    """
+    what = show_path(root)
+    if not os.path.isdir(root):
+        raise MissingInputError(f"{what} is not a folder: label maps are files of one, an image each")
+    folder = next(path for path in (os.path.join(root, name) for name in layout.folders) if os.path.isdir(path))
+    names = sorted(_maps_below(folder, layout))
+    split = None if layout.split is None else os.path.join(root, layout.split)
+    if split is not None and os.path.isfile(split):
+        wanted = set(_text(split).split())
+        names = [name for name in names if _stem(name, layout).rpartition("/")[2] in wanted]
+    if not names:
+        kinds = f"*{layout.suffix}" if layout.suffix else ", ".join(f"*{suffix}" for suffix in SUFFIXES)
+        raise InputError(f"{what} has no label maps ({kinds}); --layout says how a data set keeps them")
+    sources = [Source(k, name, os.path.join(folder, name)) for k, name in enumerate(names, 1)]
+    images = [_image(source, _stem(source.file_name, layout)) for source in sources]
+    return LabelTruth(
+        what, images, lambda k: LabelMap(images[k], _labels(sources[k], layout)), lambda name: _stem(name, layout, of_image=True)
+    )
+
+
+def painted_truth(truth: GroundTruth, class_of: Mapping[int, int], background: int | None) -> LabelTruth:
+    """A ground truth of masks as label maps: the smaller mask on top, each the class that its category is.
+
+    A category without a class is ``background``, as are pixels without a mask; -1, void, if that is None.
+    """
+    empty = -1 if background is None else background
+
+    def load(k: int) -> LabelMap:
+        masks = truth.load(k)
+        order = sorted(range(len(masks.masks)), key=lambda i: -masks.masks[i].area)
+        ids = [class_of.get(mask.category_id, empty) for mask in masks.masks]
+        return LabelMap(masks.image, _painted(masks, order, ids, empty))
+
+    return LabelTruth(truth.what, truth.images, load)
+
+
+def painted_prediction(masks: MaskSet) -> LabelMap:
+    """Masks as a label map of their categories, -1 where none is: the higher score on top, then the smaller mask, then the first one."""
+    order = sorted(range(len(masks.masks)), key=lambda k: (_score(masks.masks[k]), -masks.masks[k].area, -k))
+    return LabelMap(masks.image, _painted(masks, order, [mask.category_id for mask in masks.masks], -1))
+
+
+def _painted(masks: MaskSet, order: Sequence[int], ids: Sequence[int], empty: int) -> Int32:
+    height, width = masks.image.height, masks.image.width
+    if not order:
+        return np.full((height, width), empty, np.int32)
+    table = np.array([empty, *(ids[k] for k in order)], np.int32)
+    found: Int32 = table[topmost(RunTable([masks.masks[k].rle for k in order]))]
+    if found.shape != (height, width):
+        raise InputError(f"{show_path(masks.image.file_name)} is {width}×{height}, but its masks are {found.shape[1]}×{found.shape[0]}")
+    return found
+
+
+def _score(mask: Mask) -> float:
+    return 1.0 if mask.score is None else mask.score
+
+
+def _labels(source: Source, layout: Layout) -> Int32:
+    stored = decode_ids(source.read(), show_path(source.path), two_channels=layout.two_channels)
+    table = np.arange(1 << 16, dtype=np.int32) + layout.shift
+    table[list(layout.void)] = -1
+    return np.maximum(table, -1)[stored]
+
+
+def _image(source: Source, name: str) -> Image:
+    what = show_path(source.path)
+    try:
+        with open(source.path, "rb") as file:
+            width, height = image_size(file, what)
+    except OSError as error:
+        raise MissingInputError(f"cannot read {what}: {error.strerror}") from None
+    return Image(source.id, name, width, height)
+
+
+def _maps_below(folder: str, layout: Layout) -> Iterator[str]:
+    """Names relative to ``folder``, with slashes."""
+    suffixes: Any = (layout.suffix,) if layout.suffix else SUFFIXES
+    for path, _, files in os.walk(folder):
+        for file in files:
+            if file.lower().endswith(suffixes) if not layout.suffix else file.endswith(suffixes):
+                yield os.path.relpath(os.path.join(path, file), folder).replace(os.sep, "/")
+
+
+def _stem(name: str, layout: Layout, *, of_image: bool = False) -> str:
+    """A name without what tells a map from its image: extension and the layout's endings."""
+    if layout.suffix and name.endswith(layout.suffix):
+        return name[: -len(layout.suffix)]
+    stem = name.rpartition(".")[0] if "." in name.rpartition("/")[2] else name
+    return stem.removesuffix(layout.image_suffix) if of_image else stem
+
+
+def _text(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read()
+    except OSError as error:
+        raise MissingInputError(f"cannot read {show_path(path)}: {error.strerror}") from None
