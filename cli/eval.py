@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,7 +18,8 @@ from ovskit.cli.command import OvsApp, log, provenance
 from ovskit.core.runtime.errors import UsageError
 
 if TYPE_CHECKING:
-    from ovskit.core.eval.report import Bootstrap, Scored
+    from ovskit.core.formats.ground_truth import GroundTruth
+    from ovskit.core.formats.label_maps import LabelTruth
 
 app = OvsApp(
     "ovs-eval",
@@ -26,6 +30,9 @@ app = OvsApp(
         ("parts and wholes", "ovs-hier masks.json | ovs-eval --metric hierarchy --gt parts.json"),
         ("numbers for a script; which images are worst", "ovs-eval --gt instances.json --json --per-image images.jsonl masks.json"),
         ("several annotators of each image", "ovs-eval --per-annotator --gt bsds.json masks.json"),
+        ("semantic segmentation: IoU of named classes", "ovs-eval --metric miou --layout voc --gt VOC2012 named.json"),
+        ("of clusters without names, by the best matching", "ovs-eval --metric miou --match hungarian --layout ade --gt ADE masks.json"),
+        ("the same of five seeds, mean and deviation", "ovs-eval --metric miou --match hungarian --seeds --gt labels/ seed-*.json"),
     ],
 )  # fmt: skip
 
@@ -36,6 +43,22 @@ class Metric(StrEnum):
     ar = "ar"
     ap = "ap"
     hierarchy = "hierarchy"
+    miou = "miou"
+
+
+class MatchBy(StrEnum):
+    """How predicted classes get the ground truth's."""
+
+    ids = "ids"
+    hungarian = "hungarian"
+    hungarian_iou = "hungarian-iou"
+
+
+class Background(StrEnum):
+    """What unlabelled pixels are when clusters are matched."""
+
+    fixed = "fixed"
+    joint = "joint"
 
 
 class Scope(StrEnum):
@@ -51,20 +74,26 @@ def evaluate(
     gt: Annotated[
         str,
         typer.Option(
-            "--gt", metavar="GT", help="The ground truth: COCO instances or panoptic, LVIS, masks of ovskit, or SA-1B's files or folder."
+            "--gt",
+            metavar="GT",
+            help="The ground truth: COCO instances or panoptic, LVIS, masks of ovskit, SA-1B's files or folder; for miou also a folder of "
+            "label maps.",
         ),
     ],
     masks: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="MASKS.json", help="Predictions, a column each, later ones compared with the first; - (the default) is stdin."
+            metavar="MASKS.json",
+            help="Predictions, a column each, later ones compared with the first; - (the default) is stdin. For miou also folders of label "
+            "maps.",
         ),
     ] = None,
     metric: Annotated[
         Metric,
         typer.Option(
             "--metric",
-            help="ar: average recall (and AP); ap: average precision; hierarchy: ancestor pairs, and what the forests look like.",
+            help="ar: average recall (and AP); ap: average precision; hierarchy: ancestor pairs, and what the forests look like; miou: "
+            "IoU of classes.",
         ),
     ] = Metric.ar,
     max: Annotated[
@@ -83,6 +112,25 @@ def evaluate(
         str | None,
         typer.Option("--segments", metavar="DIR", help="Where a panoptic ground truth's PNG files are.", show_default="GT without .json"),
     ] = None,
+    layout: Annotated[
+        str | None,
+        typer.Option("--layout", metavar="NAME", help="How the ground truth's folder of label maps is kept: voc, ade, … (miou)."),
+    ] = None,
+    names: Annotated[
+        str | None,
+        typer.Option(
+            "--names", metavar="SPACE", show_default="the layout's", help="The label space: voc-21, a file, or names with commas (miou)."
+        ),
+    ] = None,
+    match: Annotated[
+        MatchBy,
+        typer.Option("--match", help="Predicted ids are classes, or clusters to be matched by common pixels or by IoU (miou)."),
+    ] = MatchBy.ids,
+    bg: Annotated[
+        Background,
+        typer.Option("--bg", help="Of clusters: unlabelled pixels are the background, or a cluster like any other (miou)."),
+    ] = Background.fixed,
+    seeds: Annotated[bool, typer.Option("--seeds", help="The files differ in their seed: show mean and deviation.")] = False,
     bootstrap: Annotated[int, typer.Option("--bootstrap", min=0, metavar="N", help="Add intervals from N resamples of the images.")] = 0,
     confidence: Annotated[float, typer.Option("--confidence", metavar="P", help="The share of resamples within an interval.")] = 0.95,
     seed: Annotated[int, typer.Option("--seed", min=0, metavar="N", help="Of the resamples.")] = 0,
@@ -98,10 +146,11 @@ def evaluate(
     quiet: opt.Quiet = 0,
     version: opt.Version = False,
 ) -> None:
-    """Score masks against ground truth: average recall, average precision, or their hierarchy.
+    """Score masks against ground truth: average recall, average precision, their hierarchy, or the IoU of classes.
 
-    Numbers are those of pycocotools. Images are found by name, by the end of their path, or by id; those of the ground truth that the
-    predictions do not list count as without masks. What could not be matched is said on stderr.
+    Numbers are those of pycocotools; of mIoU two are in use, and both are shown. Images are found by name, by the end of their path, or
+    by id; those of the ground truth that the predictions do not list count as without masks. What could not be matched is said on
+    stderr.
     """
     paths = masks or ["-"]
     maxima = _parse_maxima(max)
@@ -109,6 +158,12 @@ def evaluate(
         raise UsageError("stdin (-) can be read once: name a file for all but one of --gt and the predictions")
     if metric is Metric.hierarchy and (by_category or per_annotator):
         raise UsageError("--metric hierarchy knows neither categories nor annotators: leave --by-category and --per-annotator out")
+    if metric is not Metric.miou and (layout is not None or names is not None or match is not MatchBy.ids):
+        raise UsageError("--layout, --names and --match belong to --metric miou")
+    if metric is Metric.miou and (by_category or per_annotator):
+        raise UsageError("--metric miou knows no annotators, and nothing but categories: leave --by-category and --per-annotator out")
+    if seeds and len(paths) < 2:
+        raise UsageError("--seeds: name the predictions of each seed, two files or more")
     if not 0 < confidence < 1:
         raise UsageError(f"--confidence {confidence}: give a share between 0 and 1, such as 0.95")
     if per_image == output:
@@ -116,7 +171,8 @@ def evaluate(
 
     from ovskit.core.eval.evaluation import EvalOptions
     from ovskit.core.eval.evaluation import evaluate as score
-    from ovskit.core.eval.report import Bootstrap, per_image_json, score_files, to_json
+    from ovskit.core.eval.report import Bootstrap, caption, class_table, per_image_json, score_files, seed_table, table, to_json
+    from ovskit.core.eval.semantic_inputs import check_same_space, open_semantic_truth, predicted_maps
     from ovskit.core.formats import jsonbytes
     from ovskit.core.formats.ground_truth import open_ground_truth
     from ovskit.core.formats.masks import open_masks
@@ -128,28 +184,50 @@ def evaluate(
         if path is not None:
             check_output(path, binary=False)
     settings = EvalOptions(metric=metric.value, maxima=maxima, by_category=by_category, per_annotator=per_annotator, images=images.value)
+    classes = None
+    truth: GroundTruth | LabelTruth
+    if metric is Metric.miou:
+        classes = open_semantic_truth(gt, layout=layout, names=names, segments=segments, by_stem=any(map(os.path.isdir, paths)))
+        matching = {MatchBy.ids: "ids", MatchBy.hungarian: "counts", MatchBy.hungarian_iou: "iou"}[match]
+        settings = replace(settings, semantic=classes.options(matching, joint=bg is Background.joint))
+        truth = classes.maps
+        for warning in classes.warnings:
+            log.warning("%s", warning)
+    else:
+        truth = open_ground_truth(gt, segments=segments)
     resampling = Bootstrap(bootstrap, seed, confidence)
-    truth = open_ground_truth(gt, segments=segments)
     with ExitStack() as outputs:
         out = outputs.enter_context(open_output(output))
         lines = None if per_image is None else outputs.enter_context(open_output(per_image))
         done = []
         for path in paths:
             what = "stdin" if path == "-" else show_path(path)
-            with open_input(path) as stream:
-                header, sets = open_masks(stream, what)
-                found = score(sets, truth, settings, what=what, workers=workers, watch=lambda units: track(units, "scoring"))
+            pg: Sequence[Mapping[str, Any]] = ()
+            watch = functools.partial(track, label="scoring")
+            if classes is not None and os.path.isdir(path):
+                found = score(predicted_maps(path, classes), truth, settings, what=what, workers=workers, watch=watch)
+            else:
+                with open_input(path) as stream:
+                    header, sets = open_masks(stream, what)
+                    pg = header.pg
+                    if classes is not None and match is MatchBy.ids:
+                        check_same_space(header.categories, classes, what)
+                    found = score(sets, truth, settings, what=what, workers=workers, watch=watch)
             for warning in found.warnings:
                 log.warning("%s", warning)
-            done.append((path, found, provenance(ctx, header.pg, arguments=[path])))
+            done.append((path, found, provenance(ctx, pg, arguments=[path])))
             if lines is not None:
                 for entry in per_image_json(found, path):
                     lines.write(jsonbytes.dumps(entry) + b"\n")
         scored = score_files(done, resampling)
         if json:
-            out.write(jsonbytes.dumps(to_json(scored, gt, resampling)) + b"\n")
+            out.write(
+                jsonbytes.dumps(to_json(scored, gt, resampling, space=None if classes is None else classes.space, seeds=seeds)) + b"\n"
+            )
         else:
-            out.write(_draw(scored, resampling, for_terminal=output == "-" and sys.stdout.isatty()))
+            said = caption(scored, resampling, None if classes is None else classes.space)
+            shown = [seed_table(scored) if seeds else table(scored), *([] if classes is None else [class_table(scored)])]
+            out.write(_draw(shown, said, for_terminal=output == "-" and sys.stdout.isatty()))
 
 
 def _parse_maxima(text: str) -> tuple[int, ...]:
@@ -159,28 +237,28 @@ def _parse_maxima(text: str) -> tuple[int, ...]:
     return tuple(sorted(int(word) for word in words))
 
 
-def _draw(scored: Sequence[Scored], bootstrap: Bootstrap, *, for_terminal: bool) -> bytes:
-    """The table as text: as wide as it is, or as the terminal is."""
+def _draw(tables: Sequence[tuple[list[str], list[list[str]]]], said: str, *, for_terminal: bool) -> bytes:
+    """Tables and what is said below them as text: as wide as they are, or as the terminal is."""
     import io
 
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    from ovskit.core.eval.report import caption, table
+    from ovskit.core.eval.report import COUNTS
 
-    columns, rows = table(scored)
-    drawn = Table()
-    for k, title in enumerate(columns):
-        drawn.add_column(Text(title), justify="right" if k else "left", overflow="fold")
-    for row in rows[:-1]:
-        drawn.add_row(*map(Text, row))
-    drawn.add_section()
-    drawn.add_row(*map(Text, rows[-1]))
     text = io.StringIO()
-    probe = Console(file=text, force_terminal=False, width=10_000)
-    width = None if for_terminal else probe.measure(drawn).maximum
-    console = Console(file=text, force_terminal=for_terminal, width=width, color_system="auto" if for_terminal else None)
-    console.print(drawn)
-    console.print(Text(caption(scored, bootstrap)), soft_wrap=True)
+    for columns, rows in tables:
+        drawn = Table()
+        for k, title in enumerate(columns):
+            drawn.add_column(Text(title), justify="right" if k else "left", overflow="fold")
+        for row in rows:
+            if row[0] == COUNTS:
+                drawn.add_section()
+            drawn.add_row(*map(Text, row))
+        probe = Console(file=text, force_terminal=False, width=10_000)
+        width = None if for_terminal else probe.measure(drawn).maximum
+        console = Console(file=text, force_terminal=for_terminal, width=width, color_system="auto" if for_terminal else None)
+        console.print(drawn)
+    console.print(Text(said), soft_wrap=True)
     return text.getvalue().encode("utf-8", "backslashreplace")

@@ -9,7 +9,7 @@ second.difference(first, 1000, seed=0)["AR@1000"]  # second minus first, on the 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -18,9 +18,11 @@ import numpy.typing as npt
 from ovskit.core.eval.bootstrap import interval, replicate
 from ovskit.core.eval.detection import DetectionScores
 from ovskit.core.eval.hierarchy import HierarchyScores
+from ovskit.core.eval.semantic import SemanticOptions, SemanticScores
 from ovskit.core.eval.stream import ImageCounts, Pairing
 from ovskit.core.formats.ground_truth import GroundTruth
-from ovskit.core.records import Image, MaskSet
+from ovskit.core.formats.label_maps import LabelTruth, painted_prediction
+from ovskit.core.records import Image, LabelMap, MaskSet
 from ovskit.core.runtime.errors import InputError
 from ovskit.core.runtime.workers import default_workers, ordered_map
 
@@ -32,19 +34,21 @@ Int64 = npt.NDArray[np.int64]
 class EvalOptions:
     """What to score, and how.
 
-    ``metric``: "ar" (AR@k for every k of ``maxima``, AR_S, AR_M, AR_L and AP), "ap" (AP, AP50, AP75, AP_S, AP_M, AP_L) or
-    "hierarchy" (see ``eval.hierarchy``, which has no use for the next three). ``maxima``: numbers of masks an image may have,
+    ``metric``: "ar" (AR@k for every k of ``maxima``, AR_S, AR_M, AR_L and AP), "ap" (AP, AP50, AP75, AP_S, AP_M, AP_L),
+    "hierarchy" (see ``eval.hierarchy``) or "miou" (see ``eval.semantic``; ``semantic`` says how), which have no use for the next
+    three. ``maxima``: numbers of masks an image may have,
     the highest scores first; sizes and AP go by the largest. ``by_category``: match within categories and average over them
     (COCO's useCats=1) instead of ignoring them. ``per_annotator``: score each annotator's masks by themselves, over the images that
     have some, and average, weighted by those numbers of images [choice]. ``images``: "all" of the ground truth, or those "listed"
     by the predictions.
     """
 
-    metric: Literal["ar", "ap", "hierarchy"] = "ar"
+    metric: Literal["ar", "ap", "hierarchy", "miou"] = "ar"
     maxima: tuple[int, ...] = (1, 10, 1000)
     by_category: bool = False
     per_annotator: bool = False
     images: Literal["all", "listed"] = "all"
+    semantic: SemanticOptions = field(default_factory=SemanticOptions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,16 +73,19 @@ class _Scored:
 class Evaluator:
     """Takes predictions image by image: ``add`` each, then ``finish``. ``evaluate`` does the same, several images at once.
 
-    Holds sums of every image, and for AP a temporary file of the predictions; never masks. ``what`` names the predictions in messages.
+    For "miou" the ground truth is one of label maps, and predictions are label maps or masks, which are painted. Holds sums of every
+    image, and for AP a temporary file of the predictions; never masks. ``what`` names the predictions in messages.
     """
 
-    def __init__(self, truth: GroundTruth, options: EvalOptions | None = None, *, what: str = "the predictions") -> None:
+    def __init__(self, truth: GroundTruth | LabelTruth, options: EvalOptions | None = None, *, what: str = "the predictions") -> None:
         self.truth = truth
         self.options = options = options or EvalOptions()
         self.what = what
         self._pairing = Pairing(truth, what)
-        self._scores: DetectionScores | HierarchyScores
-        if options.metric == "hierarchy":
+        self._scores: DetectionScores | HierarchyScores | SemanticScores
+        if options.metric == "miou":
+            self._scores = SemanticScores(options.semantic)
+        elif options.metric == "hierarchy":
             self._scores = HierarchyScores()
         else:
             self._scores = DetectionScores(
@@ -90,7 +97,7 @@ class Evaluator:
         self._sizes: dict[int, tuple[int, int]] = {}  # masks of the ground truth and of the predictions, by position
         self._with_score = self._without_score = 0
 
-    def add(self, masks: MaskSet) -> None:
+    def add(self, masks: MaskSet | LabelMap) -> None:
         """Score one image's masks. Raises InputError for what is wrong with them or with the ground truth's."""
         position = self._pairing.place(masks.image)
         if position is not None:
@@ -104,16 +111,22 @@ class Evaluator:
                 self._take(self._work(pair))
         return self._evaluation()
 
-    def run(self, sets: Iterable[MaskSet], workers: int, watch: Callable[[Iterable[Any]], Iterable[Any]]) -> Evaluation:
+    def run(self, sets: Iterable[MaskSet | LabelMap], workers: int, watch: Callable[[Iterable[Any]], Iterable[Any]]) -> Evaluation:
         """Score all of ``sets`` (see ``evaluate``)."""
         pairs = self._pairing.pairs(sets, everything=self.options.images == "all")
         for scored in watch(ordered_map(self._work, pairs, workers)):
             self._take(scored)
         return self._evaluation()
 
-    def _work(self, pair: tuple[int, MaskSet]) -> _Scored:
+    def _work(self, pair: tuple[int, MaskSet | LabelMap]) -> _Scored:
         position, predictions = pair
         truth = self.truth.load(position)
+        if isinstance(self._scores, SemanticScores):
+            assert isinstance(truth, LabelMap)
+            predicted = painted_prediction(predictions) if isinstance(predictions, MaskSet) else predictions
+            return _Scored(position, self._scores.work(truth.labels, predicted.labels), 0, 0, 0)
+        assert isinstance(truth, MaskSet)
+        assert isinstance(predictions, MaskSet)
         result = self._scores.work(truth, predictions)
         scored = sum(mask.score is not None for mask in predictions.masks)
         return _Scored(position, result, len(truth.masks), len(predictions.masks), scored)
@@ -125,13 +138,16 @@ class Evaluator:
         self._without_score += scored.predictions - scored.with_score
 
     def _evaluation(self) -> Evaluation:
-        ranked = not isinstance(self._scores, HierarchyScores)
+        ranked = isinstance(self._scores, DetectionScores)
         if ranked and self._with_score and self._without_score:
             raise InputError(
                 f"{self.what}: {self._without_score} of {self._with_score + self._without_score} masks have no score and cannot be ranked: "
                 "give a score to all, or to none"
             )
-        self._scores.check(self.truth.what)
+        if isinstance(self._scores, SemanticScores):
+            self._scores.check(self.truth.what, self.what)
+        else:
+            self._scores.check(self.truth.what)
         warnings = self._pairing.warnings(everything=self.options.images == "all") + self._scores.warnings()
         if ranked and self._without_score:
             warnings.append(f"{self.what}: its masks have no score; they rank in the order of the stream, all with score 1")
@@ -139,8 +155,8 @@ class Evaluator:
 
 
 def evaluate(
-    sets: Iterable[MaskSet],
-    truth: GroundTruth,
+    sets: Iterable[MaskSet] | Iterable[LabelMap],
+    truth: GroundTruth | LabelTruth,
     options: EvalOptions | None = None,
     *,
     what: str = "the predictions",
@@ -168,10 +184,10 @@ class Evaluation:
 
     def __init__(
         self,
-        truth: GroundTruth,
+        truth: GroundTruth | LabelTruth,
         options: EvalOptions,
         what: str,
-        scores: DetectionScores | HierarchyScores,
+        scores: DetectionScores | HierarchyScores | SemanticScores,
         sizes: dict[int, tuple[int, int]],
         counts: ImageCounts,
         warnings: tuple[str, ...],
@@ -189,6 +205,11 @@ class Evaluation:
         self.predicted_masks = sum(size[1] for size in sizes.values())
         self._values: Float64 | None = None
         self._replicates: tuple[tuple[int, int], Float64] | None = None
+
+    @property
+    def semantic(self) -> SemanticScores | None:
+        """The scores of classes, of "miou" alone."""
+        return self._scores if isinstance(self._scores, SemanticScores) else None
 
     @property
     def names(self) -> tuple[str, ...]:

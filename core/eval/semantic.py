@@ -100,6 +100,13 @@ class SemanticScores:
             if len(strangers):
                 raise InputError(f"{name}: {_listed(strangers)} outside the label space, whose ids are {_spans(list(classes))}")
 
+    def warnings(self) -> list[str]:
+        """What a reader of the scores should know."""
+        left = self.leftovers()
+        if not left:
+            return []
+        return [f"{len(left)} clusters are left over, since there are fewer classes; their {sum(left.values()):,} pixels count as errors"]
+
     def cells(self) -> int:
         """How many numbers ``values`` holds for every column of its weights."""
         fitted = self._fit()

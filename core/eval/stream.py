@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from ovskit.core.formats.ground_truth import GroundTruth
+from ovskit.core.formats.ground_truth import TruthImages
 from ovskit.core.formats.sources import show_path
-from ovskit.core.records import Image, MaskSet
+from ovskit.core.records import Image, LabelMap, MaskSet
 from ovskit.core.runtime.errors import InputError
 
 
@@ -26,7 +26,7 @@ class ImageCounts:
 class Pairing:
     """Finds the images of a stream of predictions, called ``what``, in a ground truth."""
 
-    def __init__(self, truth: GroundTruth, what: str) -> None:
+    def __init__(self, truth: TruthImages, what: str) -> None:
         self._truth = truth
         self._what = what
         self._names: dict[int, str] = {}  # what the stream calls each image that was found
@@ -52,7 +52,7 @@ class Pairing:
         self._by_id += found.by == "id"
         return found.index
 
-    def pairs(self, sets: Iterable[MaskSet], *, everything: bool) -> Iterator[tuple[int, MaskSet]]:
+    def pairs(self, sets: Iterable[MaskSet | LabelMap], *, everything: bool) -> Iterator[tuple[int, MaskSet | LabelMap]]:
         """Place and predictions of every image that both sides have, then, with ``everything``, those of the ground truth alone."""
         for masks in sets:
             position = self.place(masks.image)

@@ -59,10 +59,11 @@ def open_label_folder(root: str, layout: Layout = PLAIN) -> LabelTruth:
     )
 
 
-def painted_truth(truth: GroundTruth, class_of: Mapping[int, int], background: int | None) -> LabelTruth:
+def painted_truth(truth: GroundTruth, class_of: Mapping[int, int], background: int | None, *, by_stem: bool = False) -> LabelTruth:
     """A ground truth of masks as label maps: the smaller mask on top, each the class that its category is.
 
-    A category without a class is ``background``, as are pixels without a mask; -1, void, if that is None.
+    A category without a class is ``background``, as are pixels without a mask; -1, void, if that is None. ``by_stem``: images are
+    found by their name without extension.
     """
     empty = -1 if background is None else background
 
@@ -72,7 +73,7 @@ def painted_truth(truth: GroundTruth, class_of: Mapping[int, int], background: i
         ids = [class_of.get(mask.category_id, empty) for mask in masks.masks]
         return LabelMap(masks.image, _painted(masks, order, ids, empty))
 
-    return LabelTruth(truth.what, truth.images, load)
+    return LabelTruth(truth.what, truth.images, load, (lambda name: _stem(name, PLAIN)) if by_stem else None)
 
 
 def painted_prediction(masks: MaskSet) -> LabelMap:
