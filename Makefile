@@ -40,9 +40,10 @@ lint: $(STAMP)
 	$(BIN)/python man/generate.py --check
 
 # numba's cache does not notice an edit in a file that a kernel calls into; without it the tests run what is in the tree.
+# As many workers as cores, so one thread each; work is stolen in runs of neighbours, which share what they set up.
 test: lint
 	@find core -name '*.nb[ic]' -delete
-	$(BIN)/python -m pytest -q -n auto
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist worksteal
 
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -q -m slow

@@ -1,14 +1,21 @@
-"""Commands as users run them: real processes, real pipes."""
+"""Commands as users run them.
+
+``shell`` and ``process`` start real processes; ``ovs`` forks them from one that has imported torch, which is the same to most
+tests and several times sooner done. What the tests share (``features``, ``masks``, runs of training) is made by real processes,
+so that every command is one somewhere, and bytes that must not change are compared between the two kinds.
+"""
 
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image as Pillow
+
+from .fork_server import ForkServer
 
 BIN = Path(sys.executable).parent
 
@@ -28,15 +35,52 @@ def environment() -> dict[str, str]:
 Run = Callable[..., "subprocess.CompletedProcess[bytes]"]
 
 
+def words(tool: str, arguments: tuple[object, ...]) -> list[str]:
+    return [command(tool), *(os.fspath(a) if isinstance(a, Path) else str(a) for a in arguments)]
+
+
 @pytest.fixture(scope="session")
-def ovs(environment: dict[str, str]) -> Run:
-    """``ovs("ovs-cluster", "--no-local", "f.npz")`` runs a command; ``ovs.shell`` is not needed: see ``shell``."""
+def process(environment: dict[str, str]) -> Run:
+    """``process("ovs-cluster", "--no-local", "f.npz")`` runs the installed command as a user's shell would."""
 
     def run(tool: str, *arguments: object, stdin: bytes = b"", env: dict[str, str] | None = None, cwd: Path | None = None):
         return subprocess.run(
-            [command(tool), *(os.fspath(a) if isinstance(a, Path) else str(a) for a in arguments)],
-            input=stdin, capture_output=True, env={**environment, **(env or {})}, cwd=cwd, timeout=300, check=False,
-        )  # fmt: skip
+            words(tool, arguments), input=stdin, capture_output=True, env={**environment, **(env or {})}, cwd=cwd, timeout=300, check=False
+        )
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def fork_server(environment: dict[str, str]) -> Iterator[Callable[[str | None], ForkServer]]:
+    """The fork server whose OMP_NUM_THREADS is as given; libraries read it when they are imported."""
+    servers: dict[str | None, ForkServer] = {}
+
+    def server(threads: str | None) -> ForkServer:
+        if threads not in servers:
+            servers[threads] = ForkServer({**environment, **({} if threads is None else {"OMP_NUM_THREADS": threads})})
+        return servers[threads]
+
+    yield server
+    for one in servers.values():
+        one.close()
+
+
+@pytest.fixture(scope="session")
+def ovs(environment: dict[str, str], process: Run, fork_server: Callable[[str | None], ForkServer]) -> Run:
+    """As ``process``, but forked from a server that has imported torch already (``fork_server.py`` says what is then not real).
+
+    For what a command does, not for how its process starts or dies. Other libraries may have read their settings when the
+    server imported them, so the process is a real one if ``env`` changes more than ovskit's own and the number of threads.
+    """
+
+    def run(tool: str, *arguments: object, stdin: bytes = b"", env: dict[str, str] | None = None, cwd: Path | None = None):
+        whole = {**environment, **(env or {})}
+        changed = {name for name in whole if whole[name] != environment.get(name) and not name.startswith("OVS_")}
+        if sys.platform != "linux" or not changed <= {"OMP_NUM_THREADS"}:  # elsewhere the system's libraries do not survive a fork
+            return process(tool, *arguments, stdin=stdin, env=env, cwd=cwd)
+        server = fork_server(whole.get("OMP_NUM_THREADS"))
+        return server.run(words(tool, arguments), input=stdin, env=whole, cwd=cwd, timeout=300)
 
     return run
 
@@ -75,19 +119,19 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def features(images: Path, ovs: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def features(images: Path, process: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The feature stream of ``images`` at 128 × 128."""
     path = tmp_path_factory.mktemp("features") / "features.npz"
-    done = ovs("ovs-extract", images, "--size", "128", "-o", path)
+    done = process("ovs-extract", images, "--size", "128", "-o", path)
     assert done.returncode == 0, done.stderr
     return path
 
 
 @pytest.fixture(scope="session")
-def masks(features: Path, ovs: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def masks(features: Path, process: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The masks of ``features`` by SOHES' thresholds, local step included, each with a score almost of its own."""
     path = tmp_path_factory.mktemp("masks") / "masks.json"
-    done = ovs("ovs-cluster", features, *"--thresholds 0.6..0.1 --score cosine --local --local-size 64 -o".split(), path)
+    done = process("ovs-cluster", features, *"--thresholds 0.6..0.1 --score cosine --local --local-size 64 -o".split(), path)
     assert done.returncode == 0, done.stderr
     return path
 

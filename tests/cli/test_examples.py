@@ -68,13 +68,24 @@ def test_training_in_pieces_ends_with_weights(images: Path, tmp_path: Path) -> N
 
 
 def test_sohes_from_photographs_to_a_segmenter(images: Path, environment: dict[str, str], tmp_path: Path) -> None:
-    quick = "--batch 2 --warmup 1 -q -j 1 --device cpu --steps 2"
-    segment = f"{quick} --scratch --set size=tiny --set queries=8 --set points=64 --set side=64 --set backbone=timm:test_vit"
-    given = {**environment, "SEGMENT": segment, "CORRECT": quick, "OMP_NUM_THREADS": "1"}
-    # Nine commands, of which some compile their kernels at first.
-    done = subprocess.run([EXAMPLES / "sohes.sh", images, tmp_path / "out"], capture_output=True, env=given, check=False, timeout=900)
-    assert done.returncode == 0, done.stderr.decode()
+    """Stopped within its second phase and started again, it keeps the first, goes on with the second and does the others."""
+    quick = "--batch 2 --warmup 1 -q -j 1 --device cpu"
+    segment = f"{quick} --steps 2 --scratch --set size=tiny --set queries=8 --set points=64 --set side=64 --set backbone=timm:test_vit"
+    given = {**environment, "OVS_SIZE": "64", "CORRECT": f"{quick} --steps 1", "OMP_NUM_THREADS": "1"}
     out = tmp_path / "out"
+
+    def run(options: str) -> subprocess.CompletedProcess[bytes]:
+        # Nine commands, of which some compile their kernels at first.
+        return subprocess.run([EXAMPLES / "sohes.sh", images, out], capture_output=True, env={**given, "SEGMENT": options}, timeout=900)
+
+    done = run(f"{segment} --minutes 0.00001")
+    assert done.returncode == 3, done.stderr.decode()
+    assert {path.name for path in out.iterdir()} == {"pseudo.json", "segment"}
+    explored = (out / "pseudo.json").stat()
+    done = run(segment)
+    assert done.returncode == 0, done.stderr.decode()
+    assert (out / "pseudo.json").stat().st_ino == explored.st_ino
+    assert [json.loads(line)["step"] for line in (out / "segment" / "log.jsonl").read_text().splitlines()] == [1, 2]
     assert len(json.loads((out / "forest.json").read_text())["images"]) == len(list(images.iterdir()))
-    assert json.loads((out / "correct" / "training.json").read_text())["training"]["updates"] == 2
+    assert json.loads((out / "correct" / "training.json").read_text())["training"]["updates"] == 1
     assert (out / "page.html").exists()

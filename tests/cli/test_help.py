@@ -30,8 +30,8 @@ def leaf_of(name: str) -> Any:
 
 
 @pytest.mark.parametrize("name", LEAVES)
-def test_help_is_complete(ovs: Run, name: str) -> None:
-    done = ovs(*name.split(), "--help")
+def test_help_is_complete(process: Run, name: str) -> None:
+    done = process(*name.split(), "--help")
     assert done.returncode == 0
     assert done.stderr == b""
     text = done.stdout.decode()
@@ -43,9 +43,9 @@ def test_help_is_complete(ovs: Run, name: str) -> None:
             assert flag in text
 
 
-def test_a_group_lists_its_subcommands(ovs: Run) -> None:
+def test_a_group_lists_its_subcommands(process: Run) -> None:
     for arguments in (["--help"], ["-h"]):
-        done = ovs("ovs-train", *arguments)
+        done = process("ovs-train", *arguments)
         assert (done.returncode, done.stderr) == (0, b"")
         for leaf in app_of("ovs-train").leaves():
             assert re.search(rf"^  {leaf.name.split()[1]} +\S.*$", done.stdout.decode(), re.M)
@@ -80,14 +80,14 @@ def test_help_imports_nothing_heavy(tool: str) -> None:
 
 
 @pytest.mark.parametrize("name", [*LEAVES, "ovs-train"])
-def test_version(ovs: Run, name: str) -> None:
+def test_version(process: Run, name: str) -> None:
     from ovskit.core import __version__
 
-    assert ovs(*name.split(), "--version").stdout.decode().strip() == f"ovskit {__version__}"
+    assert process(*name.split(), "--version").stdout.decode().strip() == f"ovskit {__version__}"
 
 
-def test_models_are_listed(ovs: Run) -> None:
-    text = ovs("ovs-extract", "--list-models").stdout.decode()
+def test_models_are_listed(process: Run) -> None:
+    text = process("ovs-extract", "--list-models").stdout.decode()
     for name in ("builtin", "dino-vitb8", "dinov2-vitb14", "clip:ARCH/TAG", "timm:NAME"):
         assert re.search(rf"^{re.escape(name)} ", text, re.M)
 

@@ -47,8 +47,8 @@ def test_no_pg_leaves_it_out(ovs: Run, features: Path) -> None:
 
 
 @pytest.mark.parametrize("options", [["--no-local"], ["--local-size", "64", "--counts", "60,30,10,3"]])
-def test_cluster_workers_change_nothing(ovs: Run, features: Path, options: list[str]) -> None:
-    one, four = (ovs("ovs-cluster", features, *options, "-j", j) for j in (1, 4))
+def test_cluster_workers_change_nothing(ovs: Run, process: Run, features: Path, options: list[str]) -> None:
+    one, four = (run("ovs-cluster", features, *options, "-j", j) for run, j in ((ovs, 1), (process, 4)))
     assert one.returncode == 0, one.stderr
     assert one.stdout == four.stdout
 

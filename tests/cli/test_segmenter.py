@@ -30,9 +30,9 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def run(ovs: Run, scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def run(process: Run, scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("segment") / "run"
-    done = ovs(
+    done = process(
         "ovs-train", "segment", scenes / "pseudo.json", "--images", scenes / "images", "-o", folder, "--steps", 3, *TINY, env=ONE_THREAD
     )
     assert done.returncode == 0, done.stderr.decode()
@@ -180,18 +180,21 @@ def test_checkpoints_that_are_none(run: Path, scenes: Path, ovs: Run, tmp_path: 
     assert not (tmp_path / "m.json").exists()
 
 
-def test_two_processes_are_one_with_twice_the_batch(scenes: Path, environment: dict[str, str], tmp_path: Path) -> None:
+def test_two_processes_are_one_with_twice_the_batch(scenes: Path, environment: dict[str, str], ovs: Run, tmp_path: Path) -> None:
     """As torchrun starts them, over gloo."""
     tiny = [*TINY, "--lr", "1e-3", "--steps", "3"]
-    begin = [command("ovs-train"), "segment", str(scenes / "pseudo.json"), "--images", str(scenes / "images"), *tiny]
-    subprocess.run([*begin, "--accumulate", "2", "-o", str(tmp_path / "one")], check=True, env={**environment, **ONE_THREAD})
+    begin = ["segment", str(scenes / "pseudo.json"), "--images", str(scenes / "images"), *tiny]
+    done = ovs("ovs-train", *begin, "--accumulate", "2", "-o", tmp_path / "one", env=ONE_THREAD)
+    assert done.returncode == 0, done.stderr.decode()
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
     shared = {**environment, **ONE_THREAD, "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     processes = [
         subprocess.Popen(
-            [*begin, "-o", str(tmp_path / "two")], env={**shared, "RANK": str(k), "LOCAL_RANK": str(k)}, stderr=subprocess.PIPE
+            [command("ovs-train"), *begin, "-o", str(tmp_path / "two")],
+            env={**shared, "RANK": str(k), "LOCAL_RANK": str(k)},
+            stderr=subprocess.PIPE,
         )
         for k in range(2)
     ]

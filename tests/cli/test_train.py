@@ -38,10 +38,10 @@ def model(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.fixture(scope="module")
-def whole(ovs: Run, images: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def whole(process: Run, images: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of five steps in one go."""
     folder = tmp_path_factory.mktemp("whole") / "run"
-    done = ovs("ovs-train", "backbone", images, "-o", folder, "--cache", cache, "--steps", 5, *TINY, env=ONE_THREAD)
+    done = process("ovs-train", "backbone", images, "-o", folder, "--cache", cache, "--steps", 5, *TINY, env=ONE_THREAD)
     assert done.returncode == 0, done.stderr.decode()
     assert (done.stdout, done.stderr) == (b"", b"")
     return folder
@@ -267,9 +267,9 @@ TINY_DINO = (
 ).split()
 
 
-def test_dino_makes_weights_that_features_come_from(ovs: Run, images: Path, tmp_path: Path) -> None:
+def test_dino_makes_weights_that_features_come_from(process: Run, ovs: Run, images: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    done = ovs("ovs-train", "dino", images, "-o", folder, "--steps", 4, *TINY_DINO, env=ONE_THREAD)
+    done = process("ovs-train", "dino", images, "-o", folder, "--steps", 4, *TINY_DINO, env=ONE_THREAD)
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
     assert sorted(path.name for path in folder.iterdir()) == ["cache", "checkpoint.safetensors", "log.jsonl", "model.safetensors"]
     lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]

@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
+import pytest
 import torch
 
 from ovskit.core.eval.evaluation import EvalOptions, evaluate
@@ -51,6 +52,7 @@ def read(path: Path) -> list[MaskSet]:
         return list(open_masks(stream, path.name)[1])
 
 
+@pytest.mark.first
 def test_a_segmenter_is_better_than_its_labels(tmp_path: Path) -> None:
     torch.set_num_threads(1)
     write_scenes(tmp_path / "train", range(600), faults=FAULTS)
