@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from quality import DATA, SETS, percent, surroundings, truth_of, with_interval
+from quality import DATA, SETS, command_line, percent, surroundings, truth_of, with_interval
 from scipy.cluster.vq import kmeans2
 
 import torch  # isort: skip  # after quality, which sets the number of threads
@@ -316,7 +316,7 @@ def main() -> None:
     lines = [
         "# Parts of the built-in extractor",
         "",
-        f"Made by `python bench/builtin.py {' '.join(sys.argv[1:])}` at commit {about['commit']}, {about['date']}, on "
+        f"Made by `{command_line()}` at commit {about['commit']}, {about['date']}, on "
         f"{about['machine']['cpu']} ({about['machine']['cpus']} cores); weights sha256 {every['as shipped'].spec.weights_sha256[:12]}….",
     ]
     if not arguments.no_grouping:

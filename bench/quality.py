@@ -26,6 +26,8 @@ import importlib.metadata
 import json
 import os
 import platform
+import re
+import shlex
 import subprocess
 import sys
 import time
@@ -53,7 +55,8 @@ from ovskit.core.models.registry import load_backbone
 from ovskit.core.records import FeatureMap, Image, Mask, MaskSet, UInt8
 from ovskit.core.runtime.workers import ordered_map
 
-DATA = Path(os.environ.get("OVSKIT_TEST_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
+CHECKOUT = Path(__file__).resolve().parents[1]
+DATA = Path(os.environ.get("OVSKIT_TEST_DATA", CHECKOUT.parent / "shared" / "data"))
 SETS = {"coco_entities": "entities_dev.json", "bsds500": "bsds_val.json", "ccp_parts": "parts_dev.json"}
 THRESHOLDS = (0.6, 0.5, 0.4, 0.3, 0.2, 0.1)
 OF_THE_LOCAL_STEP = frozenset({"small", "min_local", "context", "min_crop", "share"})
@@ -326,6 +329,31 @@ def markdown(result: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def command_line() -> str:
+    """How this bench was called, as its results say it: ``python bench/NAME.py …``, without the folders of this machine."""
+    words = [Path(sys.argv[0]).name, *(without_folders(word) for word in sys.argv[1:])]
+    return "python bench/" + shlex.join(words)
+
+
+def without_folders(word: str) -> str:
+    """``word`` with every absolute path in it, also after a space, ``=``, ``,``, ``:`` or ``;``, made to say nothing of the machine.
+
+    A path in this checkout becomes relative to it. Of any other its last two parts are left, behind ``RUNS``, but no home and no
+    more than the name if that is all there is below the root's folders.
+    """
+    return re.sub(r"(?<![^\s=,:;])/[^,;]*?(?=$|[,;]|\s[-/])", lambda found: _shortened(Path(os.path.normpath(found[0]))), word)
+
+
+def _shortened(path: Path) -> str:
+    if path.is_relative_to(CHECKOUT):
+        return str(path.relative_to(CHECKOUT))
+    if path.is_relative_to(Path.home()):
+        parts = path.relative_to(Path.home()).parts
+    else:
+        parts = path.parts[3:] or (() if path.parent.name in ("", "home", "Users") else path.parts[2:])
+    return "/".join(["RUNS", *parts[-2:]])
+
+
 def surroundings() -> dict[str, Any]:
     cpu = platform.processor()
     if os.path.exists("/proc/cpuinfo"):
@@ -382,10 +410,9 @@ def main() -> None:
     facet = {} if arguments.facet is None else {"facet": arguments.facet}
     backbone = load_backbone(arguments.model, device=torch.device("cpu"), weights=arguments.weights, **facet)
     stages = chosen(stages_of(arguments, backbone.spec.counts), arguments.stages)
-    words = [os.path.basename(sys.argv[0]), *sys.argv[1:]]
     result: dict[str, Any] = {
         "bench": "quality",
-        "command": "python bench/" + " ".join(words),
+        "command": command_line(),
         **surroundings(),
         "model": backbone.spec.model,
         "jobs": arguments.jobs,

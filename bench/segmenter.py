@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from quality import surroundings
+from quality import command_line, surroundings
 
 from tests.scenes import Faults, write_scenes
 
@@ -65,7 +65,7 @@ def main() -> None:
     lines = [
         "# A segmenter and its labels",
         "",
-        f"Made by `python bench/segmenter.py {' '.join(sys.argv[1:])}` at commit {about['commit']}, {about['date']}, on "
+        f"Made by `{command_line()}` at commit {about['commit']}, {about['date']}, on "
         f"{about['machine']['cpu']} ({about['machine']['cpus']} cores). {arguments.scenes} scenes of 96 × 96 pixels with faulty labels "
         f"({FAULTS.dropped:.0%} of the masks left out, {FAULTS.merged:.0%} of the things with another in their mask, outlines off by up "
         f"to {FAULTS.jitter} pixels), scored on 200 others.",

@@ -22,7 +22,7 @@ app = OvsApp(
     "ovs-predict",
     examples=[
         ("masks of every photograph in a folder, as a forest", "ovs-predict --checkpoint run imgs/ > forest.json"),
-        ("look at them", "ovs-predict --checkpoint run imgs/ | ovs-show --root imgs -o page.html"),
+        ("look at the better ones", "ovs-predict --checkpoint run --min-score 0.3 imgs/ | ovs-show --root imgs -o page.html"),
         ("how good they are", "ovs-predict --checkpoint run --images gt.json --root imgs | ovs-eval --gt gt.json"),
         ("boundaries moved to the image's edges", "ovs-predict --checkpoint run imgs/ | ovs-refine --root imgs > refined.json"),
         ("a closer look as well", "ovs-predict --checkpoint run --scales 1,2 --hier coverage imgs/ -o masks.json"),
@@ -55,14 +55,21 @@ def predict(
     ctx: typer.Context,
     inputs: img.Inputs = None,
     checkpoint: Annotated[
-        Path | None, typer.Option("--checkpoint", metavar="RUN", help="The folder of a finished run of ovs-train segment or correct.")
+        Path | None,
+        typer.Option("--checkpoint", metavar="RUN", help="The folder of a finished run of ovs-train segment or correct, or best in it."),
     ] = None,
     nul: img.Null = False,
     images: img.Coco = None,
     root: opt.Root = None,
     size: Annotated[
         int | None,
-        typer.Option("--size", min=32, metavar="N", show_default="as trained", help="Longer side of what the network sees, in pixels."),
+        typer.Option(
+            "--size",
+            min=32,
+            metavar="N",
+            show_default="as trained",
+            help="Longer side of what the network sees, in pixels, to the nearest 32.",
+        ),
     ] = None,
     scales: Annotated[
         str, typer.Option("--scales", metavar="X,X…", help="Look at each image at these multiples of --size, and pool the masks.")
@@ -79,7 +86,12 @@ def predict(
         ),
     ] = None,
     most: Annotated[int, typer.Option("--max", min=1, metavar="N", help="At most so many masks an image, the best first.")] = 1000,
-    min_score: Annotated[float, typer.Option("--min-score", min=0.0, max=1.0, metavar="X", help="Leave out masks below this score.")] = 0.0,
+    min_score: Annotated[
+        float,
+        typer.Option(
+            "--min-score", min=0.0, max=1.0, metavar="X", help="Leave out masks below this score; 0 keeps what ovs-eval can rank."
+        ),
+    ] = 0.0,
     hier: Annotated[
         Hier | None,
         typer.Option(

@@ -31,6 +31,7 @@ from ovskit.core.runtime.failures import Failures
 from ovskit.core.runtime.workers import ordered_map, prefetch
 
 _AUTO_BATCH_CUDA = 8
+_LARGEST = 16_384  # pixels of a side [choice]: beyond any memory; what a slip of the keyboard asks for is refused at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,8 @@ class PredictOptions:
             raise UsageError(f"size {self.size}: give at least {MULTIPLE} pixels")
         if not self.scales or not all(0 < scale < float("inf") for scale in self.scales):
             raise UsageError("scales: give at least one positive number")
+        if self.size * max(self.scales) > _LARGEST:
+            raise UsageError(f"size {self.size} at scale {max(self.scales):g}: give at most {_LARGEST} pixels")
         if self.parents and len(self.scales) > 1:
             raise UsageError("masks of several scales have no ancestor probabilities: take --hier coverage or none")
 

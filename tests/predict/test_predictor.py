@@ -120,6 +120,12 @@ def test_several_scales_are_pooled(photographs: tuple[Source, ...]) -> None:
         PredictOptions(scales=(1.0, 2.0))
 
 
+@pytest.mark.parametrize("given", [{"size": 10**8}, {"size": 512, "scales": (1.0, 1e9), "parents": False}])
+def test_a_size_beyond_any_memory_is_refused(given: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match="at most 16384 pixels"):
+        PredictOptions(**given)
+
+
 def test_nothing_seen_is_no_mask(photographs: tuple[Source, ...]) -> None:
     found = predicted(photographs, Says(torch.zeros(2, 8, 8, dtype=torch.bool), [0.9, 0.9], torch.zeros(2, 2)))
     assert [len(masks.masks) for masks in found] == [0] * 5

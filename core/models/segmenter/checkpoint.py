@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from ovskit.core.models.segmenter.config import SegmenterConfig
 from ovskit.core.models.segmenter.network import Segmenter
 from ovskit.core.models.state_dict import shape_text
-from ovskit.core.runtime.errors import InputError, MissingInputError, OutputError
+from ovskit.core.runtime.errors import InputError, MissingInputError, OutputError, UsageError
 from ovskit.core.runtime.output import open_output
 
 FORMAT = "ovskit.segmenter/1"
@@ -72,7 +72,7 @@ def load_segmenter(folder: Path, build: Callable[[SegmenterConfig], nn.Module]) 
 
     Every tensor's name, shape, type and values are checked before the first is taken over. Nothing is unpickled. Raises
     MissingInputError if there is no such folder or nothing in it, InputError for a file that is damaged, of another format, or
-    does not fit the network that ``build`` and the configuration make.
+    does not fit the network that ``build`` and the configuration make, or names a backbone that ``build`` does not know.
     """
     path = folder / MODEL
     content = _read(path)
@@ -88,7 +88,7 @@ def load_segmenter(folder: Path, build: Callable[[SegmenterConfig], nn.Module]) 
         training = dict(header["training"])
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path}: the configuration in its header is damaged ({_reason(error)})") from None
-    segmenter = Segmenter(config, build(config))
+    segmenter = _built(config, tensors, build, path)
     _fill(segmenter, tensors, path)
     return LoadedSegmenter(segmenter.eval(), training, hashlib.sha256(content).hexdigest())
 
@@ -96,6 +96,8 @@ def load_segmenter(folder: Path, build: Callable[[SegmenterConfig], nn.Module]) 
 def _read(path: Path) -> bytes:
     """The whole file at once, so that weights, header and sha256 are of one file even if it is replaced meanwhile."""
     try:
+        if path.exists() and not path.is_file():  # a device or a named pipe may have no end
+            raise InputError(f"{path}: is no ordinary file; give the folder of a finished run")
         return path.read_bytes()
     except FileNotFoundError:
         folder = path.parent
@@ -121,7 +123,25 @@ def _instead(header: Mapping[str, Any]) -> str:
     kind = header.get("format")
     if str(kind).startswith("ovskit.checkpoint/"):
         return "it is a run's checkpoint; give the folder of the run's finished model"
+    if str(kind).startswith(("ovskit.grouping/", "ovskit.vit/")):
+        return "it is a backbone; ovs-extract takes it, and ovs-train segment begins with it, as --weights"
     return f"format {kind!r}, expected {FORMAT!r}"
+
+
+def _built(config: SegmenterConfig, tensors: Mapping[str, Tensor], build: Callable[[SegmenterConfig], nn.Module], path: Path) -> Segmenter:
+    """The network that the configuration describes, with random weights. Raises InputError where that is none."""
+    # All of it is in the weights, so what is larger than they are is damaged, and would take all memory to be found so.
+    values = sum(tensor.numel() for tensor in tensors.values())
+    widest = max(config.hidden, config.queries, config.pixel_feedforward, config.decoder_feedforward, config.mask_features)
+    if config.hidden * widest > values or max(config.pixel_layers, config.decoder_layers) > len(tensors):
+        raise InputError(f"{path}: the configuration in its header is damaged (its sizes are beyond those of the weights)")
+    try:
+        pyramid = build(config)
+    # What a backbone of this name and this configuration cannot be; RuntimeError is torch's for sizes below 0 or beyond memory.
+    except (UsageError, KeyError, TypeError, ValueError, RuntimeError, OverflowError) as error:
+        reason = " ".join(_reason(error).split())[:160]
+        raise InputError(f"{path}: its backbone {config.backbone[:80]!r} cannot be made here ({reason})") from None
+    return Segmenter(config, pyramid)
 
 
 def _reason(error: Exception) -> str:

@@ -9,8 +9,10 @@ from torch import nn
 from ovskit.core.models.pyramid import build_pyramid
 from ovskit.core.models.segmenter.checkpoint import LoadedSegmenter, load_segmenter
 from ovskit.core.models.segmenter.config import SegmenterConfig
+from ovskit.core.models.segmenter.network import MULTIPLE
 
-_SIZE = 512  # of a segmenter whose training says nothing of it
+_SIZE = 512  # of a segmenter whose training says nothing of it, or nothing that could be
+_LARGEST = 16_384
 
 
 def open_segmenter(folder: Path) -> LoadedSegmenter:
@@ -24,7 +26,7 @@ def open_segmenter(folder: Path) -> LoadedSegmenter:
 def input_size(loaded: LoadedSegmenter) -> int:
     """The side in pixels of what the segmenter was trained on."""
     size = loaded.training.get("size")
-    return size if isinstance(size, int) and size > 0 else _SIZE
+    return size if type(size) is int and MULTIPLE <= size <= _LARGEST else _SIZE
 
 
 def _build(config: SegmenterConfig) -> nn.Module:

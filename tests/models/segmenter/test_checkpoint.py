@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,9 +16,11 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from stand_in import TINY, StandIn, made
 
+from ovskit.core.models.builtin.network import NetworkConfig
 from ovskit.core.models.segmenter import checkpoint
 from ovskit.core.models.segmenter.checkpoint import load_segmenter, save_segmenter
 from ovskit.core.models.segmenter.config import SegmenterConfig
+from ovskit.core.models.segmenter.open import input_size, open_segmenter
 from ovskit.core.runtime.errors import InputError, MissingInputError, OutputError
 
 TRAINING = {"pg": [{"id": "ovs-train"}], "data": "häuser.tar", "step": 7, "scores": {"AR": 0.25}}
@@ -178,7 +181,9 @@ def _nan(tensors: dict[str, torch.Tensor], header: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("edit", "message"),
     [
-        (lambda tensors, header: header.update(format="ovskit.vit/1"), "not a segmenter's weights \\(format 'ovskit.vit/1'"),
+        (lambda tensors, header: header.update(format="ovskit.segmenter/2"), "not a segmenter's weights \\(format 'ovskit.segmenter/2'"),
+        (lambda tensors, header: header.update(format="ovskit.vit/1"), "it is a backbone; ovs-extract takes it"),
+        (lambda tensors, header: header.update(format="ovskit.grouping/1"), "it is a backbone; ovs-extract takes it"),
         (lambda tensors, header: header.update(format="ovskit.checkpoint/1"), "it is a run's checkpoint"),
         (lambda tensors, header: header.clear(), "format None"),
         (lambda tensors, header: header.pop("training"), "training is missing"),
@@ -187,6 +192,11 @@ def _nan(tensors: dict[str, torch.Tensor], header: dict[str, Any]) -> None:
         (_config(queries="6"), "queries is '6', must be of type int"),
         (_config(queries=7), "queries_embedder.weight is 6×32, the network's is 7×32"),
         (_config(decoder_layers=4), "lacks tensor decoders.queries.decoder.layers.2"),
+        (_config(queries=64 * 10**9), "its sizes are beyond those of the weights"),
+        (_config(hidden=32 * 10**9), "its sizes are beyond those of the weights"),
+        (_config(decoder_feedforward=10**12), "its sizes are beyond those of the weights"),
+        (_config(pixel_layers=10**7), "its sizes are beyond those of the weights"),
+        (_config(decoder_layers=10**7), "its sizes are beyond those of the weights"),
         (lambda tensors, header: tensors.pop(WEIGHT), f"lacks tensor {WEIGHT}"),
         (_set("more", torch.zeros(1)), "has an unknown tensor more"),
         (_set(WEIGHT, torch.zeros(3, 3)), f"{WEIGHT} is 3×3, the network's is 32×32"),
@@ -225,3 +235,40 @@ def test_extra_metadata_without_ours(tmp_path: Path) -> None:
     save_file({"x": torch.zeros(1)}, tmp_path / "model.safetensors", {"ovskit": "[1"})
     with pytest.raises(InputError, match="format None"):
         load_segmenter(tmp_path, build)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"backbone": "timm:nosuch"}, "its backbone 'timm:nosuch' cannot be made here \\(unknown model"),
+        ({"backbone": "handmade"}, "'handmade' cannot be made here"),
+        ({"backbone": "builtin"}, "'builtin' cannot be made here \\(attention is missing"),
+        ({"backbone": "builtin", "backbone_config": {"attention": "x"}}, "'builtin' cannot be made here"),
+    ],
+)
+def test_a_backbone_that_cannot_be_made(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    """Damage, or another version's: the file is named, and it is not the user's command that is wrong."""
+    save_segmenter(tmp_path, made(), TRAINING)
+    tampered(tmp_path, _config(**changes))
+    with pytest.raises(InputError, match=message) as caught:
+        open_segmenter(tmp_path)
+    assert str(tmp_path) in str(caught.value)
+
+
+def test_sizes_of_a_backbone_beyond_memory(tmp_path: Path) -> None:
+    save_segmenter(tmp_path, made(), TRAINING)
+    tampered(tmp_path, _config(backbone_config={**NetworkConfig().to_json(), "widths": [10**9] * 4}))
+    with pytest.raises(InputError, match="'builtin' cannot be made here"):
+        open_segmenter(tmp_path)
+
+
+def test_a_file_without_an_end(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "model.safetensors")
+    with pytest.raises(InputError, match="no ordinary file"):
+        load_segmenter(tmp_path, build)
+
+
+@pytest.mark.parametrize(("size", "read"), [(64, 64), (0, 512), (-5, 512), (True, 512), (10**9, 512), ("64", 512), (None, 512)])
+def test_the_size_it_was_trained_at(tmp_path: Path, size: Any, read: int) -> None:
+    save_segmenter(tmp_path, made(), {"size": size})
+    assert input_size(load_segmenter(tmp_path, build)) == read
