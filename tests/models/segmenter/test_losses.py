@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import torch
 from stand_in import made, scene
+from transformers import Mask2FormerConfig
+from transformers.models.mask2former.modeling_mask2former import Mask2FormerLoss
 
 from ovskit.core.models.segmenter import losses
 from ovskit.core.models.segmenter.losses import LossOptions, Match, Target, match, matched_losses, segmenter_losses
@@ -204,3 +206,48 @@ def test_refused() -> None:
         segmenter_losses(predictions, [targets[0], Target(targets[1].masks, targets[0].ancestors)], LossOptions())
     with pytest.raises(ValueError, match="no ancestor_balance 'more'"):
         LossOptions(ancestor_balance="more")  # type: ignore[arg-type]
+
+
+def transformers_own(options: LossOptions) -> Mask2FormerLoss:
+    config = Mask2FormerConfig(
+        class_weight=options.classes, mask_weight=options.masks, dice_weight=options.dice, train_num_points=options.points
+    )
+    return Mask2FormerLoss(config, {})
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_matching_is_transformers_own(seed: int) -> None:
+    torch.manual_seed(seed)
+    queries, count = (9, 4) if seed % 2 else (4, 9)
+    classes, masks = torch.randn(1, queries, 2), 3 * torch.randn(1, queries, 12, 9)
+    target = Target(torch.rand(count, 24, 17) < 0.4, torch.zeros(count, count, dtype=torch.bool))
+    options = LossOptions(points=150, classes=1.5, masks=4.0, dice=3.0)
+    torch.manual_seed(99)
+    found = match(classes, masks, [target], options)[0]
+    torch.manual_seed(99)
+    own = transformers_own(options).matcher(masks, classes, [target.masks.float()], [torch.zeros(count, dtype=torch.int64)])[0]
+    assert torch.equal(found.queries, own[0])
+    assert torch.equal(found.targets, own[1])
+
+
+def test_a_query_that_diverged_is_matched_last() -> None:
+    _, target = scene((0, 0, 32, 32), (32, 0, 64, 64))
+    masks = torch.zeros(1, 3, 16, 16)
+    masks[0, 1] = float("nan")
+    found = match(torch.zeros(1, 3, 2), masks, [target], LossOptions(points=50))[0]
+    assert set(found.queries.tolist()) == {0, 2}
+
+
+@pytest.mark.parametrize("options", [LossOptions(points=64), LossOptions(points=50, oversampling=2.5, importance=0.3)])
+def test_places_are_transformers_own(options: LossOptions) -> None:
+    masks = torch.randn(5, 1, 13, 8)
+    torch.manual_seed(7)
+    found = losses._draw_points(masks, options)
+    torch.manual_seed(7)
+    criterion = transformers_own(options)
+    own = criterion.sample_points_using_uncertainty(
+        masks, criterion.calculate_uncertainty, options.points, options.oversampling, options.importance
+    )
+    assert found.shape == own.shape == (5, options.points, 2)
+    for a, b in zip(found.tolist(), own.tolist(), strict=True):
+        assert sorted(a) == sorted(b)
