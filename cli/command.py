@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -40,6 +41,11 @@ _NOT_FROM_ENVIRONMENT = frozenset(
     "output root config images version help list_models install_completion show_completion resume".split()
     + "gt segments sheet per_image tree init".split()
 )
+
+_NOTHING_LEFT = "nothing half-written is left"
+
+# For the CPU's memory torch raises a plain RuntimeError.
+_OUT_OF_MEMORY = re.compile(r"can't allocate memory|not enough memory|out of memory", re.IGNORECASE)
 
 
 Examples = Sequence[tuple[str, str]]
@@ -181,26 +187,34 @@ def _guarded(tool: str, function: Callable[..., None]) -> Callable[..., None]:
             log.error("%s", _one_line(str(error)), exc_info=verbose > 1)
         except BrokenPipeError:
             code = Exit.CLOSED_PIPE
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as error:
             code = Exit.INTERRUPT
-            log.error("interrupted; nothing half-written is left")
-        except Terminated:
+            log.error("interrupted; %s", _one_line(str(error)) or _NOTHING_LEFT)
+        except Terminated as error:
             code = Exit.TERMINATED
-            log.error("terminated; nothing half-written is left")
-        except MemoryError as error:
-            code = Exit.BUG
-            log.error("out of memory: %s; use a smaller --size or fewer -j workers", _one_line(str(error)), exc_info=verbose > 1)
+            log.error("terminated; %s", _one_line(str(error)) or _NOTHING_LEFT)
         except OSError as error:
             code = Exit.IO
             log.error("%s: %s", error.filename or "I/O error", error.strerror or error, exc_info=verbose > 1)
         except Exception as error:  # the last line of defence: a bug must not look like bad input, nor end in a traceback
             code = Exit.BUG
-            hint = "" if verbose > 1 else "; run again with -vv for the traceback and please report it"
-            log.error("bug: %s: %s%s", type(error).__name__, _one_line(str(error)), hint, exc_info=verbose > 1)
+            log.error("%s", _unexpected(error, kwargs, traceback=verbose > 1), exc_info=verbose > 1)
         if code is not Exit.OK:
             raise typer.Exit(code)
 
     return run
+
+
+def _unexpected(error: Exception, given: Mapping[str, Any], *, traceback: bool) -> str:
+    """What is said of an error that nobody raised on purpose; ``given`` are the command's options, by name."""
+    said = _one_line(str(error))
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and _OUT_OF_MEMORY.search(said)):
+        smaller = [f"--{name.replace('_', '-')}" for name in ("size", "batch", "batch_size") if name in given]
+        advice = [f"a smaller {' or '.join(smaller)}"] * bool(smaller) + ["fewer -j workers"] * ("workers" in given)
+        what = f"out of memory: {said}" if said else "out of memory"
+        return f"{what}; use {', or '.join(advice)}" if advice else what
+    hint = "" if traceback else "; run again with -vv for the traceback and please report it"
+    return f"bug: {type(error).__name__}: {said}{hint}"
 
 
 def _one_line(text: str) -> str:

@@ -110,7 +110,7 @@ def extract(
     from ovskit.core.runtime.shard import parse_shard
 
     part = parse_shard(shard)
-    check_output(output, binary=True, resume=resume)
+    check_output(output, binary=True, resume=resume, pg=not no_pg)
     if skip_existing and os.path.exists(output):
         log.info("%s is there already", output)
         return

@@ -33,9 +33,12 @@ def parse_settings(texts: Sequence[str], methods: Mapping[str, type]) -> dict[st
     return found
 
 
-def parse_fields(texts: Sequence[str], options: type) -> dict[str, Any]:
-    """Fields of the dataclass ``options`` from ``NAME=VALUE``; of one given twice, the last. Raises UsageError for what does not fit."""
-    kinds = settings_of(options)
+def parse_fields(texts: Sequence[str], *options: type) -> dict[str, Any]:
+    """Fields of the dataclasses ``options``, which share no name, from ``NAME=VALUE``; of one given twice, the last.
+
+    Raises UsageError for what does not fit.
+    """
+    kinds = {name: kind for one in options for name, kind in settings_of(one).items()}
     found: dict[str, Any] = {}
     for text in texts:
         name, equals, value = text.partition("=")

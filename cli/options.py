@@ -74,7 +74,9 @@ ShardOption = Annotated[
         "--shard", metavar="I/N", help="Work on part I of N (from 0) of the sorted input; auto reads SLURM's array and step variables."
     ),
 ]
-Resume = Annotated[bool, typer.Option("--resume", help="Keep an unfinished output as PATH.part, and go on from it where there is one.")]
+Resume = Annotated[
+    bool, typer.Option("--resume", help="Keep an unfinished output as PATH.part, and go on from it where there is one; not with --no-pg.")
+]
 SkipExisting = Annotated[bool, typer.Option("--skip-existing", help="Do nothing if the output file is there already.")]
 NoPg = Annotated[bool, typer.Option("--no-pg", help="Leave the provenance out of the output.")]
 Config = Annotated[

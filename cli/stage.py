@@ -53,7 +53,7 @@ def run_mask_stage(
     from ovskit.core.runtime.workers import default_workers
 
     if output is not None:
-        check_output(output, binary=False, resume=resume)
+        check_output(output, binary=False, resume=resume, pg=not ctx.params.get("no_pg"))
     if output is not None and skip_existing and os.path.exists(output):
         log.info("%s is there already", output)
         return

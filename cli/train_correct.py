@@ -97,14 +97,14 @@ def correct(
     from ovskit.core.train.correct import CorrectRecipe, CorrectSettings
     from ovskit.core.train.segment_settings import SegmentSettings, settings_from
 
+    given = run.fields_of(setting, CorrectSettings, SegmentSettings, threshold=threshold, batch=batch)
     names = set(settings_of(CorrectSettings))
-    teaching = [text for text in setting or [] if text.partition("=")[0].strip() in names]
-    others = [text for text in setting or [] if text not in teaching]
-    corrections = CorrectSettings(**run.fields_of(teaching, CorrectSettings, threshold=threshold))
-    changes = run.fields_of(others, SegmentSettings, batch=batch)
+    corrections = CorrectSettings(**{name: value for name, value in given.items() if name in names})
+    changes = {name: value for name, value in given.items() if name not in names}
     task = job.MaskJob(ctx)
     loaded = open_segmenter(source)
     settings = settings_from(loaded.training, changes, str(source))
     if not settings.fit(loaded.segmenter):
         raise UsageError(f"--from {source}: its size and backbone stay as they are; leave out the --set that changes them")
-    task.train(partial(CorrectRecipe, segmenter=loaded.segmenter.train(), correct=corrections), settings, {"segmenter": loaded.sha256})
+    recipe = partial(CorrectRecipe, segmenter=loaded.segmenter.train(), correct=corrections)
+    task.train(recipe, settings, {"segmenter": loaded.sha256}, unlabelled=True)

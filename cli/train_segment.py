@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -59,7 +60,9 @@ def segment(
     setting: run.Setting = None,
     weights: opt.Weights = None,
     scratch: Annotated[bool, typer.Option("--scratch", help="Begin with a random backbone instead of its published weights.")] = False,
-    init: run.Init = None,
+    init: Annotated[
+        Path | None, typer.Option("--init", metavar="RUN", help="Begin with the segmenter of this finished run, its backbone too.")
+    ] = None,
     cache: job.Cache = None,
     root: opt.Root = None,
     checkpoint_every: run.CheckpointEvery = 500,

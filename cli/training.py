@@ -55,13 +55,27 @@ class Precision(StrEnum):
     fp16 = "fp16"
 
 
+def _above_zero(value: float | None) -> float | None:
+    if value is not None and not 0 < value < float("inf"):
+        raise typer.BadParameter("give a number above 0")
+    return value
+
+
+def _finite(value: float) -> float:
+    if not value < float("inf"):
+        raise typer.BadParameter("give a number from 0 up")
+    return value
+
+
 Run = Annotated[
     str | None, typer.Option("--output", "-o", metavar="RUN", help="The folder of the run: checkpoint, log and the finished model.")
 ]
 Steps = Annotated[int, typer.Option("--steps", min=1, metavar="N", help="Updates of the weights in all.")]
 Minutes = Annotated[
     float | None,
-    typer.Option("--minutes", min=0.0, metavar="M", help="End after so long with a checkpoint and exit status 3; --resume goes on."),
+    typer.Option(
+        "--minutes", callback=_above_zero, metavar="M", help="End after so long with a checkpoint and exit status 3; --resume goes on."
+    ),
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on from the run's checkpoint, where there is one.")]
 Seed = Annotated[int, typer.Option("--seed", min=0, metavar="N", help="Decides the first weights and all that is drawn.")]
@@ -75,17 +89,26 @@ Batch = Annotated[
     int | None, typer.Option("--batch", min=1, metavar="N", show_default="the recipe's", help="Samples that a process computes at once.")
 ]
 Accumulate = Annotated[int, typer.Option("--accumulate", min=1, metavar="N", help="Batches of each process to one update.")]
-Rate = Annotated[float, typer.Option("--lr", metavar="RATE", help="The learning rate at its highest.")]
+Rate = Annotated[float, typer.Option("--lr", callback=_above_zero, metavar="RATE", help="The learning rate at its highest.")]
 OptimizerOption = Annotated[Optimizer, typer.Option("--optimizer", help="Adan is SOHES' own.")]
 Warmup = Annotated[int, typer.Option("--warmup", min=0, metavar="N", help="Steps over which the learning rate rises from zero.")]
 ScheduleOption = Annotated[
     Schedule, typer.Option("--schedule", help="Then: a cosine to zero, a tenth at 90 % and again at 95 % of the steps, or constant.")
 ]
-WeightDecay = Annotated[float, typer.Option("--weight-decay", min=0.0, metavar="X", help="AdamW's, of matrices and kernels.")]
-Clip = Annotated[float, typer.Option("--clip", min=0.0, metavar="NORM", help="Shorten gradients that are longer; 0 leaves them.")]
+WeightDecay = Annotated[
+    float, typer.Option("--weight-decay", min=0.0, callback=_finite, metavar="X", help="AdamW's, of matrices and kernels.")
+]
+Clip = Annotated[
+    float, typer.Option("--clip", min=0.0, callback=_finite, metavar="NORM", help="Shorten gradients that are longer; 0 leaves them.")
+]
 CheckpointEvery = Annotated[int, typer.Option("--checkpoint-every", min=1, metavar="N", help="Steps between checkpoints.")]
 LogEvery = Annotated[int, typer.Option("--log-every", min=1, metavar="N", help="Steps between lines of the log.")]
-EvalEvery = Annotated[int, typer.Option("--eval-every", min=0, metavar="N", help="Steps between evaluations; 0 makes none.")]
+EvalEvery = Annotated[
+    int,
+    typer.Option(
+        "--eval-every", min=0, metavar="N", help="Steps between evaluations, which --eval asks for; 0: as many as --checkpoint-every."
+    ),
+]
 TensorBoard = Annotated[bool, typer.Option("--tensorboard", help="Also log for TensorBoard, which must be installed.")]
 Compile = Annotated[bool, typer.Option("--compile", help="Compile the network with torch.compile: minutes once, then faster.")]
 Cache = Annotated[
@@ -94,7 +117,10 @@ Cache = Annotated[
         "--cache", metavar="DIR", show_default="RUN/cache", help="Keep the prepared images here; runs on the same images share it."
     ),
 ]
-Init = Annotated[Path | None, typer.Option("--init", metavar="FILE", help="Begin with these weights instead of random ones.")]
+Init = Annotated[
+    Path | None,
+    typer.Option("--init", metavar="FILE", help="Begin with these weights, a run's model.safetensors, instead of random ones."),
+]
 Setting = Annotated[
     list[str] | None, typer.Option("--set", metavar="NAME=X", help="A setting of the recipe, see the manual; may be given several times.")
 ]
@@ -124,11 +150,11 @@ def train_options(ctx: typer.Context, **own: Any) -> TrainOptions:
     return TrainOptions(**options | own)
 
 
-def fields_of(texts: list[str] | None, kind: type, **flags: Any) -> dict[str, Any]:
-    """Fields of ``kind`` from ``--set`` and from flags of their own, which go before; a flag that is None was not given."""
+def fields_of(texts: list[str] | None, *kinds: type, **flags: Any) -> dict[str, Any]:
+    """Fields of ``kinds`` from ``--set`` and from flags of their own, which go before; a flag that is None was not given."""
     from ovskit.cli.method_settings import parse_fields
 
-    return parse_fields(texts or [], kind) | {name: value for name, value in flags.items() if value is not None}
+    return parse_fields(texts or [], *kinds) | {name: value for name, value in flags.items() if value is not None}
 
 
 def run_recipe(

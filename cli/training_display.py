@@ -88,8 +88,6 @@ class Display:
                 self._evaluated(event)
             case events.Saved():
                 log.info("step %d: wrote %s", event.step, event.path)
-            case events.Stopped(reason="signal"):
-                log.warning("stopped at step %d of %d with a checkpoint; the same command with --resume goes on", event.step, event.steps)
             case events.Finished():
                 log.info("step %d: wrote the model to %s", event.step, event.folder)
 

@@ -51,9 +51,11 @@ class MaskJob:
         given = ctx.params
         if given["masks"] is None:
             raise UsageError("no masks: name a masks file, then its images with --images (see --help)")
+        self._masks = Path(given["masks"])
+        if str(self._masks) == "-" or self._masks.is_fifo():
+            raise UsageError("the masks are read twice, which a pipe cannot be: write them to a file and name that")
         if not given["images"]:
             raise UsageError(f"--images: say where the images of {given['masks']} are")
-        self._masks = Path(given["masks"])
         self._options = run.train_options(
             ctx,
             betas=BETAS[run.Optimizer(given["optimizer"])],
@@ -64,8 +66,11 @@ class MaskJob:
         self._failures = Failures(skip=opt.OnError(given["on_error"]) is opt.OnError.skip)
         self._devices = open_devices(given["device"], str(given["precision"]), accumulate=given["accumulate"])
 
-    def train(self, recipe: Callable[..., Recipe], settings: SegmentSettings, begun_with: Mapping[str, Any]) -> None:
-        """Train to the end, and say what was left out. ``recipe`` lacks what every ``MaskRecipe`` is given but its segmenter."""
+    def train(
+        self, recipe: Callable[..., Recipe], settings: SegmentSettings, begun_with: Mapping[str, Any], *, unlabelled: bool = False
+    ) -> None:
+        """Train to the end, and say what was left out. ``recipe`` lacks what every ``MaskRecipe`` is given but its segmenter;
+        with ``unlabelled`` it looks at photographs without masks too."""
         given = self._given
         judge = None
         if given["truth"] is not None:
@@ -85,7 +90,8 @@ class MaskJob:
             failures=self._failures,
         )
         run.run_recipe(self._ctx, made, self._options, self._folder, self._devices, resume=given["resume"], **facts)
-        self._failures.report(len(index))
+        shown = len(self._photographs) if unlabelled else len(index)
+        self._failures.report(max(0, shown - self._failures.named_once))
 
     def _targets(self, options: TargetOptions) -> TargetIndex:
         """The index of the masks, made by one process."""

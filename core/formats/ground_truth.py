@@ -142,7 +142,7 @@ _HEAD = 4096  # characters in which SA-1B's files say which image they are of
 def _image_of(path: str) -> Image:
     """The image of one SA-1B file, read off its beginning where it stands there: the rest is megabytes of masks."""
     with open_input(path) as file:
-        head = file.read(_HEAD).decode("utf-8", "replace").lstrip()
+        head = file.read(_HEAD).decode("utf-8-sig", "replace").lstrip()
     before = '{"image":'
     if head.replace(" ", "").startswith(before):
         try:
@@ -156,7 +156,7 @@ def _image_of(path: str) -> Image:
 def _load(path: str) -> MaskSet:
     what = show_path(path)
     with open_input(path) as file:
-        value = jsonbytes.loads(file.read(), what)
+        value = jsonbytes.loads(jsonbytes.without_mark(file.read()), what)
     if not (isinstance(value, dict) and "image" in value and "annotations" in value):
         raise InputError(f'{what} is no file of SA-1B: it needs "image" and "annotations"')
     return next(coco.per_image(value, what))

@@ -7,7 +7,7 @@ directions; the standard library writes and reads them as ``\\udcXX`` escapes, s
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, NoReturn
 
 import orjson
 
@@ -27,9 +27,28 @@ def loads(data: bytes | bytearray | memoryview, what: str) -> Any:
     try:
         return orjson.loads(data)
     except orjson.JSONDecodeError as first:
-        if b"\\ud" in bytes(data).lower():
+        text = bytes(data)
+        surrogates = b"\\ud" in text.lower()
+        if surrogates or b"NaN" in text or b"Infinity" in text:
             try:
-                return json.loads(bytes(data))
+                value = json.loads(text, parse_constant=_refuse)
+                if surrogates:
+                    return value
+            except _NotANumberError as name:
+                raise InputError(f"{what} is not valid JSON: {name} is no number there; write null, or leave the key out") from None
             except (ValueError, RecursionError):
                 pass
         raise InputError(f"{what} is not valid JSON: {first}") from None
+
+
+def without_mark(data: bytes) -> bytes:
+    """A file's beginning without the byte order mark that some editors write before UTF-8."""
+    return data.removeprefix(b"\xef\xbb\xbf")
+
+
+class _NotANumberError(ValueError):
+    """NaN, Infinity or -Infinity, which Python's own writer makes and JSON has not."""
+
+
+def _refuse(name: str) -> NoReturn:
+    raise _NotANumberError(name)

@@ -38,18 +38,22 @@ _LONGEST_LINE = 1 << 28  # a mask's RLE is at most about seven bytes a pixel; a 
 class MasksHeader:
     """What stands before the annotations: a description, the categories, the provenance and the images' root.
 
-    ``root`` is the folder that the images' names are relative to, where it is known.
+    ``root`` is the folder that the images' names are relative to, where it is known; ``labels`` the label space that the categories
+    are of, where they are of one: its name, version and hash.
     """
 
     description: str = "masks by ovskit"
     categories: Sequence[Mapping[str, Any]] = (ENTITY,)
     root: str | None = None
     pg: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
+    labels: Mapping[str, Any] | None = None
 
     def to_line(self) -> bytes:
         own: dict[str, Any] = {"format": FORMAT}
         if self.root is not None:
             own["root"] = self.root
+        if self.labels is not None:
+            own["labels"] = dict(self.labels)
         own["pg"] = [dict(entry) for entry in self.pg]
         info = {"description": self.description, "ovskit": own}
         head = jsonbytes.dumps({"info": info, "categories": [dict(c) for c in self.categories]})
@@ -151,7 +155,7 @@ def read_masks(first: bytes, stream: BinaryIO, what: str) -> tuple[MasksHeader, 
 
 def first_line(stream: BinaryIO, what: str) -> bytes:
     """The first line of a masks file. Raises InputError if it cannot be one of JSON."""
-    first = stream.readline(_LONGEST_LINE)
+    first = jsonbytes.without_mark(stream.readline(_LONGEST_LINE))
     if not first.strip():
         raise InputError(f"{what} is empty: the command that should have written it failed or has not run")
     if first.lstrip()[:1] not in (b"{", b"["):
@@ -175,11 +179,11 @@ def _header(head: Any, what: str) -> MasksHeader:
     own = head.get("info", {}).get("ovskit", {}) if isinstance(head.get("info"), dict) else {}
     if not isinstance(own, dict) or own.get("format", FORMAT) != FORMAT:
         raise InputError(f"{what}: its format is {own.get('format') if isinstance(own, dict) else own!r}, this ovskit reads {FORMAT!r}")
-    categories, pg, root = head.get("categories", []), own.get("pg", []), own.get("root")
-    well_formed = isinstance(categories, list) and all(isinstance(c, dict) for c in categories)
+    categories, pg, root, labels = head.get("categories", []), own.get("pg", []), own.get("root"), own.get("labels")
+    well_formed = isinstance(categories, list) and all(isinstance(c, dict) for c in categories) and isinstance(labels, dict | None)
     if not (well_formed and isinstance(pg, list) and all(isinstance(e, dict) for e in pg) and isinstance(root, str | None)):
         raise InputError(f"{what}: line 1 has broken categories or provenance")
-    return MasksHeader(str(head.get("info", {}).get("description", "")), tuple(categories), root, tuple(pg))
+    return MasksHeader(str(head.get("info", {}).get("description", "")), tuple(categories), root, tuple(pg), labels)
 
 
 def _stream(stream: BinaryIO, what: str) -> Iterator[MaskSet]:

@@ -108,7 +108,7 @@ def sources_from_coco(path: str, *, root: str | None = None) -> Sources:
         data = Path(path).read_bytes()
     except OSError as error:
         raise MissingInputError(f"cannot read {show_path(path)}: {error.strerror}") from None
-    document = jsonbytes.loads(data, show_path(path))
+    document = jsonbytes.loads(jsonbytes.without_mark(data), show_path(path))
     images = document.get("images") if isinstance(document, dict) else None
     if not isinstance(images, list):
         raise InputError(f'{show_path(path)}: a COCO file has a list of "images"')

@@ -59,3 +59,11 @@ class OutputError(OvsError):
     """The output could not be written: disk full, folder not writable."""
 
     exit_code = Exit.IO
+
+
+class DiskFullError(OutputError):
+    """The disk is full, or the user's share of it. ``failed`` says what could not be written; the message has ``advice`` too."""
+
+    def __init__(self, failed: str, advice: str) -> None:
+        super().__init__(f"{failed}; {advice}")
+        self.failed = failed

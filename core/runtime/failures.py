@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 from ovskit.core.runtime.errors import Exit, InputError, MissingInputError, OvsError
 from ovskit.core.runtime.logs import get_logger
 
@@ -15,25 +17,37 @@ class PartialError(OvsError):
 
 
 class Failures:
-    """Collects the inputs that were skipped; with ``skip=False`` the first one ends the run instead."""
+    """Collects the inputs that were skipped; with ``skip=False`` the first one ends the run instead. Any thread may call it."""
 
     def __init__(self, *, skip: bool) -> None:
         self._skip = skip
+        self._lock = threading.Lock()
         self._named: set[str] = set()
         self.count = 0
+
+    @property
+    def named_once(self) -> int:
+        """How many of ``count`` came by ``handle_again``."""
+        return len(self._named)
 
     def handle(self, error: InputError | MissingInputError) -> None:
         """Raise ``error``, or log it as skipped."""
         if not self._skip:
             raise error
-        self.count += 1
+        with self._lock:
+            self.count += 1
         log.error("skipped: %s", error)
 
     def handle_again(self, error: InputError | MissingInputError) -> None:
         """As ``handle``, for inputs that come round more than once: the same error is named and counted the first time only."""
-        if str(error) not in self._named:
+        if not self._skip:
+            raise error
+        with self._lock:
+            known = len(self._named)
             self._named.add(str(error))
-            self.handle(error)
+            if len(self._named) == known:
+                return
+        self.handle(error)
 
     def report(self, done: int) -> None:
         """Call when the output is complete. Raises PartialError if anything was skipped."""

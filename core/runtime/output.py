@@ -17,39 +17,77 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from ovskit.core.runtime.errors import MissingInputError, OutputError, UsageError
+from ovskit.core.runtime.errors import DiskFullError, MissingInputError, OutputError, UsageError
 
 STDOUT = "-"
+
+_ELSEWHERE = "free some space or write elsewhere with -o"
+_RESUME = "free some space, then --resume goes on"
 
 
 class _CheckedOutput:
     """A binary file whose failed writes become OutputError; a closed pipe stays BrokenPipeError."""
 
-    def __init__(self, file: BinaryIO, name: str) -> None:
+    def __init__(self, file: BinaryIO, name: str, advice: str = _ELSEWHERE) -> None:
         self.file = file
         self.name = name
+        self.advice = advice
 
     def write(self, data: Any) -> int:
-        with _write_errors(self.name):
+        with _write_errors(self.name, self.advice):
             return self.file.write(data)
 
     def flush(self) -> None:
-        with _write_errors(self.name):
+        with _write_errors(self.name, self.advice):
             self.file.flush()
 
     def fileno(self) -> int:
         return self.file.fileno()
 
 
+class _CheckedFile(_CheckedOutput):
+    """The same with all that going on with a file needs; what moves in it may have to write first."""
+
+    file: Any
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        with _write_errors(self.name, self.advice):
+            return int(self.file.seek(offset, whence))
+
+    def truncate(self, size: int | None = None) -> int:
+        with _write_errors(self.name, self.advice):
+            return int(self.file.truncate(size))
+
+    def tell(self) -> int:
+        return int(self.file.tell())
+
+    def read(self, size: int = -1) -> bytes:
+        return bytes(self.file.read(size))
+
+    def readinto(self, buffer: Any) -> int:
+        return int(self.file.readinto(buffer))
+
+    def readline(self, size: int = -1) -> bytes:
+        return bytes(self.file.readline(size))
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self.file)
+
+
+def write_error(name: str, error: OSError, advice: str = _ELSEWHERE) -> OutputError:
+    """What a failed write of ``name`` is to be raised as; ``advice`` is for a disk that is full."""
+    failed = f"cannot write {name}: {error.strerror or error}"
+    return DiskFullError(failed, advice) if error.errno in (errno.ENOSPC, errno.EDQUOT) else OutputError(failed)
+
+
 @contextmanager
-def _write_errors(name: str) -> Iterator[None]:
+def _write_errors(name: str, advice: str = _ELSEWHERE) -> Iterator[None]:
     try:
         yield
     except BrokenPipeError:
         raise
     except OSError as error:
-        hint = "; free some space or write elsewhere with -o" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
-        raise OutputError(f"cannot write {name}: {error.strerror or error}{hint}") from None
+        raise write_error(name, error, advice) from None
 
 
 def part_path(path: str | os.PathLike[str]) -> Path:
@@ -58,8 +96,13 @@ def part_path(path: str | os.PathLike[str]) -> Path:
     return path.with_name(path.name + ".part")
 
 
-def check_output(path: str, *, binary: bool, resume: bool = False) -> None:
-    """Refuse what cannot work before any work is done: binary to a terminal, ``--resume`` on a stream, a missing folder."""
+def check_output(path: str, *, binary: bool, resume: bool = False, pg: bool = True) -> None:
+    """Refuse what cannot work before any work is done: binary to a terminal, ``--resume`` on a stream, a missing folder.
+
+    By the provenance alone (``pg``) a run knows that what it would go on from was begun with its own inputs and options.
+    """
+    if resume and not pg:
+        raise UsageError("--resume knows its own output by the provenance, which --no-pg leaves out: give one of the two")
     if path == STDOUT:
         if resume:
             raise UsageError("--resume needs a file to resume: add -o PATH")
@@ -73,6 +116,8 @@ def check_output(path: str, *, binary: bool, resume: bool = False) -> None:
         raise OutputError(f"cannot write {path}: there is no folder {parent}; create it first")
     if Path(path).is_dir():
         raise OutputError(f"cannot write {path}: it is a folder; give a file name")
+    if resume and _is_special(path):
+        raise UsageError(f"--resume needs a file to resume, and {path} is none: add -o PATH")
 
 
 @contextmanager
@@ -103,20 +148,19 @@ def open_output(path: str, *, resume: bool = False) -> Iterator[BinaryIO]:
     # The name is settled before the file exists, so that a signal at any moment finds what to remove.
     target = part_path(path) if resume else Path(path).with_name(f".{Path(path).name[:100]}.{secrets.token_hex(4)}.tmp")
     file: BinaryIO | None = None
+    advice = _RESUME if resume else _ELSEWHERE
     try:
-        with _write_errors(path):
+        with _write_errors(path, advice):
             file = open(target, ("r+b" if target.exists() else "w+b") if resume else "xb")
-        checked = _CheckedOutput(file, path)
         if resume:
             _claim(file, str(target))
-            yield file
-        else:
-            yield checked  # type: ignore[misc]
+        checked = (_CheckedFile if resume else _CheckedOutput)(file, path, advice)
+        yield checked  # type: ignore[misc]
         checked.flush()
-        with _write_errors(path):
+        with _write_errors(path, advice):
             os.fsync(file.fileno())
             file.close()
-            os.chmod(target, 0o666 & ~_umask())
+            os.chmod(target, 0o666 & ~umask())
             os.replace(target, path)
     except BaseException:
         if file is not None:
@@ -153,7 +197,8 @@ def _is_special(path: str) -> bool:
         return False
 
 
-def _umask() -> int:
+def umask() -> int:
+    """What the user has taken from the modes of new files and folders."""
     mask = os.umask(0)
     os.umask(mask)
     return mask

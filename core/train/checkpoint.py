@@ -25,6 +25,7 @@ from ovskit.core.train.optimizers import slots
 
 FORMAT = "ovskit.checkpoint/1"
 FILE_NAME = "checkpoint.safetensors"
+_MODEL = "model.safetensors"  # what every recipe exports at the end
 
 _DTYPES = {
     torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16",
@@ -141,7 +142,8 @@ def check_settings(path: Path, checkpoint: Checkpoint, *, recipe: str, settings:
     """Raise InputError, with the names that differ, unless the checkpoint is of this recipe with these settings."""
     if checkpoint.recipe != recipe:
         raise InputError(f"{path}: is of ovs-train {checkpoint.recipe}, not {recipe}; use another folder")
-    differing = [*_differences("", checkpoint.settings, _plain(settings)), *_differences("", checkpoint.run, _plain(run))]
+    found = (*_differences("", checkpoint.settings, _plain(settings)), *_differences("", checkpoint.run, _plain(run)))
+    differing = list(dict.fromkeys(found))  # a recipe may keep the seed, too
     if differing:
         more = f" and {len(differing) - 4} more" if len(differing) > 4 else ""
         raise InputError(
@@ -221,11 +223,18 @@ def _place(value: Tensor, parameter: Tensor, slot: str) -> Tensor:
 
 
 def check_folder(folder: Path, *, resume: bool) -> None:
-    """Raise UsageError for a run's folder that is a file, or that holds a checkpoint without ``resume``: none is lost by mistake."""
+    """Raise UsageError for a run's folder that is a file, holds a checkpoint without ``resume``, or a model without a checkpoint.
+
+    So no run is lost by mistake.
+    """
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder} is a file: give a folder for the run")
-    if not resume and os.path.lexists(folder / FILE_NAME):
-        raise UsageError(f"{folder} holds a checkpoint of an earlier run: add --resume to go on from it, or give another folder")
+    if os.path.lexists(folder / FILE_NAME):
+        if not resume:
+            raise UsageError(f"{folder} holds a checkpoint of an earlier run: add --resume to go on from it, or give another folder")
+    elif os.path.lexists(folder / _MODEL):
+        what = "the model of an earlier run and no checkpoint to go on from"
+        raise UsageError(f"{folder} holds {what}: give another folder, or move {_MODEL} away to begin anew")
 
 
 def find_checkpoint(folder: Path, *, resume: bool) -> Checkpoint | None:

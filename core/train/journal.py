@@ -7,11 +7,9 @@ A line of training has ``step`` (updates made), ``seconds`` of training, ``sampl
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import json
 import math
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +17,7 @@ from types import TracebackType
 from typing import Any
 
 from ovskit.core.runtime.errors import OutputError, UsageError
+from ovskit.core.runtime.output import write_error
 
 FILE_NAME = "log.jsonl"
 
@@ -98,8 +97,7 @@ class Journal:
         try:
             yield
         except OSError as error:
-            hint = "; free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
-            raise OutputError(f"cannot write {self.path}: {error.strerror or os.strerror(error.errno or 0)}{hint}") from None
+            raise write_error(str(self.path), error, "free some space") from None
 
 
 def _tensorboard_writer() -> Any:

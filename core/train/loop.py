@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ovskit.core.runtime.errors import Exit, OutputError, OvsError, UsageError
+from ovskit.core.runtime.errors import DiskFullError, Exit, OutputError, OvsError, UsageError
 from ovskit.core.runtime.logs import get_logger
+from ovskit.core.runtime.signals import Terminated
 from ovskit.core.train import checkpoint as ck
 from ovskit.core.train.batches import count_samples, make_batches, to_device
 from ovskit.core.train.devices import Devices, open_devices
@@ -68,7 +70,8 @@ def train(
 
     With ``resume`` it goes on from the folder's checkpoint, if there is one; without, such a folder is refused. ``devices``
     is what ``open_devices`` gave, with the same ``accumulate``. ``pg`` is the provenance that the checkpoint carries.
-    SIGTERM and Ctrl-C end the run after the step under way, with a checkpoint, as Terminated and KeyboardInterrupt.
+    SIGTERM and Ctrl-C end the run after the step under way, with a checkpoint, as Terminated and KeyboardInterrupt, whose text says
+    where it goes on.
 
     Raises UsageError for a folder that holds a run, InputError for a checkpoint that is damaged or of other settings,
     DivergedError (an InputError) for a loss that is not finite, OutputError, and DoesNotFitError if memory is short.
@@ -82,10 +85,11 @@ def train(
     run = _Run(recipe, options, folder, devices, pg, watch)
     if found is not None:
         run.restore(found)
-    if not devices.is_first:
-        return run.go(None)
-    with Journal(folder, step=run.step, tensorboard=options.tensorboard) as journal:
-        return run.go(journal)
+    with _told_how_to_go_on(run):
+        if not devices.is_first:
+            return run.go(None)
+        with Journal(folder, step=run.step, tensorboard=options.tensorboard) as journal:
+            return run.go(journal)
 
 
 class _Forward(nn.Module):
@@ -305,6 +309,7 @@ class _Run:
             except BaseException:  # a signal may arrive as any; the steps since the last checkpoint must not be lost
                 if stopping.asked and self.saved != self.step:
                     self._write()
+                    self.saved = self.step
                 raise
             finally:
                 self.recipe.modules.train()
@@ -337,6 +342,24 @@ class _Run:
             ),
         )
         self.watch(Saved(self.step, self.path))
+
+
+@contextmanager
+def _told_how_to_go_on(run: _Run) -> Iterator[None]:
+    """A full disk and a signal are raised with what there is to go on from."""
+    try:
+        yield
+    except DiskFullError as error:
+        how = "run the same command again" if run.saved is None else f"--resume goes on from step {run.saved}"
+        raise OutputError(f"{error.failed}; free some space, then {how}") from None
+    except (KeyboardInterrupt, Terminated) as signal:
+        at = f"stopped at step {run.step} of {run.options.steps}"
+        if run.saved is None:
+            raise type(signal)(f"{at}, before the first checkpoint; nothing half-written is left") from None
+        where = " with a checkpoint; the same command with --resume goes on"
+        if run.saved != run.step:
+            where = f"; the same command with --resume goes on from step {run.saved}"
+        raise type(signal)(at + where) from None
 
 
 def _seed_torch(seed: int, step: int, rank: int) -> None:

@@ -16,13 +16,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
-import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import cv2
 import numpy as np
@@ -33,10 +30,11 @@ from ovskit.core.formats.sources import Source, show_path
 from ovskit.core.models.superpixels import superpixels
 from ovskit.core.models.weights import sha256_of
 from ovskit.core.records import Int32, MaskSet, UInt8
-from ovskit.core.runtime.errors import InputError, MissingInputError, OutputError
+from ovskit.core.runtime.errors import InputError, MissingInputError
 from ovskit.core.runtime.failures import Failures
 from ovskit.core.runtime.workers import ordered_map
 from ovskit.core.train.mask_segments import mask_segments, with_masks
+from ovskit.core.train.whole_folder import reading, whole_folder
 
 LABEL_STRIDE = 2
 FORMAT = "ovskit.pool-cache/1"
@@ -70,17 +68,18 @@ class PoolCache:
     def __init__(self, folder: Path) -> None:
         """Open a complete cache. Raises InputError if it is damaged, MissingInputError if it is not there."""
         try:
-            with np.load(folder / "index.npz", allow_pickle=False) as index:
+            with reading(folder / "index.npz"), np.load(folder / "index.npz", allow_pickle=False) as index:
                 self.sizes: Int32 = index["sizes"]
                 self.names: list[str] = index["names"].tolist()
                 self.key: str = str(index["key"])
                 self.levels = int(index["levels"])
-            self._images: UInt8 = np.load(folder / "images.npy", mmap_mode="r", allow_pickle=False)
-            # An empty file cannot be mapped.
-            self._labels: UInt8 = np.load(folder / "labels.npy", mmap_mode="r" if self.levels else None, allow_pickle=False)
+            with reading(folder / "images.npy"):
+                self._images: UInt8 = np.load(folder / "images.npy", mmap_mode="r", allow_pickle=False)
+            with reading(folder / "labels.npy"):  # an empty file cannot be mapped
+                self._labels: UInt8 = np.load(folder / "labels.npy", mmap_mode="r" if self.levels else None, allow_pickle=False)
         except FileNotFoundError as error:
             raise MissingInputError(f"{show_path(str(folder))}: no cache of segments ({error.filename} is missing)") from None
-        except (OSError, ValueError, KeyError, BadZipFile) as error:
+        except (OSError, ValueError) as error:
             raise InputError(f"{show_path(str(folder))}: a damaged cache ({error}); delete the folder to have it made again") from None
         area = self.sizes.astype(np.int64).prod(axis=1)
         small = _small(self.sizes.astype(np.int64)).prod(axis=1) * self.levels
@@ -161,10 +160,8 @@ def _make(
 
     items = ((source, None) for source in sources) if masks is None else with_masks(sources, masks.path)
 
-    part: Path | None = None
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        part = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    # An empty folder may be there, left by a cache of an older format.
+    with whole_folder(folder, "the cache") as part:
         names, sizes = [], []
         with open(part / "images.npy", "wb") as images, open(part / "labels.npy", "wb") as labels:
             _reserve_header(images)
@@ -188,14 +185,6 @@ def _make(
             key=np.array(key),
             levels=np.array(len(options.scales if masks is None else masks.shares)),
         )
-        if folder.is_dir():  # left empty, or by a cache of an older format
-            folder.rmdir()
-        os.replace(part, folder)
-    except OSError as error:
-        raise OutputError(f"cannot write the cache {show_path(str(folder))}: {error.strerror}") from None
-    finally:
-        if part is not None:
-            shutil.rmtree(part, ignore_errors=True)
 
 
 def _shrunk(source: Source, options: SegmentOptions) -> UInt8:

@@ -31,6 +31,9 @@ from ovskit.core.train.target_index import TargetIndex, Targets, ancestors_of
 
 T = TypeVar("T")
 
+GIVE_UP = 100
+"""After so many photographs in a row that cannot be used something is wrong with all of them, such as a disk that is gone [choice]."""
+
 
 @dataclass(frozen=True, slots=True)
 class SampleOptions:
@@ -187,13 +190,15 @@ def draw_pairs(
 
 
 def _usable(draw: Callable[[int], T], place: int, count: int, failures: Failures | None) -> T:
-    """What ``draw`` makes of ``place``, or of the first after it that it can use. Raises the last error if there is none."""
+    """What ``draw`` makes of ``place``, or of the first after it that it can use. Raises the last error if none of ``GIVE_UP`` is."""
     for further in range(count):
         try:
             return draw((place + further) % count)
         except (InputError, MissingInputError) as error:
             if failures is None or further == count - 1:
                 raise
+            if further == GIVE_UP - 1:
+                raise type(error)(f"{error}; {GIVE_UP} photographs in a row cannot be used: are they still where they were?") from None
             failures.handle_again(error)
     raise ValueError("no photographs")
 

@@ -19,6 +19,10 @@ from ovskit.core.train.copy_paste import PasteOptions
 from ovskit.core.train.samples import SampleOptions
 from ovskit.core.train.target_index import TargetOptions
 
+# Far beyond what anybody needs: a slip of the keyboard should not fill the memory, nor compute for days.
+_BOUNDS = {"batch": (1, 4096), "queries": (0, 10_000), "points": (0, 1_000_000), "max_masks": (0, 100_000)}
+_LARGEST_SIDE = 8192
+
 
 @dataclass(frozen=True, slots=True)
 class SegmentSettings:
@@ -58,12 +62,14 @@ class SegmentSettings:
             raise UsageError(f"size {self.size}: choose {', '.join(SIZES)}")
         if self.balance not in ("none", "weight"):
             raise UsageError(f"balance {self.balance}: choose none or weight")
-        for name, least in (("batch", 1), ("queries", 0), ("points", 0), ("max_masks", 0)):
-            if getattr(self, name) < least:
-                raise UsageError(f"{name} {getattr(self, name)}: give at least {least}")
-        if self.side < MULTIPLE or self.side % MULTIPLE:
-            raise UsageError(f"side {self.side}: give a multiple of {MULTIPLE}")
+        for name, (least, most) in _BOUNDS.items():
+            if not least <= getattr(self, name) <= most:
+                raise UsageError(f"{name} {getattr(self, name)}: give a number from {least} to {most}")
+        if self.side < MULTIPLE or self.side % MULTIPLE or self.side > _LARGEST_SIDE:
+            raise UsageError(f"side {self.side}: give a multiple of {MULTIPLE} up to {_LARGEST_SIDE}")
         for low, high in (("smallest_scale", "largest_scale"), ("smallest_paste", "largest_paste")):
+            if not 0 < getattr(self, high) < float("inf"):
+                raise UsageError(f"{high} {getattr(self, high):g}: give a finite number above 0")
             if not 0 < getattr(self, low) <= getattr(self, high) < float("inf"):
                 raise UsageError(f"{low} {getattr(self, low):g}: give a number above 0 and at most {high}, {getattr(self, high):g}")
         if not 0 <= self.paste <= 1:

@@ -17,9 +17,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
-import shutil
-import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
@@ -35,11 +32,12 @@ from ovskit.core.formats.rle import RunTable, coverage
 from ovskit.core.formats.sources import Source, show_path
 from ovskit.core.models.weights import sha256_of
 from ovskit.core.records import Mask, MaskSet, Rle
-from ovskit.core.runtime.errors import InputError, MissingInputError, OutputError
+from ovskit.core.runtime.errors import InputError, MissingInputError
 from ovskit.core.runtime.failures import Failures
 from ovskit.core.runtime.logs import get_logger
 from ovskit.core.runtime.output import open_input
 from ovskit.core.train.growing_npy import GrowingArray
+from ovskit.core.train.whole_folder import reading, whole_folder
 
 log = get_logger("train")
 
@@ -96,15 +94,18 @@ class TargetIndex:
         """Open an index. Raises InputError if it is damaged, MissingInputError if it is not there."""
         what = show_path(str(folder))
         try:
-            about = json.loads((folder / "index.json").read_bytes())
-            self.key, self.hierarchical = str(about["key"]), bool(about["hierarchical"])
-            arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in _ARRAYS}
+            with reading(folder / "index.json"):
+                about = json.loads((folder / "index.json").read_bytes())
+                self.key, self.hierarchical = str(about["key"]), bool(about["hierarchical"])
+            arrays = {name: _mapped(folder / f"{name}.npy") for name in _ARRAYS}
             lengths = {"counts": int(arrays["counts_ends"][-1]), "names": int(arrays["names_ends"][-1])}
             lengths |= dict.fromkeys(_PER_MASK, int(arrays["masks_ends"][-1])) | dict.fromkeys(_PER_IMAGE, len(arrays["masks_ends"]))
             lengths["sizes"] *= 2
         except FileNotFoundError as error:
             raise MissingInputError(f"{what}: no index of targets ({error.filename} is missing)") from None
-        except (OSError, ValueError, KeyError, TypeError, IndexError, EOFError) as error:
+        except (TypeError, IndexError):
+            raise InputError(f"{what}: a damaged index (its files do not fit each other); delete the folder") from None
+        except (OSError, ValueError) as error:
             raise InputError(f"{what}: a damaged index ({error}); delete the folder to have it made again") from None
         if any(arrays[name].shape != (lengths[name],) or arrays[name].dtype != dtype for name, dtype in _ARRAYS.items()):
             raise InputError(f"{what}: a damaged index (its files do not fit each other); delete the folder")
@@ -133,6 +134,12 @@ class TargetIndex:
         areas, scores = np.array(of["areas"][first:last]), np.array(of["scores"][first:last])
         parents = of["parents"][first:last].astype(np.int64)
         return Targets(name, int(of["places"][k]), height, width, rles, areas, scores, parents, self.hierarchical)
+
+
+def _mapped(path: Path) -> npt.NDArray[Any]:
+    with reading(path):
+        array: npt.NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+    return array
 
 
 def ancestors_of(targets: Targets, table: RunTable | None = None, cover: float = COVER) -> Bool:
@@ -193,20 +200,9 @@ def open_targets(
                 f"{show_path(str(folder))}: made of other masks or photographs, or with other options; name another folder, or delete this"
             )
         return index
-    part: Path | None = None
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        part = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    with whole_folder(folder, "the index") as part:
         hierarchical = _write(part, photographs, path, options, failures, watch)
         (part / "index.json").write_text(json.dumps({"format": FORMAT, "key": key, "hierarchical": hierarchical}) + "\n")
-        if folder.is_dir():  # left empty
-            folder.rmdir()
-        os.replace(part, folder)
-    except OSError as error:
-        raise OutputError(f"cannot write the index {show_path(str(folder))}: {error.strerror}") from None
-    finally:
-        if part is not None:
-            shutil.rmtree(part, ignore_errors=True)
     return TargetIndex(folder)
 
 
@@ -241,7 +237,8 @@ def _write(part: Path, photographs: Sequence[Source], path: Path, options: Targe
         if not out["areas"].length:
             raise InputError(f"{what}: not one mask of the photographs given is left, so there is nothing to learn")
     if empty:
-        log.warning("%s: %d images have no mask to learn from and are left out", what, empty)
+        words = "1 image has no mask to learn from and is" if empty == 1 else f"{empty} images have no mask to learn from and are"
+        log.warning("%s: %s left out", what, words)
     return hierarchical
 
 

@@ -12,10 +12,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import typer
 
+from ovskit.cli.command import OvsApp
 from ovskit.core.formats.features import FeatureHeader, FeatureWriter
 from ovskit.core.models.registry import load_backbone
 from ovskit.core.records import FeatureMap, Image
+from ovskit.core.runtime.signals import Terminated
 
 from .conftest import Run, command, one_line, paint
 
@@ -142,6 +145,7 @@ def test_the_same_stream_twice(ovs: Run, features: Path) -> None:
         (["--pool", "mean", "--cls"], ["choose one"]),
         (["--images", "x.json", "y"], ["--images"]),
         (["--resume"], ["-o PATH"]),
+        (["--resume", "--no-pg", "-o", "x.npz"], ["--resume", "--no-pg"]),
         (["--frobnicate"], ["--frobnicate", "--help"]),
         (["-j", "0"], ["workers"]),
         (["--model", "handmade", "--weights", "w.pt"], ["weights"]),
@@ -376,3 +380,49 @@ def test_no_binary_on_a_terminal(environment: dict[str, str], images: Path) -> N
     os.close(ours)
     assert process.returncode == 2
     assert b"terminal" in errors
+
+
+# What nobody raised on purpose
+
+
+def ending(error: BaseException, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
+    """Status and stderr of a command that ends with ``error``."""
+    app = OvsApp("ovs-test", [])
+
+    @app.ovs_command()
+    def test(ctx: typer.Context, size: int = 1, batch_size: int = 1, workers: int = 1) -> None:
+        raise error
+
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        status = app.click_command().main([], standalone_mode=False)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    return status, capsys.readouterr().err
+
+
+def test_memory_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
+    advice = "use a smaller --size or --batch-size, or fewer -j workers\n"
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(1 << 60, dtype=torch.uint8)
+    for error, words in (
+        (caught.value, "can't allocate memory"),
+        (torch.OutOfMemoryError("CUDA out of memory"), "CUDA"),
+        (MemoryError("no"), "out of memory: no; "),
+        (MemoryError(), "out of memory; use"),
+    ):
+        status, said = ending(error, capsys)
+        assert status == 1
+        assert words in said
+        assert said.startswith("ovs-test: out of memory")
+        assert said.endswith(advice)
+    status, said = ending(RuntimeError("odd"), capsys)
+    assert (status, said) == (1, "ovs-test: bug: RuntimeError: odd; run again with -vv for the traceback and please report it\n")
+
+
+@pytest.mark.parametrize(("kind", "status"), [(KeyboardInterrupt, 130), (Terminated, 143)])
+def test_a_signal_says_what_it_brings(capsys: pytest.CaptureFixture[str], kind: type[BaseException], status: int) -> None:
+    for error, words in ((kind(), "nothing half-written is left"), (kind("go on from 3"), "go on from 3")):
+        found, said = ending(error, capsys)
+        assert found == status
+        assert said.endswith(f"ted; {words}\n")

@@ -115,6 +115,7 @@ def test_a_forest_that_is_none(ovs: Run, tmp_path: Path, parents: dict[int, int]
         (["--cover", "1.5"], ["--cover", "equal to 1"]),
         (["--tree", "--resume", "-o", "x.json"], ["--tree", "--resume"]),
         (["--resume"], ["--resume", "-o"]),
+        (["--resume", "--no-pg", "-o", "x.json"], ["--resume", "--no-pg"]),
     ],
 )
 def test_options_that_make_no_sense(ovs: Run, masks: Path, tmp_path: Path, arguments: list[str], words: list[str]) -> None:

@@ -111,6 +111,7 @@ def test_masks_that_do_not_say_where(ovs: Run, masks: Path, tmp_path: Path) -> N
         (["--method", "guided", "--set", "crf.margin=3"], ["--method has guided"]),
         (["--method", "none", "--set", "crf.margin=3"], ["none has no settings"]),
         (["--resume"], ["--resume", "-o"]),
+        (["--resume", "--no-pg", "-o", "x.json"], ["--resume", "--no-pg"]),
     ],
 )
 def test_options_that_make_no_sense(ovs: Run, masks: Path, tmp_path: Path, arguments: list[str], words: list[str]) -> None:

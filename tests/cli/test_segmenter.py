@@ -1,6 +1,7 @@
 """ovs-train segment, ovs-train correct and ovs-predict as users run them, from masks to masks."""
 
 import json
+import os
 import socket
 import subprocess
 from pathlib import Path
@@ -55,6 +56,13 @@ def test_from_masks_to_a_score(run: Path, scenes: Path, shell: Run) -> None:
     done = shell(line)
     assert done.returncode == 0, done.stderr.decode()
     assert 0 <= json.loads(done.stdout)["metrics"]["AR@1000"] <= 1
+
+
+def test_init_takes_a_run(run: Path, scenes: Path, ovs: Run, tmp_path: Path) -> None:
+    begin = ("ovs-train", "segment", scenes / "pseudo.json", "--images", scenes / "images", "-o", tmp_path / "run", "--steps", 1)
+    options = [word for word in TINY if word != "--scratch"]
+    assert ovs(*begin, *options, "--init", run, env=ONE_THREAD).returncode == 0
+    assert "--init RUN" in ovs("ovs-train", "segment", "--help").stdout.decode()
 
 
 def test_masks_are_a_coco_document_with_provenance(run: Path, scenes: Path, ovs: Run) -> None:
@@ -118,11 +126,15 @@ def test_evaluation_keeps_the_best(scenes: Path, ovs: Run, tmp_path: Path) -> No
 
 
 def test_inputs_that_are_not_named(scenes: Path, ovs: Run, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
     for arguments, words in (
         (("segment",), "no masks"),
         (("segment", scenes / "pseudo.json"), "--images"),
         (("segment", scenes / "pseudo.json", "--images", scenes / "images"), "-o RUN"),
         (("correct", scenes / "pseudo.json", "--images", scenes / "images", "-o", tmp_path / "run"), "--from RUN"),
+        (("segment", "-", "--images", scenes / "images", "-o", tmp_path / "run"), "are read twice"),
+        (("segment", tmp_path / "pipe", "--images", scenes / "images", "-o", tmp_path / "run"), "are read twice"),
+        (("correct", scenes / "pseudo.json", "--from", tmp_path, "-o", tmp_path / "run", "--set", "foo=1"), "teacher, size, queries"),
     ):
         done = ovs("ovs-train", *arguments)
         assert done.returncode == 2
@@ -135,7 +147,7 @@ def test_inputs_that_are_not_named(scenes: Path, ovs: Run, tmp_path: Path) -> No
 def test_masks_that_do_not_fit_their_images(scenes: Path, ovs: Run, tmp_path: Path) -> None:
     few = tmp_path / "few"
     few.mkdir()
-    for k in range(2):
+    for k in range(3):
         (few / f"{k:05d}.png").write_bytes((scenes / "images" / f"{k:05d}.png").read_bytes())
     begin = ("ovs-train", "segment", scenes / "pseudo.json", "--images", few, "--steps", 2, *TINY)
     done = ovs(*begin, "-o", tmp_path / "run", env=ONE_THREAD)
@@ -143,6 +155,14 @@ def test_masks_that_do_not_fit_their_images(scenes: Path, ovs: Run, tmp_path: Pa
     one_line(done, "0000", "pseudo.json")
     done = ovs(*begin, "-o", tmp_path / "run", "--on-error", "skip", env=ONE_THREAD)
     assert done.returncode == 3, done.stderr.decode()
+    assert b"skipped 1 image that" in done.stderr
+    assert b"; 3 done" in done.stderr
+    whole = (few / "00000.png").read_bytes()
+    (few / "00000.png").write_bytes(whole[:20])
+    done = ovs(*begin, "-o", tmp_path / "one", "--on-error", "skip", env=ONE_THREAD)
+    assert b"skipped 2 images" in done.stderr
+    assert b"; 2 done" in done.stderr
+    (few / "00000.png").write_bytes(whole)
     for path in few.iterdir():
         Pillow.open(path).resize((70, 64)).save(path)
     done = ovs(*begin, "-o", tmp_path / "other", "--on-error", "skip", env=ONE_THREAD)

@@ -113,7 +113,7 @@ def test_masks_do_not_fit(limited, run: Path, scenes: Path, tmp_path: Path) -> N
     (out / "m.json").unlink()
     done = limited(2, *predict, "--resume")
     assert done.returncode == 74
-    one_line(done)
+    one_line(done, "cannot write", "m.json")
     assert [path.name for path in out.iterdir()] == ["m.json.part"]
     assert limited(0, *predict, "--resume").returncode == 0
     assert (out / "m.json").read_bytes() == before

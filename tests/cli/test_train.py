@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from ovskit.cli.method_settings import parse_fields
 from ovskit.core.runtime.errors import UsageError
 from ovskit.core.train.checkpoint import read_checkpoint
+from ovskit.core.train.correct import CorrectSettings
 from ovskit.core.train.options import TrainOptions
 
 from .conftest import Run, command, one_line
@@ -101,6 +102,8 @@ def test_a_signal_leaves_a_checkpoint(
     assert process.returncode == status, errors.decode()
     assert b"Traceback" not in errors
     last = json.loads((folder / "log.jsonl").read_text().splitlines()[-1])
+    (line,) = errors.decode().splitlines()
+    assert f"ted; stopped at step {last['step']} of 100000 with a checkpoint; the same command with --resume goes on" in line
     assert read_checkpoint(folder / "checkpoint.safetensors").step == last["step"] >= 3
     assert sorted(path.name for path in folder.iterdir()) == ["checkpoint.safetensors", "log.jsonl"]
 
@@ -167,7 +170,10 @@ def test_a_model_is_no_checkpoint(ovs: Run, images: Path, cache: Path, tmp_path:
         (["backbone", "IMAGES", "-o", "RUN", "--set", "crop"], 2, ["NAME=VALUE"]),
         (["backbone", "IMAGES", "-o", "RUN", "--set", "crops=3"], 2, ["crop", "temperature"]),
         (["backbone", "IMAGES", "-o", "RUN", "--set", "crop=big"], 2, ["whole number"]),
-        (["backbone", "IMAGES", "-o", "RUN", "--lr", "nan"], 2, ["learning_rate"]),
+        (["backbone", "IMAGES", "-o", "RUN", "--lr", "nan"], 2, ["--lr", "above 0"]),
+        (["backbone", "IMAGES", "-o", "RUN", "--lr", "0"], 2, ["--lr", "above 0"]),
+        (["backbone", "IMAGES", "-o", "RUN", "--minutes", "0"], 2, ["--minutes", "above 0"]),
+        (["backbone", "IMAGES", "-o", "RUN", "--clip", "inf"], 2, ["--clip", "from 0 up"]),
         (["backbone", "IMAGES", "-o", "RUN", "--device", "cuda:99"], 2, ["CUDA"]),
         (["backbone", "IMAGES", "-o", "RUN", "--device", "cpu", "--precision", "fp16"], 2, ["bf16"]),
         (["backbone", "IMAGES", "-o", "FILE"], 2, ["is a file"]),
@@ -229,6 +235,9 @@ def test_a_config_that_does_not_fit(ovs: Run, images: Path, tmp_path: Path, text
 def test_fields_of_a_dataclass() -> None:
     found = parse_fields(["steps=3", "minutes=0.5", "betas=0.8,0.9", "compile=yes", "schedule=step", "steps=4"], TrainOptions)
     assert found == {"steps": 4, "minutes": 0.5, "betas": (0.8, 0.9), "compile": True, "schedule": "step"}
+    assert parse_fields(["steps=3", "gamma=100"], TrainOptions, CorrectSettings) == {"steps": 3, "gamma": 100.0}
+    with pytest.raises(UsageError, match="choose from steps, .*, gamma"):
+        parse_fields(["stairs=3"], TrainOptions, CorrectSettings)
     for text in ("steps", "stairs=3", "steps=3.5", "compile=perhaps", "minutes=nan"):
         with pytest.raises(UsageError, match="--set"):
             parse_fields([text], TrainOptions)

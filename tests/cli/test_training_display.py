@@ -6,10 +6,12 @@ import re
 import subprocess
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ovskit.cli.training_display import Curve, heights
+from ovskit.cli.training_display import Curve, Display, heights
+from ovskit.core.train.events import Stopped
 
 from .conftest import command
 
@@ -35,6 +37,12 @@ def test_a_curve_keeps_its_width_and_its_course(values: list[float], width: int)
     for k in range(len(values)):
         rising.add(float(k))
     assert list(str(rising)) == sorted(str(rising))
+
+
+def test_of_a_signal_only_the_last_line_tells(caplog: pytest.LogCaptureFixture) -> None:
+    with Display() as display:
+        display(Stopped(3, 5, "signal"))
+    assert caplog.records == []
 
 
 def test_a_terminal_shows_a_table_of_losses(images: Path, environment: dict[str, str], tmp_path: Path) -> None:

@@ -123,3 +123,26 @@ def test_other_files_are_told_apart_at_once(data: bytes) -> None:
 def test_empty_input_says_so() -> None:
     with pytest.raises(InputError, match="empty"):
         open_masks(io.BytesIO(b""), "x")
+
+
+@pytest.mark.parametrize("end", ["", "\n"])
+def test_a_byte_order_mark_is_passed_over(end: str) -> None:
+    value = document({"id": 1, "image_id": 7, "segmentation": SQUARE_JSON})
+    for indent in (None, 2):
+        data = b"\xef\xbb\xbf" + (json.dumps(value, indent=indent) + end).encode()
+        [found] = open_masks(io.BytesIO(data), "x")[1]
+        assert found.masks[0].area == 9
+    with pytest.raises(InputError, match="x is empty"):
+        open_masks(io.BytesIO(b"\xef\xbb\xbf"), "x")
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity"])
+def test_what_is_no_number_is_called_by_its_name(number: str) -> None:
+    value = document({"id": 1, "image_id": 7, "segmentation": SQUARE_JSON, "score": float(number), "label": "\ud800"})
+    with pytest.raises(InputError, match=f"x is not valid JSON: {number} is no number there"):
+        read(value)
+    value["annotations"][0] |= {"score": 0.5, "label": f"{number} in a text"}
+    assert read(value)[0].masks[0].extra == {"label": f"{number} in a text"}
+    with pytest.raises(InputError, match="x is not valid JSON") as caught:
+        list(open_masks(io.BytesIO(json.dumps(value).encode()[:-1]), "x")[1])
+    assert "is no number" not in str(caught.value)

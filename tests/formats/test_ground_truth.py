@@ -113,6 +113,15 @@ def test_every_form_has_the_same_masks(tmp_path: Path, make: Any) -> None:
         assert {m.category_id for m in found.masks} <= {5}
 
 
+@pytest.mark.parametrize("make", [instances, sa1b, stream])
+def test_a_byte_order_mark_is_passed_over(tmp_path: Path, make: Any) -> None:
+    whole = make(tmp_path)
+    for path in [whole] if whole.is_file() else whole.iterdir():
+        path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    truth = open_ground_truth(str(whole))
+    assert [len(truth.load(k).masks) for k in range(3)] == [len(segments(image.id)) for image in truth.images]
+
+
 def test_where_an_image_is_found(tmp_path: Path) -> None:
     truth = open_ground_truth(str(instances(tmp_path)))
     place = {i.id: k for k, i in enumerate(truth.images)}

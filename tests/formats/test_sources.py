@@ -135,6 +135,11 @@ def test_coco_images_keep_their_ids(tmp_path: Path) -> None:
     assert [(s.id, s.file_name, s.read()) for s in found.items] == [(4, "y.jpg", b"r/y.jpg"), (9, "x.jpg", b"r/x.jpg")]
 
 
+def test_a_byte_order_mark_is_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "c.json").write_text(json.dumps({"images": [{"id": 9, "file_name": "x.jpg"}]}), "utf-8-sig")
+    assert [source.file_name for source in sources_from_coco(str(tmp_path / "c.json")).items] == ["x.jpg"]
+
+
 @pytest.mark.parametrize(
     "images", [[{"id": 1}], [{"id": "1", "file_name": "a"}], [{"id": 1, "file_name": "a"}] * 2, 3, [{"id": 0, "file_name": "a"}]]
 )

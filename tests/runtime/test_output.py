@@ -1,4 +1,6 @@
+import errno
 import os
+import resource
 import stat
 import subprocess
 import sys
@@ -6,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ovskit.core.runtime.errors import MissingInputError, OutputError, UsageError
+from ovskit.core.runtime.errors import DiskFullError, MissingInputError, OutputError, UsageError
 from ovskit.core.runtime.output import check_output, open_input, open_output, part_path
 
 
@@ -78,8 +80,56 @@ def test_a_missing_folder_and_a_folder_are_refused_beforehand(tmp_path: Path) ->
 
 
 def test_a_stream_cannot_be_resumed() -> None:
-    with pytest.raises(UsageError, match="-o PATH"):
-        check_output("-", binary=False, resume=True)
+    for path in ("-", "/dev/null"):
+        with pytest.raises(UsageError, match="-o PATH"):
+            check_output(path, binary=False, resume=True)
+
+
+def test_nothing_is_resumed_without_provenance(tmp_path: Path) -> None:
+    check_output(str(tmp_path / "out"), binary=False, resume=True)
+    check_output(str(tmp_path / "out"), binary=False, pg=False)
+    with pytest.raises(UsageError, match="--no-pg"):
+        check_output(str(tmp_path / "out"), binary=False, resume=True, pg=False)
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_file_that_cannot_grow_is_named(tmp_path: Path, resume: bool) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+    try:
+        with (
+            pytest.raises(OutputError, match=r"cannot write .*out\.bin: File too large"),
+            open_output(str(tmp_path / "out.bin"), resume=resume) as out,
+        ):
+            out.write(b"x" * 100_000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize(("resume", "words"), [(False, "write elsewhere with -o"), (True, "then --resume goes on")])
+def test_what_to_do_about_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, resume: bool, words: str) -> None:
+    def full(number: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    said = f"cannot write {tmp_path / 'out'}: No space left on device"
+    with pytest.raises(DiskFullError, match=f"{said}; free some space.*{words}"), open_output(str(tmp_path / "out"), resume=resume) as out:
+        out.write(b"x")
+    assert [path.name for path in tmp_path.iterdir()] == ["out.part"] * resume
+
+
+def test_a_resumed_file_is_one_to_move_in(tmp_path: Path) -> None:
+    part_path(tmp_path / "out").write_bytes(b"one\ntwo\nthree")
+    with open_output(str(tmp_path / "out"), resume=True) as out:
+        assert out.readline() == b"one\n"
+        assert list(out) == [b"two\n", b"three"]
+        assert out.seek(-5, os.SEEK_END) == 8
+        buffer = bytearray(3)
+        assert out.readinto(buffer) == 3  # type: ignore[attr-defined]
+        assert (bytes(buffer), out.tell(), out.read()) == (b"thr", 11, b"ee")
+        assert out.seek(4) == out.truncate() == 4
+        out.write(b"2\n")
+    assert (tmp_path / "out").read_bytes() == b"one\n2\n"
 
 
 def test_a_missing_input_is_named(tmp_path: Path) -> None:

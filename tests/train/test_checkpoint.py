@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from ovskit.core.runtime.errors import InputError, MissingInputError, OutputErro
 from ovskit.core.train.checkpoint import (
     FILE_NAME,
     Checkpoint,
+    check_folder,
     check_settings,
     collect_tensors,
     find_checkpoint,
@@ -198,6 +200,23 @@ def test_the_former_one_survives_a_failure(saved: Path, monkeypatch: pytest.Monk
         write_checkpoint(saved, checkpoint_of(*trained(seed=1)))
     assert saved.read_bytes() == before
     assert os.listdir(saved.parent) == [FILE_NAME]
+
+
+def test_what_differs_in_both_is_named_once() -> None:
+    found = Checkpoint("toy", 3, 0.0, {"seed": 0}, {"seed": 0}, {})
+    with pytest.raises(InputError) as caught:
+        check_settings(Path(FILE_NAME), found, recipe="toy", settings={"seed": 3}, run={"seed": 3})
+    assert str(caught.value).count("seed") == 1
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_model_without_its_checkpoint_is_not_replaced(tmp_path: Path, resume: bool) -> None:
+    (tmp_path / "model.safetensors").touch()
+    with pytest.raises(UsageError, match=r"no checkpoint.*another folder, or move model\.safetensors away"):
+        check_folder(tmp_path, resume=resume)
+    (tmp_path / FILE_NAME).touch()
+    with pytest.raises(UsageError, match="add --resume") if not resume else nullcontext():
+        check_folder(tmp_path, resume=resume)
 
 
 def test_finding_one(tmp_path: Path, saved: Path) -> None:

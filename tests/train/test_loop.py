@@ -1,5 +1,6 @@
 """A run that is stopped anywhere and goes on must end as one that was not."""
 
+import errno
 import json
 import os
 import signal
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from ovskit.core.runtime.errors import Exit, InputError, UsageError
+from ovskit.core.runtime.errors import Exit, InputError, OutputError, UsageError
 from ovskit.core.runtime.signals import Terminated, handle_sigterm
 from ovskit.core.train.checkpoint import FILE_NAME, read_checkpoint
 from ovskit.core.train.events import Evaluated, Event, Finished, Logged, Saved, Started, Stopped, Updated
@@ -121,7 +122,7 @@ def test_a_signal_ends_the_step_first(tmp_path: Path, whole: Path, number: int, 
             return super().losses(batch, step)
 
     before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(raised):
+    with pytest.raises(raised, match="^stopped at step 7 of 12 with a checkpoint; the same command with --resume goes on$"):
         go(tmp_path, Interrupted())
     assert signal.getsignal(signal.SIGTERM) is before
     assert read_checkpoint(tmp_path / FILE_NAME).step == 7
@@ -139,7 +140,7 @@ def test_a_signal_ends_an_evaluation_at_once_and_it_is_made_up_for(tmp_path: Pat
 
     handle_sigterm()
     go(tmp_path / "one", eval_every=4)
-    with pytest.raises(Terminated):
+    with pytest.raises(Terminated, match="stopped at step 8 of 12 with a checkpoint"):
         go(tmp_path / "two", Interrupted(), eval_every=4)
     assert read_checkpoint(tmp_path / "two" / FILE_NAME).step == 8
     go(tmp_path / "two", eval_every=4, resume=True)
@@ -222,6 +223,34 @@ def test_a_loss_that_is_no_number(tmp_path: Path) -> None:
     kept = read_checkpoint(tmp_path / FILE_NAME)
     assert kept.step == 5
     assert all(torch.isfinite(tensor).all() for tensor in kept.tensors.values())
+
+
+@pytest.mark.parametrize(("at", "words"), [(3, "before the first checkpoint"), (8, "goes on from step 5$")])
+def test_a_second_signal_ends_it_at_once(tmp_path: Path, at: int, words: str) -> None:
+    class Impatient(ToyRecipe):
+        def losses(self, batch: Any, step: int) -> dict[str, torch.Tensor]:
+            for _ in range(2 if step == at else 0):
+                os.kill(os.getpid(), signal.SIGINT)
+            return super().losses(batch, step)
+
+    with pytest.raises(KeyboardInterrupt, match=f"^stopped at step {at} of 12.*{words}"):
+        go(tmp_path, Impatient())
+
+
+@pytest.mark.parametrize(("good", "words"), [(0, "then run the same command again$"), (1, "then --resume goes on from step 5$")])
+def test_a_full_disk_says_where_it_goes_on(tmp_path: Path, whole: Path, monkeypatch: pytest.MonkeyPatch, good: int, words: str) -> None:
+    left = iter(range(good))
+
+    def sync(number: int) -> None:
+        if next(left, None) is None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", sync)
+        with pytest.raises(OutputError, match=rf"checkpoint\.safetensors: No space left on device; free some space, {words}"):
+            go(tmp_path)
+    go(tmp_path, resume=True)
+    same(tmp_path, whole)
 
 
 def test_a_folder_with_a_run_is_not_overwritten(tmp_path: Path, whole: Path) -> None:

@@ -132,9 +132,10 @@ def test_nothing_is_unpickled(photographs: Path, tmp_path: Path) -> None:
     open_pool(sources(photographs), OPTIONS, tmp_path / "cache", workers=1, failures=STRICT)
     buffer = io.BytesIO()
     np.save(buffer, np.array([print], dtype=object), allow_pickle=True)
-    (tmp_path / "cache" / "images.npy").write_bytes(buffer.getvalue())
-    with pytest.raises(InputError, match="damaged cache"):
-        PoolCache(tmp_path / "cache")
+    for name in ("images.npy", "index.npz"):  # the latter is looked at first
+        (tmp_path / "cache" / name).write_bytes(buffer.getvalue())
+        with pytest.raises(InputError, match=rf"a damaged cache \({name} cannot be read\); delete the folder"):
+            PoolCache(tmp_path / "cache")
 
 
 def halves(name: str, k: int, height: int, width: int) -> MaskSet:

@@ -20,7 +20,17 @@ from ovskit.core.train.batches import count_samples, map_tensors, to_device
 from ovskit.core.train.colour_augment import ColourOptions, erased, strongly_changed
 from ovskit.core.train.copy_paste import PasteOptions
 from ovskit.core.train.geometry import carry
-from ovskit.core.train.samples import Sample, SampleOptions, batch_places, collate, draw_batch, draw_pairs, draw_sample, read_photograph
+from ovskit.core.train.samples import (
+    GIVE_UP,
+    Sample,
+    SampleOptions,
+    batch_places,
+    collate,
+    draw_batch,
+    draw_pairs,
+    draw_sample,
+    read_photograph,
+)
 from ovskit.core.train.target_index import TargetIndex, TargetOptions, Targets, open_targets
 
 PLAIN = SampleOptions(side=64, paste=None)
@@ -233,6 +243,25 @@ def test_a_photograph_that_cannot_be_used_is_passed_over(data: Data, tmp_path: P
     assert same(pairs, draw_pairs(photographs, [1, 2], np.random.default_rng(0), PLAIN))
     with pytest.raises(InputError, match=r"bad\.png"):
         draw_pairs((bad, bad), [0], np.random.default_rng(0), PLAIN, failures)
+
+
+def test_a_disk_that_is_gone_is_not_walked_to_its_end(data: Data, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    asked: list[str] = []
+
+    class Gone(Source):
+        def read(self) -> bytes:
+            asked.append(self.file_name)
+            return super().read()
+
+    photographs = [Gone(k, f"{k}.png", str(tmp_path / f"{k}.png")) for k in range(1, 3 * GIVE_UP)]
+    failures = Failures(skip=True)
+    with pytest.raises(MissingInputError, match=rf"105\.png.*; {GIVE_UP} photographs in a row cannot be used"):
+        draw_pairs(photographs, [5], np.random.default_rng(0), PLAIN, failures)
+    assert len(asked) == len({*asked}) == GIVE_UP
+    assert failures.count == GIVE_UP - 1
+    # One fewer, and there is one to take their place.
+    good = [*photographs[: GIVE_UP - 1], data[1][0]]
+    assert draw_pairs(good, [0], np.random.default_rng(0), PLAIN, failures).weak.shape == (1, 3, 64, 64)
 
 
 def test_photographs_in_a_tar(data: Data, tmp_path: Path) -> None:

@@ -100,8 +100,11 @@ def test_the_best_by_recall_is_kept(data: Data, tmp_path: Path) -> None:
 def test_what_makes_no_sense() -> None:
     wrong: list[dict[str, Any]] = [
         {"size": "huge"}, {"side": 100}, {"batch": 0}, {"paste": 2.0}, {"smallest_scale": 3.0}, {"layer_decay": 0.0},
-        {"balance": "x"}, {"ancestors": -1.0},
+        {"balance": "x"}, {"ancestors": -1.0}, {"largest_scale": float("inf")}, {"largest_paste": float("nan")},
+        {"queries": 10_001}, {"points": 1_000_001}, {"side": 8224}, {"batch": 4097}, {"max_masks": 100_001},
     ]  # fmt: skip
     for changes in wrong:
-        with pytest.raises(UsageError):
+        with pytest.raises(UsageError, match=next(iter(changes))) as caught:
             replace(SETTINGS, **changes)
+        assert str(caught.value).startswith(next(iter(changes)))
+    replace(SETTINGS, queries=10_000, points=1_000_000, side=8192, batch=4096, max_masks=100_000)

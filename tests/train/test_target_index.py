@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import stat
 import tempfile
 from itertools import permutations
 from pathlib import Path
@@ -18,6 +21,7 @@ from ovskit.core.formats.sources import Source
 from ovskit.core.records import Image, Mask, MaskSet
 from ovskit.core.runtime.errors import InputError, MissingInputError, OutputError
 from ovskit.core.runtime.failures import Failures
+from ovskit.core.train.growing_npy import GrowingArray
 from ovskit.core.train.target_index import TargetIndex, TargetOptions, Targets, ancestors_of, open_targets
 
 STRICT = Failures(skip=False)
@@ -274,6 +278,44 @@ def test_a_folder_that_holds_something_else_stays(tmp_path: Path) -> None:
     assert sorted(p.name for p in tmp_path.iterdir()) == ["i", "m.json"]
     (tmp_path / "i" / "thesis.tex").unlink()
     assert len(open_targets(photographs("a.jpg"), path, TargetOptions(), tmp_path / "i", failures=STRICT)) == 1
+
+
+def test_its_mode_follows_the_umask(tmp_path: Path) -> None:
+    path = write(tmp_path / "m.json", family())
+    before = os.umask(0o027)
+    try:
+        open_targets(photographs("a.jpg"), path, TargetOptions(), tmp_path / "i", failures=STRICT)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "i").stat().st_mode) == 0o750
+
+
+def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(self: object, values: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(GrowingArray, "append", full)
+    path = write(tmp_path / "m.json", family())
+    with pytest.raises(OutputError, match=r"cannot write the index .*i: No space left on device; free some space.*--cache"):
+        open_targets(photographs("a.jpg"), path, TargetOptions(), tmp_path / "i", failures=STRICT)
+    assert [p.name for p in tmp_path.iterdir()] == ["m.json"]
+
+
+@pytest.mark.parametrize(
+    ("empty", "words"), [(1, "1 image has no mask to learn from and is"), (2, "2 images have no mask to learn from and are")]
+)
+def test_images_without_masks_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture, empty: int, words: str) -> None:
+    sets = [*family(), *(MaskSet(Image(k, f"{k}.jpg", 9, 9), ()) for k in range(2, 2 + empty))]
+    open_targets(photographs("a.jpg"), write(tmp_path / "m.json", sets), TargetOptions(), tmp_path / "i", failures=STRICT)
+    assert words in caplog.text
+
+
+@pytest.mark.parametrize("name", ["index.json", "counts.npy"])
+def test_of_a_damaged_file_only_the_name_is_said(tmp_path: Path, name: str) -> None:
+    open_targets(photographs("a.jpg"), write(tmp_path / "m.json", family()), TargetOptions(), tmp_path / "i", failures=STRICT)
+    (tmp_path / "i" / name).write_bytes(b"nothing that numpy knows")
+    with pytest.raises(InputError, match=rf"a damaged index \({name} cannot be read\); delete the folder"):
+        TargetIndex(tmp_path / "i")
 
 
 @pytest.mark.parametrize("name", ["counts.npy", "parents.npy", "masks_ends.npy", "index.json"])
