@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
@@ -29,6 +30,12 @@ app = OvsApp(
         ("without the closer look at small regions", "ovs-cluster --no-local features.npz -o masks.json"),
         ("at numbers of regions instead of thresholds", "ovs-cluster --counts 400,200,100,50,25,12,6,3 features.npz -o masks.json"),
         ("every distinct region there is", "ovs-cluster --no-local --nms 1 --min-patches 1 features.npz -o masks.json"),
+        ("eight clusters of each image's patches (S-Seg)", "ovs-cluster --method kmeans -k 8 features.npz -o masks.json"),
+        (
+            "27 clusters of all images' patches, kept for others",
+            "ovs-cluster --method kmeans -k 27 --scope dataset --save c.npz features.npz",
+        ),
+        ("foreground of a set of images (LightCluster)", "ovs-extract --cls imgs/ | ovs-cluster --method lightcluster | ovs-refine"),
     ],
 )
 
@@ -40,6 +47,25 @@ class Method(StrEnum):
     """How features become regions."""
 
     sohes = "sohes"
+    kmeans = "kmeans"
+    lightcluster = "lightcluster"
+
+
+class Scope(StrEnum):
+    """Whose patches are clustered together."""
+
+    image = "image"
+    batch = "batch"
+    dataset = "dataset"
+
+
+class Level(StrEnum):
+    """What LightCluster writes."""
+
+    final = "final"
+    image = "image"
+    category = "category"
+    dataset = "dataset"
 
 
 class Score(StrEnum):
@@ -53,7 +79,14 @@ class Score(StrEnum):
 def cluster(
     ctx: typer.Context,
     inputs: Annotated[list[str] | None, typer.Argument(metavar="FEATURES.npz", help="Feature streams; - (the default) is stdin.")] = None,
-    method: Annotated[Method, typer.Option("--method", help="sohes: merge neighbouring patches, SOHES section 3.1.")] = Method.sohes,
+    method: Annotated[
+        Method,
+        typer.Option(
+            "--method",
+            help="sohes: merge neighbouring patches, SOHES section 3.1. kmeans: clusters of patches. lightcluster: foreground, by two "
+            "clusters at three levels.",
+        ),
+    ] = Method.sohes,
     thresholds: Annotated[
         str | None,
         typer.Option(
@@ -94,6 +127,26 @@ def cluster(
     share: Annotated[
         float, typer.Option("--share", min=0.0, max=1.0, metavar="IOU", help="Regions share a crop if their crops overlap this much.")
     ] = 0.5,
+    clusters: Annotated[int, typer.Option("--clusters", "-k", min=1, metavar="K", help="Clusters of k-means; S-Seg has 8.")] = 8,
+    scope: Annotated[
+        Scope, typer.Option("--scope", help="k-means of each image, of --batch images at a time, or of all: then a cluster is a category.")
+    ] = Scope.image,
+    batch: Annotated[int, typer.Option("--batch", min=1, metavar="N", help="Images that --scope batch clusters together.")] = 64,
+    components: Annotated[bool, typer.Option("--components", help="One mask for each connected piece of a cluster (k-means).")] = False,
+    emit: Annotated[
+        Level, typer.Option("--emit", help="LightCluster: what all levels agree on, or the foreground of one of them.")
+    ] = Level.final,
+    save: Annotated[
+        Path | None, typer.Option("--save", metavar="FILE.npz", help="Keep the centroids (lightcluster; kmeans of --scope dataset).")
+    ] = None,
+    source: Annotated[
+        Path | None, typer.Option("--from", metavar="FILE.npz", help="Take these centroids instead of fitting some: one pass is enough.")
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", min=0, metavar="N", help="Of k-means.")] = 0,
+    setting: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=X", help="Another value of kmeans or lightcluster, see the manual; several times."),
+    ] = None,
     root: opt.Root = None,
     weights: opt.Weights = None,
     max_pixels: opt.MaxPixels = 178_956_970,
@@ -122,11 +175,12 @@ def cluster(
 
     from ovskit.core.runtime.output import check_output, open_output, part_path
 
-    check_output(output, binary=False, resume=resume)
+    check_output(output, binary=False, resume=resume, pg=not no_pg)
     if skip_existing and os.path.exists(output):
         log.info("%s is there already", output)
         return
 
+    from ovskit.cli.cluster_methods import Found, check_flags, find_kmeans, find_light
     from ovskit.core.cluster.merge import is_compiled
     from ovskit.core.cluster.sohes import SohesOptions
     from ovskit.core.cluster.streams import FeatureInputs, cluster_stream
@@ -136,30 +190,46 @@ def cluster(
     from ovskit.core.runtime.progress import track
     from ovskit.core.runtime.workers import default_workers
 
+    check_flags(ctx, method.value)
     if sys.stderr.isatty() and not is_compiled():
         log.warning("first run: compiling the kernels, which takes some ten seconds once")
-    options = SohesOptions(
-        thresholds=levels,
-        counts=numbers,
-        nms=nms,
-        small=small_share,
-        min_patches=min_patches,
-        min_local=min_local,
-        context=context,
-        min_crop=min_crop,
-        share=share,
-        connectivity=int(connectivity),
-        score=score.value,
-    )
     failures = Failures(skip=on_error is opt.OnError.skip)
-    with FeatureInputs(inputs or ["-"]) as streams:
-        spec = BackboneSpec.from_json(streams.header.model)
-        if thresholds is None and counts is None and spec.counts is not None:
-            options = replace(options, counts=spec.counts)
-        look_closer = spec.local if local is None else local
-        closer = _closer(spec, streams.header.dtype, root, weights, device, local_size, max_pixels) if look_closer else None
-        pg = provenance(ctx, streams.header.pg, arguments=inputs or [], model=spec.model, model_sha256=spec.weights_sha256)
-        header = MasksHeader("regions by ovs-cluster", root=root if root is not None else streams.header.root, pg=pg)
+    threads = workers or default_workers()
+    with ExitStack() as stack:
+        if method is Method.sohes:
+            options = SohesOptions(
+                thresholds=levels,
+                counts=numbers,
+                nms=nms,
+                small=small_share,
+                min_patches=min_patches,
+                min_local=min_local,
+                context=context,
+                min_crop=min_crop,
+                share=share,
+                connectivity=int(connectivity),
+                score=score.value,
+            )
+            streams = stack.enter_context(FeatureInputs(inputs or ["-"]))
+            spec = BackboneSpec.from_json(streams.header.model)
+            if thresholds is None and counts is None and spec.counts is not None:
+                options = replace(options, counts=spec.counts)
+            look_closer = spec.local if local is None else local
+            closer = _closer(spec, streams.header.dtype, root, weights, device, local_size, max_pixels) if look_closer else None
+            found = Found(
+                streams.header,
+                lambda done: cluster_stream(
+                    streams.records(), options, failures, stride=spec.stride, workers=threads, closer=closer, done=done
+                ),
+            )
+        else:
+            find = find_kmeans if method is Method.kmeans else find_light
+            found = find(ctx, stack, inputs or ["-"], failures, threads, track)
+            spec = BackboneSpec.from_json(found.header.model)
+        pg = provenance(ctx, found.header.pg, arguments=inputs or [], model=spec.model, model_sha256=spec.weights_sha256)
+        header = MasksHeader("regions by ovs-cluster", root=root if root is not None else found.header.root, pg=pg)
+        if found.categories is not None:
+            header = replace(header, categories=found.categories)
         done: set[int] = set()
         with open_output(output, resume=resume) as out:
             if resume:
@@ -168,16 +238,7 @@ def cluster(
             else:
                 writer = MasksWriter(out, header)
             finished = len(done)
-            found = cluster_stream(
-                streams.records(),
-                options,
-                failures,
-                stride=spec.stride,
-                workers=workers or default_workers(),
-                closer=closer,
-                done=frozenset(done),
-            )
-            for masks in track(found, "clustering"):
+            for masks in track(found.masks(frozenset(done)), "clustering"):
                 writer.write(masks)
                 finished += 1
             writer.finish()

@@ -28,7 +28,7 @@ import typer
 from ovskit.core import __version__
 from ovskit.core.runtime.errors import Exit, MissingInputError, OvsError, UsageError
 from ovskit.core.runtime.logs import get_logger, setup_logging
-from ovskit.core.runtime.provenance import append_entry, command_line
+from ovskit.core.runtime.provenance import NEUTRAL, append_entry, command_line
 from ovskit.core.runtime.signals import Terminated, handle_sigterm
 
 log = get_logger("cli")
@@ -39,7 +39,7 @@ _ClickUsageError: type[Exception] = typer.BadParameter.__mro__[1]
 # What names one run's files or asks for information must not leak into the other commands of a pipe.
 _NOT_FROM_ENVIRONMENT = frozenset(
     "output root config images version help list_models install_completion show_completion resume".split()
-    + "gt segments sheet per_image tree init".split()
+    + "gt segments sheet per_image tree init save source centroids".split()
 )
 
 _NOTHING_LEFT = "nothing half-written is left"
@@ -324,8 +324,9 @@ def provenance(
             value = ctx.params.get(name)
             if isinstance(value, list | tuple):
                 repeated += [word for item in value for word in (parameter.opts[0], str(item))]
-            else:
-                options[name] = value
+            elif name not in NEUTRAL:
+                # As it is typed, which need not be what the parameter is called.
+                options[max(parameter.opts, key=len).removeprefix("--").replace("-", "_")] = value
     tool = ctx.find_root().command.name or ""
     subcommands = [] if ctx.parent is None else [ctx.command.name or ""]
     command = shlex.join([tool, *subcommands]) + command_line(tool, options, [*repeated, *arguments]).removeprefix(tool)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
-COMMANDS = ("extract", "cluster", "refine", "hier", "train", "predict", "eval", "show")
+COMMANDS = ("extract", "cluster", "refine", "hier", "label", "train", "predict", "eval", "show")
 DATE = "2026-11-21"
 
 

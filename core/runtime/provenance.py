@@ -9,7 +9,7 @@ from typing import Any
 # What changes how a run goes but not what comes out of it: the same result must give the same bytes.
 NEUTRAL = frozenset(
     "batch_size config device max_pixels no_pg on_error output per_image".split()
-    + "quiet resume root skip_existing shard verbose weights workers".split()
+    + "quiet resume root save skip_existing shard verbose weights workers".split()
 )
 
 

@@ -29,7 +29,7 @@ from typing import Any
 
 # What the commands spend their start on, as -X importtime lists it.
 PRELOADED = (
-    "torch", "torchvision", "numpy", "cv2", "scipy.optimize", "PIL.Image", "orjson", "pycocotools.mask", "safetensors.torch",
+    "torch", "torchvision", "numpy", "cv2", "faiss", "scipy.optimize", "PIL.Image", "orjson", "pycocotools.mask", "safetensors.torch",
     "huggingface_hub", "accelerate", "timm.data", "transformers.models.mask2former.modeling_mask2former",
     "typer", "typer._adapters", "pydantic", "rich.progress",
     "numba", "numba.core.typed_passes", "numba.cpython.charseq", "numba.np.arraymath", "numba.np.random.legacy",

@@ -1,0 +1,156 @@
+"""The methods of ``ovs-cluster`` that cluster vectors: k-means and LightCluster."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from ovskit.core.runtime.errors import UsageError
+
+if TYPE_CHECKING:
+    from ovskit.core.cluster.lightcluster import Level
+    from ovskit.core.cluster.streams import RootedFeatures
+    from ovskit.core.formats.features import FeatureHeader
+    from ovskit.core.models.kmeans import Centroids
+    from ovskit.core.records import MaskSet
+    from ovskit.core.runtime.failures import Failures
+
+# Flags that say something to --method sohes alone.
+_OF_SOHES = "thresholds counts nms min_patches connectivity local score small local_size min_local context min_crop share weights".split()
+_OF_OTHERS = "clusters scope batch components emit save source seed setting".split()
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a method makes: masks of the images that are not ``done`` yet, in order, and the categories that they have."""
+
+    header: FeatureHeader
+    masks: Callable[[frozenset[int]], Iterator[MaskSet]]
+    categories: tuple[dict[str, Any], ...] | None = None
+
+
+def check_flags(ctx: typer.Context, method: str) -> None:
+    """Raises UsageError for a flag that says nothing to ``method``."""
+    strangers = _OF_OTHERS if method == "sohes" else _OF_SOHES
+    if method == "lightcluster":
+        strangers = [*strangers, "clusters", "scope", "batch", "components"]
+    if method == "kmeans":
+        strangers = [*strangers, "emit"]
+    for parameter in ctx.command.params:
+        source = ctx.get_parameter_source(parameter.name or "")
+        # What the environment or a settings file says is meant for whichever method it fits.
+        if parameter.name in strangers and source is not None and source.name == "COMMANDLINE":
+            raise UsageError(f"{max(parameter.opts, key=len)} says nothing to --method {method}; see ovs-cluster --help")
+
+
+def find_kmeans(
+    ctx: typer.Context, stack: ExitStack, paths: list[str], failures: Failures, workers: int, watch: Callable[..., Any]
+) -> Found:
+    """Clusters of each image, of lots of images, or of all of them. Raises UsageError for options that do not go together."""
+    from ovskit.core.cluster.kmeans_masks import ShapeOptions, cluster_by, cluster_each, cluster_together, fit_dataset
+    from ovskit.core.cluster.repeated import repeatable
+    from ovskit.core.cluster.streams import FeatureInputs
+
+    given = ctx.params
+    clustering, shape = _settings(given, ShapeOptions, k=given["clusters"], components=given["components"] or None)
+    scope, save, source = str(given["scope"]), given["save"], given["source"]
+    if (save is not None or source is not None) and scope != "dataset":
+        raise UsageError(f"--save and --from keep centroids of all images: they need --scope dataset, not {scope}")
+    if scope != "dataset" or source is not None:
+        streams = stack.enter_context(FeatureInputs(paths))
+        if scope == "image":
+            return Found(streams.header, lambda done: cluster_each(_left(streams.records(), done), clustering, shape, failures, workers))
+        if scope == "batch":
+            whole = lambda done: cluster_together(streams.records(), given["batch"], clustering, shape, failures, workers)  # noqa: E731
+            return Found(streams.header, lambda done: (masks for masks in whole(done) if masks.image.id not in done))
+        centroids = _load(source, streams.header.model, "kmeans")["dataset"]
+    else:
+        inputs = stack.enter_context(repeatable(paths))
+        centroids = fit_dataset(watch(inputs.records(), "sampling"), clustering)
+        _save(ctx, save, {"dataset": centroids}, inputs.header, "kmeans")
+        streams = inputs  # type: ignore[assignment]
+    names = tuple({"id": k + 1, "name": f"cluster {k + 1}"} for k in range(len(centroids.rows)))
+    return Found(streams.header, lambda done: cluster_by(_left(streams.records(), done), centroids, shape, failures, workers), names)
+
+
+def find_light(
+    ctx: typer.Context, stack: ExitStack, paths: list[str], failures: Failures, workers: int, watch: Callable[..., Any]
+) -> Found:
+    """LightCluster's foreground. Raises UsageError for options that do not go together."""
+    from ovskit.core.cluster.light_levels import Levels
+    from ovskit.core.cluster.light_stream import Margined, fit_light, light_masks, margins_of
+    from ovskit.core.cluster.lightcluster import LightOptions
+    from ovskit.core.cluster.repeated import repeatable
+    from ovskit.core.cluster.streams import FeatureInputs
+
+    given = ctx.params
+    clustering, options = _settings(given, LightOptions, k=2)
+    level: Level = str(given["emit"])  # type: ignore[assignment]
+    if given["source"] is not None:
+        streams = stack.enter_context(FeatureInputs(paths))
+        levels = Levels.of_named(_load(given["source"], streams.header.model, "lightcluster"), str(given["source"]))
+        return Found(
+            streams.header,
+            lambda done: light_masks(
+                margins_of(_left(streams.records(), done), levels, clustering, failures, workers), level, options, workers
+            ),
+        )
+    inputs = stack.enter_context(repeatable(paths))
+    levels = fit_light(inputs.records(), options, clustering, watch)
+    voted = Margined(inputs.records(), levels, clustering, failures, workers, watch)
+    _save(ctx, given["save"], voted.levels.named(), inputs.header, "lightcluster")
+    return Found(
+        inputs.header,
+        lambda done: light_masks((pair for pair in voted.margins() if pair[0].id not in done), level, options, workers),
+    )
+
+
+def _settings(given: dict[str, Any], kind: Any, *, k: int, **flags: Any) -> tuple[Any, Any]:
+    """Options of the clustering and of what is made of it: flags, and what ``--set`` says of either."""
+    from ovskit.cli.method_settings import parse_fields, settings_of
+    from ovskit.core.models.kmeans import KMeansOptions
+
+    own = {*settings_of(KMeansOptions)} - {"k", "seed"}
+    texts = given["setting"] or []
+    of_clustering = [text for text in texts if text.partition("=")[0].strip() in own]
+    others = parse_fields([text for text in texts if text not in of_clustering], kind)
+    clustering = parse_fields(of_clustering, KMeansOptions)
+    return (
+        KMeansOptions(**{"k": k, "seed": given["seed"], "max_points": _POINTS, **clustering}),
+        kind(**{**others, **{name: value for name, value in flags.items() if value is not None}}),
+    )
+
+
+_POINTS = 65_536  # patches of all images that centroids are fitted on [choice]
+
+
+def _left(records: Iterable[RootedFeatures], done: frozenset[int]) -> Iterator[RootedFeatures]:
+    return (record for record in records if record.features.image.id not in done)
+
+
+def _save(ctx: typer.Context, path: Path | None, named: dict[str, Centroids], header: FeatureHeader, method: str) -> None:
+    from ovskit.cli.command import provenance
+    from ovskit.core.formats.centroids import save_centroids
+    from ovskit.core.runtime.output import open_output
+
+    if path is None:
+        return
+    about = {"method": method, "model": header.model, "pg": provenance(ctx, header.pg)}
+    with open_output(str(path)) as out:
+        save_centroids(out, named, about)
+
+
+def _load(path: Path, model: Any, method: str) -> dict[str, Centroids]:
+    from ovskit.core.formats.centroids import check_same_model, load_centroids
+    from ovskit.core.runtime.errors import InputError
+
+    about, named = load_centroids(str(path))
+    check_same_model(about, model, str(path))
+    if about.get("method") != method:
+        raise InputError(f"{path}: centroids of --method {about.get('method')}, not of {method}")
+    return dict(named)

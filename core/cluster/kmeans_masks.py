@@ -1,0 +1,171 @@
+"""Masks by k-means of patch features: clusters of one image (S-Seg's pseudo-masks), of a few, or of all images.
+
+S-Seg (arXiv 2401.12217) takes K = 8 clusters of each image's patches. Every mask is a whole cluster, or with ``components`` a
+connected piece of one. Pixels take the cluster of the patch that they lie in. A score is the mean margin of a mask's patches: how much
+nearer they are to their own centroid than to the next [choice].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from ovskit.core.cluster.patch_sample import PatchSample, unit_rows
+from ovskit.core.cluster.streams import RootedFeatures
+from ovskit.core.formats.rle_grid import edges, grid_rles
+from ovskit.core.formats.sources import show_path
+from ovskit.core.models.kmeans import Centroids, KMeansOptions, assign, fit, fit_each
+from ovskit.core.records import FeatureMap, Image, Int32, Mask, MaskSet
+from ovskit.core.runtime.errors import InputError
+from ovskit.core.runtime.failures import Failures
+from ovskit.core.runtime.workers import ordered_map
+
+Float32 = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class ShapeOptions:
+    """``components``: one mask for each connected piece of a cluster instead of one for the cluster; of ``min_patches`` at least, by
+    ``connectivity`` 4 or 8."""
+
+    components: bool = False
+    min_patches: int = 1
+    connectivity: Literal[4, 8] = 8
+
+
+def masks_of_labels(image: Image, labels: Int32, margin: Float32, shape: ShapeOptions, *, categories: bool) -> MaskSet:
+    """Masks of a grid of cluster numbers (h, w), in order of the clusters, then of the pieces.
+
+    ``categories``: cluster k is category k + 1, since it means the same in every image; else all are category 1. Every mask carries its
+    ``cluster``.
+    """
+    height, width = labels.shape
+    grid, clusters = _pieces(labels, shape.connectivity) if shape.components else (labels, np.arange(int(labels.max()) + 1))
+    sizes = np.bincount(grid.ravel(), minlength=len(clusters))
+    means = np.bincount(grid.ravel(), margin.ravel().astype(np.float64), minlength=len(clusters)) / np.maximum(1, sizes)
+    wanted = np.flatnonzero(sizes >= max(1, shape.min_patches))
+    rows, columns = edges(height, 0, image.height, image.height), edges(width, 0, image.width, image.width)
+    found = grid_rles(grid.astype(np.int32), wanted, rows, columns, image.height, image.width)
+    masks: list[Mask] = []
+    for k, piece in enumerate(wanted.tolist()):
+        if not found.areas[k]:  # between the pixels of a small image
+            continue
+        cluster = int(clusters[piece])
+        box = found.bboxes[k].tolist()
+        masks.append(
+            Mask(
+                len(masks) + 1, image.id, found.rles[k], int(found.areas[k]), (box[0], box[1], box[2], box[3]),
+                cluster + 1 if categories else 1, score=float(np.clip(means[piece], 0, 1)), extra={"cluster": cluster},
+            )
+        )  # fmt: skip
+    return MaskSet(image, tuple(masks))
+
+
+def cluster_each(
+    records: Iterable[RootedFeatures], options: KMeansOptions, shape: ShapeOptions, failures: Failures, workers: int
+) -> Iterator[MaskSet]:
+    """Clusters of every image by itself, in order, whatever the number of ``workers``."""
+
+    def work(record: RootedFeatures) -> MaskSet | InputError:
+        features = record.features
+        try:
+            labels, margin = _of_one(features, options)
+        except InputError as error:
+            return error
+        return masks_of_labels(features.image, labels, margin, shape, categories=False)
+
+    yield from _handled(ordered_map(work, records, workers), failures)
+
+
+def cluster_together(
+    records: Iterable[RootedFeatures], size: int, options: KMeansOptions, shape: ShapeOptions, failures: Failures, workers: int
+) -> Iterator[MaskSet]:
+    """Clusters of ``size`` images at a time, in order of the stream; only these are in memory. What a cluster is differs from one lot to
+    the next."""
+    lot: list[RootedFeatures] = []
+    for record in records:
+        lot.append(record)
+        if len(lot) == size:
+            yield from _lot(lot, options, shape, failures, workers)
+            lot = []
+    if lot:
+        yield from _lot(lot, options, shape, failures, workers)
+
+
+def cluster_by(
+    records: Iterable[RootedFeatures], centroids: Centroids, shape: ShapeOptions, failures: Failures, workers: int
+) -> Iterator[MaskSet]:
+    """The nearest of ``centroids`` for every patch, in order of the images; a cluster is one category for all of them."""
+
+    def work(record: RootedFeatures) -> MaskSet | InputError:
+        features = record.features
+        try:
+            labels, margin = _nearest(features, centroids)
+        except InputError as error:
+            return error
+        return masks_of_labels(features.image, labels, margin, shape, categories=True)
+
+    yield from _handled(ordered_map(work, records, workers), failures)
+
+
+def fit_dataset(records: Iterable[RootedFeatures], options: KMeansOptions) -> Centroids:
+    """Centroids of a sample of all images' patches, ``options.max_points`` of them. Raises InputError if they are too few."""
+    sample = PatchSample(options.max_points, options.seed, scaled=options.metric == "cosine")
+    for record in records:
+        sample.add(record.features)
+    if not len(sample):
+        raise InputError("no image has features: there is nothing to cluster")
+    return fit(sample.rows(sample.images()), options)
+
+
+def _lot(lot: list[RootedFeatures], options: KMeansOptions, shape: ShapeOptions, failures: Failures, workers: int) -> Iterator[MaskSet]:
+    return cluster_by(lot, fit_dataset(lot, options), shape, failures, workers)
+
+
+def _of_one(features: FeatureMap, options: KMeansOptions) -> tuple[Int32, Float32]:
+    """Labels and margins (h, w) of an image's own clusters."""
+    height, width, _ = features.patch.shape
+    rows = _rows(features, options.metric)
+    if options.k > len(rows):
+        raise InputError(f"{show_path(features.image.file_name)} has {len(rows)} patches, too few for {options.k} clusters (-k)")
+    labels, centroids = fit_each(torch.from_numpy(rows)[None], options, seeds=[options.seed + features.image.id])
+    own = Centroids(centroids[0].numpy(), options.metric, 0.0, np.bincount(labels[0].numpy(), minlength=options.k))
+    _, margin = assign(rows, own)
+    return labels[0].numpy().reshape(height, width).astype(np.int32), margin.reshape(height, width)
+
+
+def _nearest(features: FeatureMap, centroids: Centroids) -> tuple[Int32, Float32]:
+    height, width, _ = features.patch.shape
+    labels, margin = assign(_rows(features, centroids.metric), centroids)
+    return labels.reshape(height, width), margin.reshape(height, width)
+
+
+def _rows(features: FeatureMap, metric: str) -> Float32:
+    rows = features.patch.reshape(-1, features.patch.shape[2])
+    return unit_rows(rows) if metric == "cosine" else rows.astype(np.float32)
+
+
+def _pieces(labels: Int32, connectivity: int) -> tuple[Int32, npt.NDArray[np.int64]]:
+    """A grid of connected pieces, numbered from 0 cluster by cluster, and the cluster of each."""
+    grid = np.empty_like(labels)
+    clusters: list[int] = []
+    for cluster in np.unique(labels).tolist():
+        inside = labels == cluster
+        count, found = cv2.connectedComponents(inside.astype(np.uint8), connectivity=connectivity)
+        grid[inside] = found[inside] - 1 + len(clusters)
+        clusters += [cluster] * (count - 1)
+    return grid, np.array(clusters, np.int64)
+
+
+def _handled(results: Iterable[MaskSet | InputError], failures: Failures) -> Iterator[MaskSet]:
+    for found in results:
+        if isinstance(found, InputError):
+            failures.handle(found)
+        else:
+            yield found

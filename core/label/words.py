@@ -1,0 +1,121 @@
+"""Names for masks, zero-shot: the class with a word whose text is nearest to the mask's crop, in CLIP's space.
+
+As in CLIP (Radford et al., ICML 2021, section 3.1.4): every prompt's vector at length 1, their mean over the templates for each word,
+at length 1 again. A class has the cosine of its best word (METHODS §5); a softmax with the model's own scale makes probabilities.
+
+The background of a label space stands for what the others are not, so its word takes no part [choice]; it is what a mask gets whose
+best probability is below ``min_prob``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from ovskit.core.formats.labels import LabelClass, LabelSpace, prompt
+from ovskit.core.label.keep import keep_masks
+from ovskit.core.records import Float, Mask, MaskSet
+from ovskit.core.runtime.errors import UsageError
+
+Score = Literal["keep", "label", "product"]
+_DIGITS = 6
+
+
+class Text(Protocol):
+    """What makes vectors of prompts."""
+
+    scale: float
+
+    def embed(self, prompts: Sequence[str]) -> Float:
+        """(n, c) float32, of length 1."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class NameOptions:
+    """``top`` classes are listed with every mask, None for no list. A mask whose best probability is below ``min_prob`` gets the
+    background, or goes with ``drop``. ``score`` keeps a mask's own, or makes it the probability, or the product of both.
+    """
+
+    top: int | None = None
+    min_prob: float = 0.0
+    drop: bool = False
+    score: Score = "keep"
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """The classes that masks are compared with; ``rows`` (w, c) float32 are their words' vectors, ``first`` (classes,) where the words
+    of each begin. ``background`` is the id of the class that is none of them.
+    """
+
+    classes: tuple[LabelClass, ...]
+    rows: Float
+    first: npt.NDArray[np.int64]
+    scale: float
+    background: int | None = None
+
+    def probabilities(self, vectors: Float) -> npt.NDArray[np.float64]:
+        """(n, classes) of vectors (n, c) of length 1; rows sum to 1."""
+        cosines = vectors.astype(np.float64) @ self.rows.astype(np.float64).T
+        logits = self.scale * np.maximum.reduceat(cosines, self.first, axis=1)
+        exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
+        found: npt.NDArray[np.float64] = exponentials / exponentials.sum(axis=1, keepdims=True)
+        return found
+
+
+def read_words(space: LabelSpace, text: Text, watch: Callable[[Iterable[LabelClass]], Iterable[LabelClass]] = iter) -> Words:
+    """The words of a label space as vectors. Raises UsageError for one that has nothing but its background."""
+    classes = tuple(each for each in space.classes if each.id != space.background)
+    if not classes:
+        raise UsageError(f"the label space {space.name} has no class but its background: there is nothing to choose from")
+    rows = []
+    first = [0]
+    for each in watch(classes):
+        for word in each.words:
+            found = text.embed([prompt(template, word) for template in space.templates]).astype(np.float64)
+            mean = found.mean(axis=0)
+            rows.append((mean / np.sqrt(np.square(mean).sum())).astype(np.float32))
+        first.append(len(rows))
+    return Words(classes, np.stack(rows), np.array(first[:-1], np.int64), text.scale, space.background)
+
+
+def name_categories(space: LabelSpace) -> tuple[dict[str, Any], ...]:
+    """The classes of a label space as COCO's categories."""
+    return tuple({"id": each.id, "name": each.name, "supercategory": space.name} for each in space.classes)
+
+
+def with_names(masks: MaskSet, vectors: Float, words: Words, options: NameOptions) -> MaskSet:
+    """The masks with the id of their class, ``label_score``, its probability, and with ``options.top`` ``labels``, the best first."""
+    if not masks.masks:
+        return masks
+    chances = words.probabilities(vectors)
+    order = np.argsort(-chances, axis=1, kind="stable")
+    named = [_named(mask, chance, ranks, words, options) for mask, chance, ranks in zip(masks.masks, chances, order, strict=True)]
+    sure = {mask.id for mask, chance in zip(named, chances, strict=True) if chance.max() >= options.min_prob}
+    found = MaskSet(masks.image, tuple(named))
+    return keep_masks(found, lambda mask: mask.id in sure) if options.drop else found
+
+
+def _named(mask: Mask, chance: npt.NDArray[np.float64], ranks: npt.NDArray[np.int64], words: Words, options: NameOptions) -> Mask:
+    best = int(ranks[0])
+    probability = round(float(chance[best]), _DIGITS)
+    category = words.classes[best].id
+    if chance[best] < options.min_prob and words.background is not None:
+        category = words.background
+    extra = {key: value for key, value in mask.extra.items() if key != "labels"} | {"label_score": probability}
+    if options.top is not None:
+        extra["labels"] = [
+            {"id": words.classes[k].id, "name": words.classes[k].name, "score": round(float(chance[k]), _DIGITS)}
+            for k in ranks[: options.top].tolist()
+        ]
+    score = mask.score
+    if options.score == "label" or (options.score == "product" and score is None):
+        score = probability
+    elif options.score == "product" and score is not None:
+        score = round(score * float(chance[best]), _DIGITS)
+    return replace(mask, category_id=category, score=score, extra=extra)

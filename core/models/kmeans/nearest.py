@@ -1,0 +1,92 @@
+"""Nearest centroids: faiss looks, float64 decides.
+
+faiss' values are sums of float32 in an order that depends on its threads, on the device and on how many vectors it is
+given. How wrong they can be is bounded; only where that leaves a choice are distances taken again, all in float64. So
+labels and margins are a function of the vector and the centroids alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ovskit.core.models.kmeans import kernels
+from ovskit.core.models.kmeans.kernels import Float32, Float64
+from ovskit.core.records import Float, Int32
+from ovskit.core.runtime.errors import InputError
+
+if TYPE_CHECKING:
+    import torch
+
+_CHUNK_NUMBERS = 1 << 23  # at a time: 32 MiB of float32
+_TF32 = 2.0**-9  # what a GPU may round to where it is let
+
+
+def prepared(vectors: Float, cosine: bool) -> Float32:
+    """``vectors`` (n, c) as new float32 rows, of length 1 for cosine. Raises InputError for infinities and NaN."""
+    rows = np.array(vectors, dtype=np.float32, order="C")
+    for chunk in in_chunks(rows):
+        if not np.isfinite(chunk).all():
+            raise InputError("k-means: the features hold infinities or NaN; extract them again")
+    if cosine:
+        kernels.normalise(rows)
+    return rows
+
+
+def in_chunks(rows: Any) -> Iterator[Any]:
+    """Views of consecutive rows of (n, c), few enough for what is made of them to stay small."""
+    step = max(1, _CHUNK_NUMBERS // max(1, rows.shape[1]))
+    for start in range(0, len(rows), step):
+        yield rows[start : start + step]
+
+
+def nearest(points: Float32, centroids: Float32, cosine: bool, device: torch.device | None, *, margins: bool) -> tuple[Int32, Float64]:
+    """Of every point (n, c), ``prepared``: the nearest of ``centroids`` (k, c), the lower label of equals (n,).
+
+    With ``margins`` also its closeness and that of the second (n, 2), x · y or minus the squared distance, -inf where there
+    is no second; else (n, 0).
+    """
+    labels = np.zeros(len(points), np.int32)
+    best = np.zeros((len(points), 2 if margins else 0))
+    if len(centroids) == 1 and not margins:
+        return labels, best
+    index, on_gpu = _index(centroids, cosine, device)
+    width = min(len(centroids), 3 if margins else 2)
+    # Two values, each of c products summed in any order: Higham, Accuracy and Stability of Numerical Algorithms, 3.1. The lengths of
+    # rows for cosine are 1; a squared distance made of |x|² - 2 x·y + |y|² has (|x| + |y|)² of terms.
+    rounding = (points.shape[1] + 6) * 2.0 ** (-23 if cosine else -22)
+    if on_gpu:
+        rounding = max(rounding, _TF32)
+    start = 0
+    for chunk in in_chunks(points):
+        stop = start + len(chunk)
+        values, found = index.search(chunk, width)
+        if not cosine:
+            np.negative(values, out=values)
+        kernels.settle(chunk, centroids, values, found, cosine, rounding, labels[start:stop], best[start:stop])
+        start = stop
+    return labels, best
+
+
+def _index(centroids: Float32, cosine: bool, device: torch.device | None) -> tuple[Any, bool]:
+    """faiss' flat index of the centroids, and whether it is on a GPU."""
+    import faiss
+
+    index: Any = faiss.IndexFlatIP(centroids.shape[1]) if cosine else faiss.IndexFlatL2(centroids.shape[1])
+    on_gpu = device is not None and device.type == "cuda" and hasattr(faiss, "StandardGpuResources") and faiss.get_num_gpus() > 0
+    if on_gpu and device is not None:
+        number = device.index or 0
+        index = faiss.index_cpu_to_gpu(_resources(number), number, index)
+    index.add(np.ascontiguousarray(centroids))
+    return index, on_gpu
+
+
+@lru_cache
+def _resources(number: int) -> Any:
+    """A GPU's memory for faiss: more than a GiB, taken once."""
+    import faiss
+
+    return faiss.StandardGpuResources()

@@ -1,0 +1,106 @@
+"""``ovs-cluster --method kmeans`` and ``lightcluster`` as users run them."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ovskit.core.formats.rle import decode
+from ovskit.core.records import Rle
+
+from .conftest import Run, one_line
+
+
+@pytest.fixture(scope="module")
+def with_cls(images: Path, ovs: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("cls") / "features.npz"
+    done = ovs("ovs-extract", images, "--size", 128, "--cls", "-o", path)
+    assert done.returncode == 0, done.stderr.decode()
+    return path
+
+
+def masks_of(done: object) -> list[dict]:
+    assert done.returncode == 0, done.stderr.decode()  # type: ignore[attr-defined]
+    return json.loads(done.stdout)["annotations"]  # type: ignore[attr-defined]
+
+
+def test_clusters_of_an_image_are_all_of_it(features: Path, ovs: Run) -> None:
+    found = masks_of(ovs("ovs-cluster", "--method", "kmeans", "-k", 5, features))
+    for image in range(1, 6):
+        own = [one for one in found if one["image_id"] == image]
+        assert len(own) == 5
+        assert {one["category_id"] for one in own} == {1}
+        assert {one["cluster"] for one in own} == set(range(5))
+        dense = [decode(Rle(*one["segmentation"]["size"], one["segmentation"]["counts"].encode())) for one in own]
+        np.testing.assert_array_equal(np.sum(dense, axis=0), np.ones((96, 120)))
+    pieces = masks_of(ovs("ovs-cluster", "--method", "kmeans", "-k", 5, "--components", "--set", "min_patches=3", features))
+    assert len(pieces) != len(found)
+
+
+def test_workers_change_nothing(features: Path, with_cls: Path, ovs: Run) -> None:
+    for arguments in (
+        ("kmeans", "-k", 4),
+        ("kmeans", "-k", 3, "--scope", "dataset"),
+        ("kmeans", "-k", 3, "--scope", "batch", "--batch", 2),
+        ("lightcluster", "--set", "superclasses=2"),
+    ):
+        begin = ("ovs-cluster", "--no-pg", with_cls if arguments[0] == "lightcluster" else features, "--method", *arguments)
+        assert masks_of(ovs(*begin, "-j", 1)) == masks_of(ovs(*begin, "-j", 3))
+
+
+def test_centroids_are_kept_for_other_images(features: Path, ovs: Run, tmp_path: Path) -> None:
+    begin = ("ovs-cluster", "--method", "kmeans", "-k", 4, "--scope", "dataset")
+    first = masks_of(ovs(*begin, "--save", tmp_path / "c.npz", features))
+    assert {one["category_id"] for one in first} <= {1, 2, 3, 4}
+    again = ovs(*begin, "--from", tmp_path / "c.npz", features)
+    assert masks_of(again) == first
+    assert f"--from {tmp_path}/c.npz" in json.loads(again.stdout)["info"]["ovskit"]["pg"][-1]["command"]
+    np.load(tmp_path / "c.npz", allow_pickle=False).close()
+    done = ovs("ovs-cluster", "--method", "lightcluster", "--from", tmp_path / "c.npz", features)
+    assert done.returncode == 65
+    one_line(done, "c.npz", "--method kmeans")
+
+
+def test_light_through_a_pipe(images: Path, shell: Run, tmp_path: Path) -> None:
+    line = (
+        f"ovs-extract {images} --size 128 --cls -q | ovs-cluster --method lightcluster --set superclasses=2 --save {tmp_path}/c.npz "
+        "| ovs-refine -q | ovs-show -q -o "
+        f"{tmp_path}/page.html"
+    )
+    done = shell(line)
+    assert done.returncode == 0, done.stderr.decode()
+    assert b"features are read twice: keeping stdin in" in done.stderr
+    assert (tmp_path / "c.npz").exists()
+
+
+def test_every_level_of_light(with_cls: Path, ovs: Run, tmp_path: Path) -> None:
+    begin = ("ovs-cluster", "--method", "lightcluster", "--set", "superclasses=2", with_cls)
+    kept = {}
+    for level in ("final", "image", "category", "dataset"):
+        kept[level] = masks_of(ovs(*begin, "--emit", level, "--save", tmp_path / "c.npz"))
+        assert {one["source"] for one in kept[level]} == {level}
+    again = ovs("ovs-cluster", "--method", "lightcluster", "--from", tmp_path / "c.npz", "--emit", "category", with_cls)
+    assert masks_of(again) == kept["category"]
+
+
+def test_what_does_not_go_together(features: Path, with_cls: Path, ovs: Run, tmp_path: Path) -> None:
+    for arguments, code, words in (
+        (("--method", "kmeans", "--nms", "0.5"), 2, ["--nms", "kmeans"]),
+        (("-k", "3"), 2, ["--clusters", "sohes"]),
+        (("--method", "lightcluster", "-k", "3"), 2, ["--clusters", "lightcluster"]),
+        (("--method", "kmeans", "--save", tmp_path / "c.npz"), 2, ["--scope dataset"]),
+        (("--method", "lightcluster"), 65, ["--cls"]),
+        (("--method", "kmeans", "--set", "blobs=3"), 2, ["min_patches"]),
+        (("--method", "kmeans", "--scope", "dataset", "--from", tmp_path / "gone.npz"), 66, ["gone.npz"]),
+    ):
+        done = ovs("ovs-cluster", features, *arguments, "-o", tmp_path / "out.json")
+        assert done.returncode == code, (arguments, done.stderr.decode())
+        one_line(done, *words)
+        assert not (tmp_path / "out.json").exists()
+    done = ovs("ovs-cluster", with_cls, "--method", "lightcluster", "--set", "superclasses=9")
+    assert done.returncode == 65
+    one_line(done, "9 superclasses of 5 images")
+    done = ovs("ovs-cluster", features, "--method", "kmeans", "-k", 4000)
+    assert done.returncode == 65
+    one_line(done, "256 patches, too few for 4000 clusters")
