@@ -1,8 +1,16 @@
-"""The order of the tests."""
+"""The order of the tests, and what they need of the process that runs them."""
 
 from __future__ import annotations
 
+import signal
+
 import pytest
+
+
+def pytest_configure() -> None:
+    """A shell without job control starts what runs in the background with Ctrl-C ignored, which commands under test would inherit."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
