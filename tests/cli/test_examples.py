@@ -89,3 +89,27 @@ def test_sohes_from_photographs_to_a_segmenter(images: Path, environment: dict[s
     assert len(json.loads((out / "forest.json").read_text())["images"]) == len(list(images.iterdir()))
     assert json.loads((out / "correct" / "training.json").read_text())["training"]["updates"] == 1
     assert (out / "page.html").exists()
+
+
+def test_lightcluster_from_photographs_to_classes(images: Path, environment: dict[str, str], tmp_path: Path) -> None:
+    """From photographs to a score against label maps, which here are halves of the photographs."""
+    maps = tmp_path / "maps"
+    maps.mkdir()
+    for path in images.iterdir():
+        width, height = Image.open(path).size
+        halves = np.arange(width)[None].repeat(height, 0) * 2 // width
+        Image.fromarray(halves.astype(np.uint8)).save(maps / f"{path.stem}.png")
+    out = tmp_path / "out"
+    # The size is that of features; crops that are labelled have their own.
+    given = {**environment, "OMP_NUM_THREADS": "1"}
+    arguments = [EXAMPLES / "lightcluster.sh", images, out, "2", maps]
+    done = subprocess.run(arguments, capture_output=True, env=given, timeout=600, check=False)
+    assert done.returncode == 0, done.stderr.decode()
+    assert "a ceiling" in done.stdout.decode()
+    assert {one["category_id"] for one in json.loads((out / "classes.json").read_text())["annotations"]} <= {1, 2}
+    assert (out / "page.html").exists()
+    kept = (out / "pieces.json").stat().st_ino
+    (out / "classes.json").unlink()
+    done = subprocess.run(arguments, capture_output=True, env=given, timeout=600, check=False)
+    assert done.returncode == 0, done.stderr.decode()
+    assert (out / "pieces.json").stat().st_ino == kept
