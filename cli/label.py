@@ -293,7 +293,7 @@ def _by_names(
         settings.where(opened.header)  # before weights are looked for
         backbone = _backbone(wish, settings.features)
 
-        from ovskit.core.label.clip_text import load_clip_text
+        from ovskit.core.models.clip_text import load_clip_text
 
         text = load_clip_text(backbone.spec, weights=wish.weights, device=backbone.device)
         words = read_words(space, text, lambda classes: track(classes, "reading names", total=len(space.classes)))

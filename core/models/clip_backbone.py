@@ -98,7 +98,7 @@ def load_clip(
     Raises UsageError for an unknown architecture or tag, one whose image tower is no plain ViT, or a layer it does
     not have; InputError for weights that are not this model's; and what ``WeightsSource.path`` raises.
     """
-    arch, tag, config = _look_up(name, model.removeprefix(CLIP), need_tag=not source.given)
+    arch, tag, config = look_up_clip(name, model.removeprefix(CLIP), need_tag=not source.given)
     preprocess = open_clip.get_pretrained_cfg(arch, tag) if tag else {}
     quick_gelu = bool(preprocess.get("quick_gelu", config.get("quick_gelu", False)))
     vision = {**config["vision_cfg"], "timm_model_pretrained": False}
@@ -106,7 +106,7 @@ def load_clip(
         tower = _build_vision_tower(config["embed_dim"], vision, quick_gelu)
     trunk = _open(tower, name)
     at = resolve_layer(layer, trunk.depth, name)
-    path = source.path(_hub_file(preprocess))
+    path = source.path(clip_hub_file(preprocess))
     sha256 = sha256_of(path)
     fit(tower, _tower_state(read_state_dict(path)), path, name)
     dtype = compute_dtype(dtype, device)
@@ -128,7 +128,8 @@ def load_clip(
     return VitBackbone(spec, trunk, device, dtype)
 
 
-def _look_up(name: str, rest: str, *, need_tag: bool) -> tuple[str, str | None, dict[str, Any]]:
+def look_up_clip(name: str, rest: str, *, need_tag: bool) -> tuple[str, str | None, dict[str, Any]]:
+    """Architecture, tag and configuration of ``rest``, ARCH or ARCH/TAG, by open_clip. Raises UsageError, naming the model ``name``."""
     arch, _, tag = rest.partition("/")
     config = open_clip.get_model_config(arch)
     if config is None:
@@ -154,7 +155,7 @@ def _open(tower: torch.nn.Module, name: str) -> ClipTrunk | ClipTimmTrunk:
     raise UsageError(f"{name} is not supported: its image tower is no ViT ({type(tower).__name__})")
 
 
-def _hub_file(preprocess: Mapping[str, Any]) -> HubFile | None:
+def clip_hub_file(preprocess: Mapping[str, Any]) -> HubFile | None:
     """``hf_hub`` of a tag is ``owner/name/`` or ``owner/name/file``."""
     repo, _, filename = str(preprocess.get("hf_hub", "")).rpartition("/")
     return HubFile.of(repo, filename or "open_clip_pytorch_model.bin") if repo else None

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 
 from ovskit.core.models.backbone import FACETS, Facet
-from ovskit.core.models.clip_backbone import _look_up
+from ovskit.core.models.clip_backbone import look_up_clip
 from ovskit.core.models.registry import load_backbone
 from ovskit.core.runtime.errors import InputError, UsageError
 
@@ -106,7 +106,7 @@ def test_wishes_that_cannot_be_met(clip_checkpoint: Clip, name: str, message: st
 
 def test_a_tag_is_needed_where_no_file_is_given() -> None:
     with pytest.raises(UsageError, match=r"needs a tag.*one of openai, laion400m_e31"):
-        _look_up("clip:ViT-B-16", "ViT-B-16", need_tag=True)
+        look_up_clip("clip:ViT-B-16", "ViT-B-16", need_tag=True)
 
 
 def test_activation_and_preprocessing_are_those_the_tag_was_trained_with(clip_checkpoint: Clip, monkeypatch: pytest.MonkeyPatch) -> None:

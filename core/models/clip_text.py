@@ -15,7 +15,7 @@ import torch
 from open_clip.model import _build_text_tower
 
 from ovskit.core.models.backbone import BackboneSpec
-from ovskit.core.models.clip_backbone import _hub_file, _look_up
+from ovskit.core.models.clip_backbone import clip_hub_file, look_up_clip
 from ovskit.core.models.names import CLIP
 from ovskit.core.models.state_dict import NoInit, State, fit, read_state_dict
 from ovskit.core.models.weights import WeightsSource
@@ -53,10 +53,10 @@ def load_clip_text(spec: BackboneSpec, *, weights: Path | None = None, device: t
     tokenizer needs, are not to be had.
     """
     source = WeightsSource(spec.name, weights)
-    arch, tag, config = _look_up(spec.name, spec.model.removeprefix(CLIP), need_tag=not source.given)
+    arch, tag, config = look_up_clip(spec.name, spec.model.removeprefix(CLIP), need_tag=not source.given)
     preprocess = open_clip.get_pretrained_cfg(arch, tag) if tag else {}
     quick_gelu = bool(preprocess.get("quick_gelu", config.get("quick_gelu", False)))
-    path = source.path(_hub_file(preprocess))
+    path = source.path(clip_hub_file(preprocess))
     try:
         tokenizer = open_clip.get_tokenizer(arch)
         with NoInit():
