@@ -66,8 +66,8 @@ def find_kmeans(
         if scope == "image":
             return Found(streams.header, lambda done: cluster_each(_left(streams.records(), done), clustering, shape, failures, workers))
         if scope == "batch":
-            whole = lambda done: cluster_together(streams.records(), given["batch"], clustering, shape, failures, workers)  # noqa: E731
-            return Found(streams.header, lambda done: (masks for masks in whole(done) if masks.image.id not in done))
+            lots = cluster_together(streams.records(), given["batch"], clustering, shape, failures, workers)
+            return Found(streams.header, lambda done: (masks for masks in lots if masks.image.id not in done))
         centroids = _load(source, streams.header.model, "kmeans")["dataset"]
     else:
         inputs = stack.enter_context(repeatable(paths))

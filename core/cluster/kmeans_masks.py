@@ -7,7 +7,7 @@ nearer they are to their own centroid than to the next [choice].
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -71,16 +71,7 @@ def cluster_each(
     records: Iterable[RootedFeatures], options: KMeansOptions, shape: ShapeOptions, failures: Failures, workers: int
 ) -> Iterator[MaskSet]:
     """Clusters of every image by itself, in order, whatever the number of ``workers``."""
-
-    def work(record: RootedFeatures) -> MaskSet | InputError:
-        features = record.features
-        try:
-            labels, margin = _of_one(features, options)
-        except InputError as error:
-            return error
-        return masks_of_labels(features.image, labels, margin, shape, categories=False)
-
-    yield from _handled(ordered_map(work, records, workers), failures)
+    return _masks(records, lambda features: _of_one(features, options), shape, failures, workers, categories=False)
 
 
 def cluster_together(
@@ -102,16 +93,7 @@ def cluster_by(
     records: Iterable[RootedFeatures], centroids: Centroids, shape: ShapeOptions, failures: Failures, workers: int
 ) -> Iterator[MaskSet]:
     """The nearest of ``centroids`` for every patch, in order of the images; a cluster is one category for all of them."""
-
-    def work(record: RootedFeatures) -> MaskSet | InputError:
-        features = record.features
-        try:
-            labels, margin = _nearest(features, centroids)
-        except InputError as error:
-            return error
-        return masks_of_labels(features.image, labels, margin, shape, categories=True)
-
-    yield from _handled(ordered_map(work, records, workers), failures)
+    return _masks(records, lambda features: _nearest(features, centroids), shape, failures, workers, categories=True)
 
 
 def fit_dataset(records: Iterable[RootedFeatures], options: KMeansOptions) -> Centroids:
@@ -163,8 +145,25 @@ def _pieces(labels: Int32, connectivity: int) -> tuple[Int32, npt.NDArray[np.int
     return grid, np.array(clusters, np.int64)
 
 
-def _handled(results: Iterable[MaskSet | InputError], failures: Failures) -> Iterator[MaskSet]:
-    for found in results:
+def _masks(
+    records: Iterable[RootedFeatures],
+    cluster: Callable[[FeatureMap], tuple[Int32, Float32]],
+    shape: ShapeOptions,
+    failures: Failures,
+    workers: int,
+    *,
+    categories: bool,
+) -> Iterator[MaskSet]:
+    """Masks of what ``cluster`` says of every image, labels and margins; what cannot be used goes to ``failures``."""
+
+    def work(record: RootedFeatures) -> MaskSet | InputError:
+        try:
+            labels, margin = cluster(record.features)
+        except InputError as error:
+            return error
+        return masks_of_labels(record.features.image, labels, margin, shape, categories=categories)
+
+    for found in ordered_map(work, records, workers):
         if isinstance(found, InputError):
             failures.handle(found)
         else:
