@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from enum import StrEnum
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -14,12 +13,11 @@ import typer
 from ovskit.cli import images as img
 from ovskit.cli import options as opt
 from ovskit.cli.command import OvsApp, log, provenance
+from ovskit.cli.label_inputs import Settings, Wish, backbone_of, crop_of, split_inputs
 from ovskit.core.runtime.errors import UsageError
 
 if TYPE_CHECKING:
-    from ovskit.core.formats.features import FeatureHeader
     from ovskit.core.formats.masks import MasksHeader
-    from ovskit.core.label.crops import CropOptions
     from ovskit.core.label.look import LookOptions, MaskVectors
     from ovskit.core.models.backbone import Backbone
     from ovskit.core.records import MaskSet
@@ -149,9 +147,9 @@ def label(
     if skip_existing and os.path.exists(output):
         log.info("%s is there already", output)
         return
-    masks, features = _split_inputs(inputs or [])
-    wish = _Wish(model, weights, size, context, mask_crop, device)
-    settings = _Settings(output, resume, on_error, root, batch, workers, max_pixels, features)
+    masks, features = split_inputs(inputs or [])
+    wish = Wish(model, weights, size, context, mask_crop, device)
+    settings = Settings(output, resume, on_error, root, batch, workers, max_pixels, features)
     if names is not None:
         _by_names(ctx, settings, wish, masks, names, top_k=top_k, min_prob=min_prob, drop=drop, score=score)
     elif centroids is not None:
@@ -161,108 +159,10 @@ def label(
         _by_clusters(ctx, settings, wish, masks, clusters, save, seed=seed, restarts=restarts, iterations=iterations)
 
 
-@dataclass(frozen=True, slots=True)
-class _Wish:
-    """What to look with, as far as the user said; None is for what somebody else may decide."""
-
-    model: str | None
-    weights: Path | None
-    size: int | None
-    context: float | None
-    masked: bool | None
-    device: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Settings:
-    """Where things are read and written, and how fast."""
-
-    output: str
-    resume: bool
-    on_error: opt.OnError
-    root: str | None
-    batch: int | None
-    workers: int | None
-    max_pixels: int
-    features: FeatureHeader | None
-
-    def where(self, header: MasksHeader) -> str:
-        """The images' root. Raises UsageError if nobody knows it."""
-        found = self.root or header.root or (None if self.features is None else self.features.root)
-        if found is None:
-            raise UsageError("the masks do not say where their images are: add --root DIR")
-        return found
-
-    def look(self, crop: CropOptions, header: MasksHeader) -> LookOptions:
-        """How to look at the masks."""
-        from ovskit.core.label.look import LookOptions
-        from ovskit.core.runtime.workers import default_workers
-
-        return LookOptions(crop, self.where(header), self.batch, self.workers or default_workers(), self.max_pixels)
-
-
-def _split_inputs(paths: Sequence[str]) -> tuple[list[str], FeatureHeader | None]:
-    """The masks files, and the header of the feature stream among them, which is told by its first bytes."""
-    masks: list[str] = []
-    found: list[str] = []
-    for path in paths:
-        (found if _is_zip(path) else masks).append(path)
-    if not found:
-        return masks or ["-"], None
-
-    from ovskit.core.formats.features import open_features
-    from ovskit.core.formats.sources import show_path
-    from ovskit.core.runtime.output import open_input
-
-    if len(found) > 1:
-        raise UsageError(f"{', '.join(map(show_path, found))}: one feature stream is enough to say which model to look with")
-    with open_input(found[0]) as stream:
-        return masks or ["-"], open_features(stream, show_path(found[0]))[0]
-
-
-def _is_zip(path: str) -> bool:
-    # Only of an ordinary file the first bytes can be read without taking them away.
-    try:
-        if not os.path.isfile(path):
-            return False
-        with open(path, "rb") as file:
-            return file.read(4) == b"PK\3\4"
-    except OSError:
-        return False  # to be said by whoever reads it
-
-
-def _backbone(wish: _Wish, features: FeatureHeader | None, said: Any = None, *, default: str = "builtin") -> Backbone:
-    """What looks at the masks: --model, or what ``said`` (a specification as JSON) or the features were made with."""
-    from ovskit.core.models.backbone import BackboneSpec
-    from ovskit.core.models.registry import load_backbone, reload_backbone
-    from ovskit.core.runtime.device import choose_device
-
-    target = choose_device(wish.device)
-    given = said if said is not None else None if features is None else features.model
-    if wish.model is None and given is not None:
-        spec = BackboneSpec.from_json(given)
-        _check_global(spec.name, spec.has_cls)
-        return reload_backbone(spec, weights=wish.weights, device=target)
-    backbone = load_backbone(wish.model or default, weights=wish.weights, device=target)
-    _check_global(backbone.spec.name, backbone.spec.has_cls)
-    return backbone
-
-
-def _check_global(name: str, has_cls: bool) -> None:
-    if not has_cls:
-        raise UsageError(f"{name} has no vector of a whole image (CLS): name a model that has with --model, such as builtin")
-
-
-def _crop(wish: _Wish, backbone: Backbone) -> CropOptions:
-    from ovskit.core.label.crops import crop_options
-
-    return crop_options(backbone.spec, size=wish.size, context=0.1 if wish.context is None else wish.context, masked=bool(wish.masked))
-
-
 def _by_names(
     ctx: typer.Context,
-    settings: _Settings,
-    wish: _Wish,
+    settings: Settings,
+    wish: Wish,
     masks: list[str],
     names: str,
     *,
@@ -291,7 +191,7 @@ def _by_names(
     failures = Failures(skip=settings.on_error is opt.OnError.skip)
     with MaskInputs(masks) as opened:
         settings.where(opened.header)  # before weights are looked for
-        backbone = _backbone(wish, settings.features)
+        backbone = backbone_of(wish, settings.features)
 
         from ovskit.core.models.clip_text import load_clip_text
 
@@ -300,7 +200,7 @@ def _by_names(
         del text
         labels = {"name": space.name, "version": space.version, "hash": space.hash}
         new = replace(opened.header, description="masks named by ovs-label", categories=name_categories(space), labels=labels)
-        look = settings.look(_crop(wish, backbone), opened.header)
+        look = settings.look(crop_of(wish, backbone), opened.header)
 
         def named(done: frozenset[int]) -> Iterator[MaskSet]:
             for each in _looked(opened.sets(), backbone, look, failures, done):
@@ -309,7 +209,7 @@ def _by_names(
         _write(ctx, settings, new, backbone, named, failures)
 
 
-def _from_centroids(ctx: typer.Context, settings: _Settings, wish: _Wish, masks: list[str], path: str) -> None:
+def _from_centroids(ctx: typer.Context, settings: Settings, wish: Wish, masks: list[str], path: str) -> None:
     from ovskit.core.formats.centroids import load_centroids
     from ovskit.core.formats.mask_inputs import MaskInputs
     from ovskit.core.formats.sources import show_path
@@ -328,7 +228,7 @@ def _from_centroids(ctx: typer.Context, settings: _Settings, wish: _Wish, masks:
         settings.where(opened.header)
         if settings.features is not None:
             by.check_same_model(said, settings.features.model, what)
-        backbone = _backbone(wish, None, said.get("model"))
+        backbone = backbone_of(wish, None, said.get("model"))
         by.check_same_model(said, backbone.spec.to_json(), what)
         centroids = found[by.NAME]
         new = _clustered(opened.header, len(centroids.rows))
@@ -343,8 +243,8 @@ def _from_centroids(ctx: typer.Context, settings: _Settings, wish: _Wish, masks:
 
 def _by_clusters(
     ctx: typer.Context,
-    settings: _Settings,
-    wish: _Wish,
+    settings: Settings,
+    wish: Wish,
     masks: list[str],
     count: int,
     save: str | None,
@@ -363,8 +263,8 @@ def _by_clusters(
     failures = Failures(skip=settings.on_error is opt.OnError.skip)
     with TwiceReadMasks(masks) as opened, VectorStore() as store:
         settings.where(opened.header)
-        backbone = _backbone(wish, settings.features)
-        crop = _crop(wish, backbone)
+        backbone = backbone_of(wish, settings.features)
+        crop = crop_of(wish, backbone)
         look = settings.look(crop, opened.header)
         if opened.spooled:
             log.warning("--clusters reads masks twice; those of a pipe are copied to a temporary file")
@@ -410,7 +310,7 @@ def _looked(
         log.warning("left out %s without a pixel", "1 mask" if empty == 1 else f"{empty:,} masks")
 
 
-def _write(ctx: typer.Context, settings: _Settings, header: MasksHeader, backbone: Backbone, labelled: Any, failures: Failures) -> None:
+def _write(ctx: typer.Context, settings: Settings, header: MasksHeader, backbone: Backbone, labelled: Any, failures: Failures) -> None:
     """The output, from what ``labelled`` gives for the images that are not done yet."""
     from ovskit.core.formats.masks import MasksWriter
     from ovskit.core.runtime.output import open_output, part_path
