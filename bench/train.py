@@ -361,7 +361,7 @@ def serve(pipe: Any, contender: Contender, job: Job) -> None:
         if devices.device.type == "cuda":
             peak["peak_cuda_mib"] = torch.cuda.max_memory_allocated(devices.device) / 2**20
         pipe.send(peak)
-    except Exception as error:
+    except Exception as error:  # whatever a contender fails with is a row of the table, and the others go on
         pipe.send(f"{type(error).__name__}: {error}")
 
 
