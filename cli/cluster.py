@@ -136,6 +136,9 @@ def cluster(
     emit: Annotated[
         Level, typer.Option("--emit", help="LightCluster: what all levels agree on, or the foreground of one of them.")
     ] = Level.final,
+    soft: Annotated[
+        bool, typer.Option("--soft/--no-soft", help="LightCluster: masks keep their soft margin, for ovs-refine --method crf, convcrf.")
+    ] = True,
     save: Annotated[
         Path | None, typer.Option("--save", metavar="FILE.npz", help="Keep the centroids (lightcluster; kmeans of --scope dataset).")
     ] = None,

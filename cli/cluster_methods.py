@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 # Flags that say something to --method sohes alone.
 _OF_SOHES = "thresholds counts nms min_patches connectivity local score small local_size min_local context min_crop share weights".split()
-_OF_OTHERS = "clusters scope batch components emit save source seed setting".split()
+_OF_OTHERS = "clusters scope batch components emit soft save source seed setting".split()
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +40,13 @@ def check_flags(ctx: typer.Context, method: str) -> None:
     if method == "lightcluster":
         strangers = [*strangers, "clusters", "scope", "batch", "components"]
     if method == "kmeans":
-        strangers = [*strangers, "emit"]
+        strangers = [*strangers, "emit", "soft"]
     for parameter in ctx.command.params:
         source = ctx.get_parameter_source(parameter.name or "")
         # What the environment or a settings file says is meant for whichever method it fits.
         if parameter.name in strangers and source is not None and source.name == "COMMANDLINE":
-            raise UsageError(f"{max(parameter.opts, key=len)} says nothing to --method {method}; see ovs-cluster --help")
+            name = "/".join([max(parameter.opts, key=len), *parameter.secondary_opts])
+            raise UsageError(f"{name} says nothing to --method {method}; see ovs-cluster --help")
 
 
 def find_kmeans(
@@ -89,7 +90,7 @@ def find_light(
     from ovskit.core.cluster.streams import FeatureInputs
 
     given = ctx.params
-    clustering, options = _settings(given, LightOptions, k=2)
+    clustering, options = _settings(given, LightOptions, k=2, soft=given["soft"])
     level: Level = str(given["emit"])  # type: ignore[assignment]
     if given["source"] is not None:
         streams = stack.enter_context(FeatureInputs(paths))
@@ -97,12 +98,12 @@ def find_light(
         return Found(
             streams.header,
             lambda done: light_masks(
-                margins_of(_left(streams.records(), done), levels, clustering, failures, workers), level, options, workers
+                margins_of(_left(streams.records(), done), levels, options, clustering, failures, workers), level, options, workers
             ),
         )
     inputs = stack.enter_context(repeatable(paths))
     levels = fit_light(inputs.records(), options, clustering, watch)
-    voted = Margined(inputs.records(), levels, clustering, failures, workers, watch)
+    voted = Margined(inputs.records(), levels, options, clustering, failures, workers, watch)
     _save(ctx, given["save"], voted.levels.named(), inputs.header, "lightcluster")
     return Found(
         inputs.header,

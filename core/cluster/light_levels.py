@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ovskit.core.cluster.lightcluster import Margins, foreground_of_image
+from ovskit.core.cluster.lightcluster import Margins, Side, Sign, foreground_of_image
 from ovskit.core.cluster.patch_sample import PatchSample, unit_rows
 from ovskit.core.models.kmeans import Centroids, KMeansOptions, assign, fit, fit_each, scores
 from ovskit.core.records import FeatureMap
@@ -89,8 +89,8 @@ class Seen:
     category: int
 
 
-def see(features: FeatureMap, levels: Levels, options: KMeansOptions) -> Seen:
-    """The three margins of one image."""
+def see(features: FeatureMap, levels: Levels, options: KMeansOptions, side: Side = "border") -> Seen:
+    """The three margins of one image; ``side`` says which of its own two clusters is its foreground."""
     height, width, _ = features.patch.shape
     rows = unit_rows(features.patch.reshape(height * width, -1))
     category = levels.category_of(features)
@@ -98,38 +98,50 @@ def see(features: FeatureMap, levels: Levels, options: KMeansOptions) -> Seen:
     for centroids in (levels.dataset, levels.categories[category]):
         near = scores(rows, centroids)
         margins.append((near[:, 1] - near[:, 0]).reshape(height, width))
-    return Seen(Margins(margins[0], margins[1], _own_margin(rows, (height, width), features.image.id, options)), category)
+    return Seen(Margins(margins[0], margins[1], _own_margin(rows, (height, width), features.image.id, options, side)), category)
 
 
-def _own_margin(rows: Float32, grid: tuple[int, int], number: int, options: KMeansOptions) -> Float32:
+def _own_margin(rows: Float32, grid: tuple[int, int], number: int, options: KMeansOptions, rule: Side) -> Float32:
     """The image's own two clusters, the foreground above 0; all below 0 if its patches are all the same."""
     if np.array_equal(rows.min(0), rows.max(0)):
         return np.full(grid, -1, np.float32)
     labels, centroids = fit_each(torch.from_numpy(rows)[None], replace(options, k=2), seeds=[options.seed + number])
     clusters = labels[0].numpy().reshape(grid).astype(np.int32)
     near = rows @ centroids[0].numpy().astype(np.float32).T
-    side = foreground_of_image(clusters)
+    side = foreground_of_image(clusters, rule)
     margin = (near[:, side] - near[:, 1 - side]).reshape(grid)
     # Ties, and the last step's change of the centroids: the labels decide.
     return np.where(clusters == side, np.maximum(margin, 1e-6), np.minimum(margin, -1e-6)).astype(np.float32)
 
 
 class Votes:
-    """How many patches of each cluster are the images' own foreground, summed over the images of the data set and of each superclass."""
+    """Which cluster of the data set and of each superclass the images' own foregrounds speak for, by the rule ``LightOptions.sign``."""
 
-    def __init__(self, categories: int) -> None:
-        self._dataset = np.zeros(2, np.int64)
-        self._categories = np.zeros((categories, 2), np.int64)
+    def __init__(self, categories: int, rule: Sign = "overlap") -> None:
+        self._rule = rule
+        # Of each cluster, for the data set in row 0 and the superclasses below: patches that are own foreground, all patches, and images
+        # that share more of their foreground with it than with the other.
+        self._shared = np.zeros((1 + categories, 2), np.int64)
+        self._patches = np.zeros((1 + categories, 2), np.int64)
+        self._images = np.zeros((1 + categories, 2), np.int64)
 
     def add(self, seen: Seen) -> None:
         """Count one image's."""
         own = seen.margins.image > 0
-        self._dataset += _shared(seen.margins.dataset, own)
-        self._categories[seen.category] += _shared(seen.margins.category, own)
+        for row, margin in ((0, seen.margins.dataset), (1 + seen.category, seen.margins.category)):
+            second = margin > 0
+            shared = np.array([(own & ~second).sum(), (own & second).sum()], np.int64)
+            self._shared[row] += shared
+            self._patches[row] += (second.size - second.sum(), second.sum())
+            self._images[row] += shared > shared[::-1]
 
     def signs(self) -> tuple[int, list[int]]:
         """+1 where cluster 1 is the foreground, -1 where 0 is: of the data set, and of each superclass. Of equal votes 1 [choice]."""
-        return _sign(self._dataset), [_sign(row) for row in self._categories]
+        # Shares are compared as products of Python's integers: no rounding, and no overflow at billions of patches.
+        shares = self._shared.astype(object) * self._patches[:, ::-1].astype(object)
+        votes = {"overlap": self._shared, "share": shares, "images": self._images}[self._rule].tolist()
+        signs = [1 if second >= first else -1 for first, second in votes]
+        return signs[0], signs[1:]
 
 
 def turned(seen: Seen, signs: tuple[int, list[int]]) -> Margins:
@@ -142,14 +154,6 @@ def foreground_last(levels: Levels, signs: tuple[int, list[int]]) -> Levels:
     """The same centroids with the foreground's in row 1."""
     categories = tuple(_turned(one, sign) for one, sign in zip(levels.categories, signs[1], strict=True))
     return Levels(_turned(levels.dataset, signs[0]), categories, levels.superclasses)
-
-
-def _shared(margin: Float32, own: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
-    return np.array([(own & (margin <= 0)).sum(), (own & (margin > 0)).sum()], np.int64)
-
-
-def _sign(votes: npt.NDArray[np.int64]) -> int:
-    return 1 if votes[1] >= votes[0] else -1
 
 
 def _turned(centroids: Centroids, sign: int) -> Centroids:

@@ -46,6 +46,7 @@ class Margined:
         self,
         records: Iterable[RootedFeatures],
         levels: Levels,
+        options: LightOptions,
         clustering: KMeansOptions,
         failures: Failures,
         workers: int,
@@ -53,8 +54,8 @@ class Margined:
     ) -> None:
         self._file: BinaryIO = tempfile.TemporaryFile(prefix="ovskit-margins-")  # as long as this object
         self._entries: list[_Entry] = []
-        votes = Votes(len(levels.categories))
-        for image, seen in watch(_seen(records, levels, clustering, failures, workers), "voting"):
+        votes = Votes(len(levels.categories), options.sign)
+        for image, seen in watch(_seen(records, levels, options, clustering, failures, workers), "voting"):
             votes.add(seen)
             self._keep(image, seen)
         self._signs = votes.signs()
@@ -87,10 +88,10 @@ class _Entry:
 
 
 def margins_of(
-    records: Iterable[RootedFeatures], levels: Levels, clustering: KMeansOptions, failures: Failures, workers: int
+    records: Iterable[RootedFeatures], levels: Levels, options: LightOptions, clustering: KMeansOptions, failures: Failures, workers: int
 ) -> Iterator[tuple[Image, Margins]]:
     """Every image's margins by centroids whose foreground is in row 1."""
-    for image, seen in _seen(records, levels, clustering, failures, workers):
+    for image, seen in _seen(records, levels, options, clustering, failures, workers):
         yield image, Margins(*(margin.astype(np.float16).astype(np.float32) for margin in seen.margins))
 
 
@@ -106,11 +107,11 @@ def light_masks(margins: Iterable[tuple[Image, Margins]], level: Level, options:
 
 
 def _seen(
-    records: Iterable[RootedFeatures], levels: Levels, clustering: KMeansOptions, failures: Failures, workers: int
+    records: Iterable[RootedFeatures], levels: Levels, options: LightOptions, clustering: KMeansOptions, failures: Failures, workers: int
 ) -> Iterator[tuple[Image, Seen]]:
     def work(record: RootedFeatures) -> tuple[Image, Seen] | InputError:
         try:
-            return record.features.image, see(record.features, levels, clustering)
+            return record.features.image, see(record.features, levels, clustering, options.side)
         except InputError as error:
             return error
 

@@ -5,50 +5,76 @@ set, over the images of one superclass (clusters of the images' CLS tokens), and
 precise; the image's own say which cluster is the foreground, and which pieces are noise.
 
 This module is one image: which side is which, and what the three levels make of it together. The paper gives little more than
-the idea. Choices: the image's foreground is the cluster with fewer patches on the border, of two equal ones the smaller;
-a data set's or superclass's is the cluster that shares more patches with its images' own foregrounds, summed; levels agree where data
-set and superclass both say foreground; of that a connected piece stays if half of it is the image's own foreground; if nothing
-is left the superclass's mask stands, then the image's; the margin of what agrees is the smaller one.
+the idea; every choice is a field of ``LightOptions``, and docs/choices.md says what each does. The margin of what agrees is
+the smaller one, or of three levels the middle one [choice].
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
 from ovskit.core.formats.rle import RunTable, encode
+from ovskit.core.formats.soft_margin import KEY as SOFT
+from ovskit.core.formats.soft_margin import SoftMargin
 from ovskit.core.records import Image, Int32, Mask, MaskSet
 from ovskit.core.runtime.errors import UsageError
 
 Float32 = npt.NDArray[np.float32]
 Bool = npt.NDArray[np.bool_]
 Level = Literal["final", "image", "category", "dataset"]
+Side = Literal["border", "share", "smaller"]
+Sign = Literal["overlap", "share", "images"]
+
+_AROUND = 2  # patches around a mask whose margin it keeps: as far as a CRF may move its boundary, and some [choice]
+
+
+_WORDS = {
+    "side": get_args(Side),
+    "sign": get_args(Sign),
+    "vote": ("and", "two"),
+    "fallback": ("category", "image", "none"),
+}
 
 
 @dataclass(frozen=True, slots=True)
 class LightOptions:
     """Every value that the paper leaves open [choices], beside those of the clusterings.
 
-    ``superclasses`` of the images, by their CLS. ``vote``: "and" (data set and superclass), or "two" of the three levels. A connected
-    piece of at least ``min_patches`` stays if a share ``overlap`` of it is the image's own foreground; ``connectivity`` is 4 or 8.
-    Raises UsageError for values that make no sense.
+    ``superclasses`` of the images, by their CLS.
+    ``side`` of an image that is its foreground: the cluster with fewer patches on the ``border``; that with the smaller ``share`` of its
+    patches there; or the ``smaller`` one. Of two equal ones always the smaller.
+    ``sign``, which side of a data set or a superclass is: the cluster that shares more patches with its images' own foregrounds, summed
+    (``overlap``); the one of which that is the larger ``share``; or the one that more ``images`` share more patches with.
+    ``vote``: foreground is where data set and superclass say so (``and``), or ``two`` of the three levels. A connected piece of it of
+    at least ``min_patches`` stays if a share ``overlap`` of it is the image's own foreground; ``connectivity`` is 4 or 8.
+    ``fallback``, where nothing is left: the mask of the superclass (``category``), and if that is empty the image's; the ``image``'s; or
+    ``none``.
+    ``soft``: masks keep their margin, for a CRF to start from. Raises UsageError for values that make no sense.
     """
 
     superclasses: int = 4
+    side: Side = "border"
+    sign: Sign = "overlap"
     vote: Literal["and", "two"] = "and"
     overlap: float = 0.5
     min_patches: int = 4
     connectivity: int = 8
+    fallback: Literal["category", "image", "none"] = "category"
+    soft: bool = True
 
     def __post_init__(self) -> None:
         if self.superclasses < 1:
             raise UsageError(f"superclasses {self.superclasses}: give at least 1")
-        if self.vote not in ("and", "two"):
-            raise UsageError(f"vote {self.vote}: choose and or two")
+        for name, values in _WORDS.items():
+            if getattr(self, name) not in values:
+                raise UsageError(f"{name} {getattr(self, name)}: choose {', '.join(values[:-1])} or {values[-1]}")
         if not 0 <= self.overlap <= 1:
             raise UsageError(f"overlap {self.overlap:g}: give a share from 0 to 1")
         if self.min_patches < 0:
@@ -66,13 +92,15 @@ class Margins(NamedTuple):
     image: Float32
 
 
-def foreground_of_image(labels: Int32) -> int:
-    """Which of the clusters 0 and 1 of a grid (h, w) is the foreground: the one with fewer patches on the border, of equal ones the
-    smaller, of equally small ones 1."""
-    border = np.concatenate([labels[0], labels[-1], labels[1:-1, 0], labels[1:-1, -1]])
-    on_border = np.bincount(border, minlength=2)
+def foreground_of_image(labels: Int32, side: Side = "border") -> int:
+    """Which of the clusters 0 and 1 of a grid (h, w) is the foreground, see ``LightOptions.side``; of equally small ones 1."""
+    border = np.ones(labels.shape, bool)
+    border[1:-1, 1:-1] = False
+    on_border = np.bincount(labels[border], minlength=2)
     sizes = np.bincount(labels.ravel(), minlength=2)
-    return 0 if (on_border[0], sizes[0]) < (on_border[1], sizes[1]) else 1
+    # Shares are compared as products of integers, without rounding.
+    against = {"border": on_border, "share": on_border * sizes[::-1], "smaller": sizes}[side]
+    return 0 if (against[0], sizes[0]) < (against[1], sizes[1]) else 1
 
 
 def joined(margins: Margins, options: LightOptions) -> Float32:
@@ -86,7 +114,9 @@ def joined(margins: Margins, options: LightOptions) -> Float32:
     kept = _supported(margin > 0, own, options)
     if kept.any():
         return np.where(kept, margin, -np.abs(margin))
-    return category if (category > 0).any() else image
+    if options.fallback == "none":
+        return -np.abs(margin)
+    return category if options.fallback == "category" and (category > 0).any() else image
 
 
 def _supported(mask: Bool, own: Bool, options: LightOptions) -> Bool:
@@ -104,7 +134,8 @@ def masks_of_margin(image: Image, margin: Float32, level: Level, options: LightO
     """The connected pieces of the foreground in the image's own pixels, the highest score first.
 
     The margin is scaled up bilinearly and cut at 0 [paper: bilinear; the CRF after it is ovs-refine's]. A piece below ``min_patches``
-    in patches' area goes, unless nothing else is there. A score is the mean margin of a piece, cut to 0 … 1 [choice].
+    in patches' area goes, unless nothing else is there. A score is the mean margin of a piece, cut to 0 … 1 [choice]. A mask's soft
+    margin is that of the patches below its box and of ``_AROUND`` on each side.
     """
     soft = cv2.resize(margin, (image.width, image.height), interpolation=cv2.INTER_LINEAR)
     count, labels, stats, _ = cv2.connectedComponentsWithStats((soft > 0).astype(np.uint8), connectivity=options.connectivity)
@@ -115,13 +146,27 @@ def masks_of_margin(image: Image, margin: Float32, level: Level, options: LightO
     pieces.sort(key=lambda k: (-means[k], k))
     rles = [encode(labels == k) for k in pieces]
     table = RunTable(rles)
+    boxes = [(x, y, width, height) for x, y, width, height in table.bboxes.tolist()]
     return MaskSet(
         image,
         tuple(
             Mask(
-                n + 1, image.id, rles[n], int(table.areas[n]), tuple(table.bboxes[n].tolist()),
-                score=float(np.clip(means[k], 0, 1)), extra={"source": level},
+                n + 1, image.id, rles[n], int(table.areas[n]), boxes[n], score=float(np.clip(means[k], 0, 1)),
+                extra={"source": level, SOFT: _soft(image, margin, boxes[n])} if options.soft else {"source": level},
             )
             for n, k in enumerate(pieces)
         ),
     )  # fmt: skip
+
+
+def _soft(image: Image, margin: Float32, bbox: Sequence[float]) -> dict[str, Any]:
+    """The margin of the patches that ``bbox`` (x, y, width, height) in pixels lies on, and around them."""
+    at, to = [], []
+    for first, length, side, cells in (
+        (bbox[1], bbox[3], image.height, margin.shape[0]),
+        (bbox[0], bbox[2], image.width, margin.shape[1]),
+    ):
+        at.append(max(0, int(first * cells / side) - _AROUND))
+        to.append(min(cells, math.ceil((first + length) * cells / side) + _AROUND))
+    cut = margin[at[0] : to[0], at[1] : to[1]]
+    return SoftMargin((margin.shape[0], margin.shape[1]), (at[0], at[1]), cut).to_json()

@@ -4,9 +4,9 @@ Teichmann and Cipolla, "Convolutional CRFs for Semantic Segmentation", BMVC 2019
 Krähenbühl and Koltun (see ``crf``) the sum over all pixels is cut to a window, and what is left is a convolution with
 weights that depend on the image alone (§4). With two labels one number, b = 2 Q(foreground) - 1, is enough:
 
-    b_i ← tanh(½ (± log(c / (1 - c)) + Σ_m w_m Σ_o n_i k_m(i, i + o) n_{i+o} b_{i+o})),    1 / n_i² = Σ_o k_m(i, i + o),
+    b_i ← tanh(½ (u_i + Σ_m w_m Σ_o n_i k_m(i, i + o) n_{i+o} b_{i+o})),    1 / n_i² = Σ_o k_m(i, i + o),
 
-+ inside the mask and - outside, c = ``confidence``. As in ``crf`` every mask has a crop of its own, what lies outside it takes no
+u_i the log-odds that the mask begins with (``log_odds``). As in ``crf`` every mask has a crop of its own, what lies outside it takes no
 part, and the kernels k_m are normalised within it; the kernels themselves are the image's, and shared by all its masks.
 
 The window is a [choice]. The paper's, a square with dilation, misses what is near when it reaches as far as the appearance
@@ -31,6 +31,7 @@ from ovskit.core.formats.rle_boxes import Box, box_around, decode_box, encode_bo
 from ovskit.core.records import Mask, Rle, UInt8
 from ovskit.core.refine import convcrf_kernels as kernels
 from ovskit.core.refine.crf import check_options
+from ovskit.core.refine.log_odds import log_odds
 from ovskit.core.refine.refiner import Refiner, check_sizes
 from ovskit.core.runtime.errors import UsageError
 
@@ -65,6 +66,7 @@ class ConvCrfOptions:
     bilateral_srgb: float = 6
     bilateral_compat: float = 10
     confidence: float = 0.999
+    sharpness: float = 4
     margin: int = 16
     rings: int = 9
     directions: int = 14
@@ -91,7 +93,8 @@ def convcrf_refiner(options: ConvCrfOptions = ConvCrfOptions(), device: torch.de
         boxes = [box_around(table, k, options.margin) for k in range(len(masks))]
         for members in _groups(boxes):
             crops = [boxes[k] for k in members]
-            beliefs = field.beliefs(crops, [decode_box(table, k, boxes[k]) for k in members])
+            odds = [log_odds(masks[k], decode_box(table, k, boxes[k]), boxes[k], options.confidence, options.sharpness) for k in members]
+            beliefs = field.beliefs(crops, odds)
             for k, belief in zip(members, beliefs, strict=True):
                 refined[k] = encode_box(belief > 0, boxes[k], table.height, table.width)
         return refined
@@ -145,7 +148,6 @@ class Field:
     def __init__(self, pixels: UInt8, window: Window, options: ConvCrfOptions, device: torch.device | None) -> None:
         self._by_torch = device if device is not None and device.type != "cpu" else None
         self._options = options
-        self._certain = math.log(options.confidence / (1 - options.confidence))
         squares = (window.offsets**2).sum(axis=1)
         near = window.share * np.exp(-squares / (2 * options.gaussian_sxy**2))
         self._offsets = window.offsets
@@ -155,21 +157,22 @@ class Field:
         unit = np.float32(1 / (math.sqrt(2) * options.bilateral_srgb))
         self._planes = np.ascontiguousarray(pixels.transpose(2, 0, 1), np.float32) * unit
 
-    def beliefs(self, boxes: Sequence[Box], insides: Sequence[UInt8]) -> list[Float32]:
-        """2 Q - 1 in the crop of every mask, float32 (bottom - top, right - left) in [-1, 1]; ``insides`` are the masks there."""
+    def beliefs(self, boxes: Sequence[Box], odds: Sequence[Float32]) -> list[Float32]:
+        """2 Q - 1 in the crop of every mask, float32 (bottom - top, right - left) in [-1, 1]; ``odds`` are the log-odds that the masks
+        begin with there."""
         if self._by_torch is not None:
-            return mean_field_by_torch(self, boxes, insides, self._by_torch)
-        starts = np.cumsum([0] + [inside.size for inside in insides])
-        flat = np.concatenate([inside.ravel() for inside in insides])
+            return mean_field_by_torch(self, boxes, odds, self._by_torch)
+        starts = np.cumsum([0] + [one.size for one in odds])
+        flat = np.concatenate([one.ravel() for one in odds])
         options = self._options
         found = kernels.mean_field(
             self._planes, self._offsets, self._distance, self._share, self._near, np.array(boxes, np.int64), starts, flat,
-            self._certain, options.bilateral_compat, options.gaussian_compat, options.iterations,
+            options.bilateral_compat, options.gaussian_compat, options.iterations,
         )  # fmt: skip
-        return [found[starts[k] : starts[k + 1]].reshape(inside.shape) for k, inside in enumerate(insides)]
+        return [found[starts[k] : starts[k + 1]].reshape(one.shape) for k, one in enumerate(odds)]
 
 
-def mean_field_by_torch(field: Field, boxes: Sequence[Box], insides: Sequence[UInt8], device: torch.device) -> list[Float32]:
+def mean_field_by_torch(field: Field, boxes: Sequence[Box], odds: Sequence[Float32], device: torch.device) -> list[Float32]:
     """What ``Field.beliefs`` gives, with torch on ``device``: the masks of a batch share every weight, in one image-wide sum."""
     import torch
 
@@ -193,11 +196,11 @@ def mean_field_by_torch(field: Field, boxes: Sequence[Box], insides: Sequence[UI
     batch = max(1, _MOST_PIXELS // (height * width))
     for first in range(0, len(boxes), batch):
         some = range(first, min(first + batch, len(boxes)))
-        unary = torch.full((len(some), height, width), -field._certain, device=device)
+        unary = torch.zeros((len(some), height, width), device=device)
         within = torch.zeros_like(unary)
         for k, m in enumerate(some):
             top, left, bottom, right = boxes[m]
-            unary[k, top:bottom, left:right][torch.from_numpy(insides[m] != 0).to(device)] = field._certain
+            unary[k, top:bottom, left:right] = torch.from_numpy(odds[m]).to(device)
             within[k, top:bottom, left:right] = 1
         # Outside its crop a mask sends nothing, and what it hears there goes unheard.
         colour_sum, place_sum = listen(within, within)

@@ -17,7 +17,6 @@ from numba.extending import intrinsic
 
 Float32 = npt.NDArray[np.float32]
 Int64 = npt.NDArray[np.int64]
-UInt8 = npt.NDArray[np.uint8]
 
 _LOG2E = np.float32(1.4426950408889634)
 _LOWEST = np.float32(-87.0)  # the smallest exponent whose exp is a normal float32
@@ -73,19 +72,18 @@ def _affinity_row(
 @njit(nogil=True, cache=True, fastmath={"contract"})
 def mean_field(
     planes: Float32, offsets: Int64, distance: Float32, share: Float32, near: Float32,
-    boxes: Int64, starts: Int64, inside: UInt8, certain: float, colour_compat: float, place_compat: float, iterations: int,
+    boxes: Int64, starts: Int64, unary: Float32, colour_compat: float, place_compat: float, iterations: int,
 ) -> Float32:  # fmt: skip
     """tanh(log-odds / 2) of foreground after ``iterations`` parallel updates, every mask in a crop of its own.
 
     ``planes`` (3, H, W) are the colours in units of √2 σ; ``offsets`` (n, 2) the window's (dy, dx); ``distance`` (n,) its
     |Δposition|²/2σ²; ``share`` (n,) the pixels that each sample stands for; ``near`` (n,) the Gaussian kernel, shares
     included. ``boxes`` (m, 4) are (top, left, bottom, right); pixels of mask k are row-major from ``starts[k]`` on in
-    ``inside`` (1 in the mask) and in the result. ``certain`` is the unary's log-odds, and the kernels' weights are the two
-    ``compat``.
+    ``unary``, the log-odds that they begin with, and in the result. The kernels' weights are the two ``compat``.
     """
     width = planes.shape[2]
-    pixels = len(inside)
-    unary, by_colour, by_place = np.float32(certain), np.float32(colour_compat), np.float32(place_compat)
+    pixels = len(unary)
+    by_colour, by_place = np.float32(colour_compat), np.float32(place_compat)
     # What normalises the kernels, 1/√(row sum), and what pixels send to others: that times their 2 Q - 1.
     colour_scale, place_scale = np.empty(pixels, np.float32), np.empty(pixels, np.float32)
     colour_old, place_old = np.ones(pixels, np.float32), np.ones(pixels, np.float32)
@@ -111,16 +109,16 @@ def mean_field(
                 wide = boxes[k, 3] - boxes[k, 1]
                 at = starts[k] + (y - boxes[k, 0]) * wide
                 row = slice(at, at + wide)
-                given, believed, scale_c, scale_p = inside[row], out[row], colour_scale[row], place_scale[row]
+                given, believed, scale_c, scale_p = unary[row], out[row], colour_scale[row], place_scale[row]
                 send_c, send_p = colour_new[row], place_new[row]
                 if iteration == 0:  # everybody has sent a 1: the sums are the kernels' row sums
                     for x in range(wide):
                         scale_c[x], scale_p[x] = _ONE / math.sqrt(colour_sum[x]), _ONE / math.sqrt(place_sum[x])
-                        believed[x] = _tanh_half(unary if given[x] else -unary)
+                        believed[x] = _tanh_half(given[x])
                 else:
                     for x in range(wide):
                         heard = by_colour * scale_c[x] * colour_sum[x] + by_place * scale_p[x] * place_sum[x]
-                        believed[x] = _tanh_half((unary if given[x] else -unary) + heard)
+                        believed[x] = _tanh_half(given[x] + heard)
                 for x in range(wide):
                     send_c[x], send_p[x] = scale_c[x] * believed[x], scale_p[x] * believed[x]
         colour_old, colour_new = colour_new, colour_old

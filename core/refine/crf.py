@@ -6,13 +6,14 @@ Mean-field updates (Algorithm 1) with a smoothness and an appearance kernel (Eq.
     Q(x_i = l) ∝ exp(log p_i(l) + Σ_m w_m Σ_j k_m(i, j) Q(x_j = l)),
     k₁ = exp(-|p_i - p_j|² / 2σ²),    k₂ = exp(-|p_i - p_j|² / 2α² - |I_i - I_j|² / 2β²),
 
-both kernels normalised symmetrically by their row sums. p_i is ``confidence`` for what the mask says at pixel i [choice].
+both kernels normalised symmetrically by their row sums. p_i is ``confidence`` for what the mask says at pixel i [choice], or what its
+soft margin says (``log_odds``).
 
 Each mask is foreground against background, in a crop around it: what lies outside the crop takes no part. Or ``joint``: regions
 of one level of a partition compete, one label each. The level of a mask is the ``threshold`` (or ``count``) that it carries. A
 pool names the level at which a region was *first* seen, so the masks of a level need not cover the image; what they leave
 uncovered, finer regions that are still standing included, is one label more [choice]. Masks without a level, and those
-that overlap one of their level that comes before them, are refined by themselves.
+that overlap one of their level that comes before them, are refined by themselves. Soft margins say nothing there.
 
 pydensecrf keeps the interpreter lock while it works: it may be called from several threads, but they take turns.
 """
@@ -30,6 +31,7 @@ import numpy.typing as npt
 from ovskit.core.formats.rle import RunTable, encode
 from ovskit.core.formats.rle_boxes import Box, box_around, decode_box, encode_box
 from ovskit.core.records import Int32, Mask, Rle, UInt8
+from ovskit.core.refine.log_odds import log_odds
 from ovskit.core.refine.refiner import Refiner, check_sizes
 from ovskit.core.runtime.errors import UsageError
 
@@ -42,7 +44,8 @@ class CrfOptions:
     """What SOHES' relatives use: 10 iterations, σ = 3 px with weight 3, α = 50 px and β = 5 with weight 10 [code: HASSOD, CutLER].
 
     ``bilateral_srgb`` (β) is in units of 0–255. ``confidence`` in (0.5, 1) is the probability of what the mask says: at 0.9
-    most small masks vanish, at 0.9999 nearly all stay as they are [choice]. ``margin`` in pixels is how much wider than
+    most small masks vanish, at 0.9999 nearly all stay as they are [choice]. ``sharpness`` is how sure a mask with a soft margin is where
+    that is as wide as its mean, in log-odds; ``inf`` takes no notice of soft margins [choice]. ``margin`` in pixels is how much wider than
     the mask's box the crop is, so how far a mask can grow [choice]. ``joint`` as told above.
     """
 
@@ -53,6 +56,7 @@ class CrfOptions:
     bilateral_srgb: float = 5
     bilateral_compat: float = 10
     confidence: float = 0.999
+    sharpness: float = 4
     margin: int = 16
     joint: bool = False
 
@@ -63,6 +67,8 @@ def check_options(name: str, options: Any) -> None:
         raise UsageError(f"{name}: {options.iterations} iterations: at least 1 is needed")
     if not 0.5 < options.confidence < 1:
         raise UsageError(f"{name}: confidence {options.confidence:g}: choose a number between 0.5 and 1")
+    if not options.sharpness > 0:
+        raise UsageError(f"{name}: sharpness {options.sharpness:g}: choose a number above 0, or inf")
     if options.margin < 0:
         raise UsageError(f"{name}: margin {options.margin}: choose 0 pixels or more")
     for key in ("gaussian_sxy", "bilateral_sxy", "bilateral_srgb"):
@@ -94,18 +100,20 @@ def crf_refiner(options: CrfOptions = CrfOptions()) -> Refiner:
             together = {k for members in partitions for k in members}
             alone = [k for k in alone if k not in together]
         for k in alone:
-            refined[k] = _refine_alone(densecrf, pixels, table, k, options)
+            refined[k] = _refine_alone(densecrf, pixels, table, k, masks[k], options)
         return refined
 
     return Refiner("crf", refine)
 
 
-def _refine_alone(densecrf: Any, pixels: UInt8, table: RunTable, k: int, options: CrfOptions) -> Rle:
+def _refine_alone(densecrf: Any, pixels: UInt8, table: RunTable, k: int, mask: Mask, options: CrfOptions) -> Rle:
     box = box_around(table, k, options.margin)
     top, left, bottom, right = box
-    labels = decode_box(table, k, box)
-    marginals = _infer(densecrf, pixels[top:bottom, left:right], labels.astype(np.int32), 2, options)
-    return encode_box((marginals[1] > marginals[0]).reshape(labels.shape), box, table.height, table.width)
+    odds = log_odds(mask, decode_box(table, k, box), box, options.confidence, options.sharpness)
+    # -log of both sides' probabilities, 1 / (1 + exp(∓ odds)).
+    unary = np.logaddexp(0, np.stack([odds, -odds])).reshape(2, -1)
+    marginals = _infer(densecrf, pixels[top:bottom, left:right], unary, options)
+    return encode_box((marginals[1] > marginals[0]).reshape(odds.shape), box, table.height, table.width)
 
 
 def _refine_jointly(densecrf: Any, pixels: UInt8, table: RunTable, members: Sequence[int], options: CrfOptions) -> list[Rle]:
@@ -122,18 +130,23 @@ def _refine_jointly(densecrf: Any, pixels: UInt8, table: RunTable, members: Sequ
         count = len(some) + 1 - base
         best = labels
         if count > 1:
-            marginals = _infer(densecrf, pixels, labels - base, count, options)
+            marginals = _infer(densecrf, pixels, _certain(labels - base, count, options), options)
             best = marginals.argmax(axis=0).reshape(height, width).astype(np.int32) + base
         refined += [encode(best == label) for label in range(1, len(some) + 1)]
     return refined
 
 
-def _infer(densecrf: Any, pixels: UInt8, labels: Int32, count: int, options: CrfOptions) -> npt.NDArray[np.float32]:
-    """Marginals (count, h·w) of a CRF over ``pixels`` (h, w, 3) whose unary says ``labels`` (h, w) in 0…count - 1."""
-    height, width = labels.shape
-    unary = np.full((count, height * width), -math.log((1 - options.confidence) / (count - 1)), np.float32)
-    unary[labels.ravel(), np.arange(height * width)] = -math.log(options.confidence)
-    crf = densecrf.DenseCRF2D(width, height, count)
+def _certain(labels: Int32, count: int, options: CrfOptions) -> npt.NDArray[np.float32]:
+    """The unary (count, h·w) that says ``labels`` (h, w) in 0…count - 1."""
+    unary = np.full((count, labels.size), -math.log((1 - options.confidence) / (count - 1)), np.float32)
+    unary[labels.ravel(), np.arange(labels.size)] = -math.log(options.confidence)
+    return unary
+
+
+def _infer(densecrf: Any, pixels: UInt8, unary: npt.NDArray[np.float32], options: CrfOptions) -> npt.NDArray[np.float32]:
+    """Marginals (count, h·w) of a CRF over ``pixels`` (h, w, 3) with the energies ``unary`` (count, h·w)."""
+    height, width = pixels.shape[:2]
+    crf = densecrf.DenseCRF2D(width, height, len(unary))
     crf.setUnaryEnergy(unary)
     if options.gaussian_compat:
         crf.addPairwiseGaussian(sxy=options.gaussian_sxy, compat=options.gaussian_compat)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from ovskit.core.formats import rle
 from ovskit.core.formats.rle import RunTable
+from ovskit.core.formats.soft_margin import KEY as SOFT
 from ovskit.core.records import Mask, MaskSet, Rle, UInt8
 from ovskit.core.refine.components import clean_components
 from ovskit.core.refine.refiner import Refiner
@@ -54,7 +55,8 @@ def refine_masks(masks: MaskSet, pixels: UInt8, refiners: Sequence[Refiner], opt
     """``masks`` after ``refiners`` in turn, in their order, with new outline, area and box; all else of a mask stays.
 
     ``pixels`` (H, W, 3) uint8 RGB is their image. The children of a dropped mask become those of its nearest ancestor that is
-    kept, and ``level`` follows. Raises InputError if a mask has not the size of its image.
+    kept, and ``level`` follows. A soft margin has done its work after the last of the refiners and goes: it speaks of the boundary
+    that was. Raises InputError if a mask has not the size of its image, or its soft margin is damaged.
     """
     image = masks.image
     for mask in masks.masks:
@@ -68,6 +70,8 @@ def refine_masks(masks: MaskSet, pixels: UInt8, refiners: Sequence[Refiner], opt
         there = [k for k, mask in enumerate(refined) if mask.area]
         for k, mask in zip(there, _measured([refined[k] for k in there], refiner.refine(pixels, [refined[k] for k in there])), strict=True):
             refined[k] = mask
+    if refiners:
+        refined = [_without_soft(mask) for mask in refined]
     refined = _cleaned(refined, image.height * image.width, options)
     dropped = Dropped(masks=len(refined))
     kept: dict[int, Mask] = {}
@@ -101,6 +105,10 @@ def _cleaned(masks: Sequence[Mask], pixels: int, options: RefineOptions) -> list
         masks,
         [clean_components(table, k, min(smallest, mask.area / 8), holes=options.fill_holes) for k, mask in enumerate(masks)],
     )
+
+
+def _without_soft(mask: Mask) -> Mask:
+    return mask if SOFT not in mask.extra else replace(mask, extra={key: value for key, value in mask.extra.items() if key != SOFT})
 
 
 def _iou(before: Rle, after: Rle) -> float:

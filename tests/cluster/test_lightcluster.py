@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -14,6 +16,7 @@ from ovskit.core.cluster.lightcluster import LightOptions, Margins, foreground_o
 from ovskit.core.cluster.patch_sample import PatchSample
 from ovskit.core.cluster.streams import RootedFeatures
 from ovskit.core.formats.rle import decode
+from ovskit.core.formats.soft_margin import read_soft_margin
 from ovskit.core.models.kmeans import KMeansOptions
 from ovskit.core.records import FeatureMap, Image
 from ovskit.core.runtime.errors import InputError, UsageError
@@ -59,13 +62,29 @@ def test_the_foreground_touches_the_border_less() -> None:
     assert foreground_of_image(half) == 0
 
 
+@given(arrays(np.int32, st.tuples(st.integers(1, 6), st.integers(1, 6)), elements=st.integers(0, 1)))
+def test_other_rules_of_an_images_own_side(labels: np.ndarray) -> None:
+    cells = [(y, x) for y in range(labels.shape[0]) for x in range(labels.shape[1])]
+    edge = [cell for cell in cells if cell[0] in (0, labels.shape[0] - 1) or cell[1] in (0, labels.shape[1] - 1)]
+    sizes = [sum(labels[cell] == k for cell in cells) for k in (0, 1)]
+    on_edge = [sum(labels[cell] == k for cell in edge) for k in (0, 1)]
+    if all(sizes):  # two clusters never leave one empty
+        shares = [Fraction(int(on_edge[k]), int(sizes[k])) for k in (0, 1)]
+        expected = 0 if (shares[0], sizes[0]) < (shares[1], sizes[1]) else 1
+        assert foreground_of_image(labels, "share") == expected
+    assert foreground_of_image(labels, "smaller") == (0 if sizes[0] < sizes[1] else 1)
+
+
 margins = arrays(np.float32, (5, 6), elements=st.sampled_from([-0.5, -0.1, 0.2, 0.6]))
 
 
 @settings(deadline=None)
-@given(margins, margins, margins, st.sampled_from(["and", "two"]), st.sampled_from([0.0, 0.5, 1.0]))
-def test_levels_together(dataset: np.ndarray, category: np.ndarray, image: np.ndarray, vote: str, overlap: float) -> None:
-    options = LightOptions(vote=vote, overlap=overlap, min_patches=1)  # type: ignore[arg-type]
+@given(
+    margins, margins, margins, st.sampled_from(["and", "two"]), st.sampled_from([0.0, 0.5, 1.0]),
+    st.sampled_from(["category", "image", "none"]),
+)  # fmt: skip
+def test_levels_together(dataset: np.ndarray, category: np.ndarray, image: np.ndarray, vote: str, overlap: float, fallback: str) -> None:
+    options = LightOptions(vote=vote, overlap=overlap, min_patches=1, fallback=fallback)  # type: ignore[arg-type]
     found = joined(Margins(dataset, category, image), options) > 0
     d, c, i = dataset > 0, category > 0, image > 0
     agreed = d & c if vote == "and" else (d.astype(int) + c + i) >= 2
@@ -73,7 +92,8 @@ def test_levels_together(dataset: np.ndarray, category: np.ndarray, image: np.nd
     for piece in pieces(agreed):
         if (piece & i).sum() >= overlap * piece.sum():
             kept |= piece
-    expected = kept if kept.any() else c if c.any() else i
+    otherwise = {"category": c if c.any() else i, "image": i, "none": kept}[fallback]
+    expected = kept if kept.any() else otherwise
     np.testing.assert_array_equal(found, expected)
 
 
@@ -108,12 +128,30 @@ def test_masks_are_pieces_in_the_images_own_pixels() -> None:
     assert masks_of_margin(Image(3, "a.jpg", 80, 40), -np.abs(margin), "final", LightOptions()).masks == ()
 
 
+def test_masks_keep_the_margin_below_and_around_them() -> None:
+    margin = np.random.default_rng(1).normal(-0.5, 0.1, (10, 12)).astype(np.float32)
+    margin[4:6, 5:7] = 0.4
+    image = Image(3, "a.jpg", 120, 100)
+    kept = read_soft_margin(masks_of_margin(image, margin, "final", LightOptions(min_patches=1)).masks[0].extra, "mask 1")
+    assert kept is not None
+    assert kept.grid == (10, 12)
+    (top, left), (rows, cols) = kept.at, kept.values.shape
+    assert top <= 2
+    assert left <= 3
+    assert top + rows >= 8
+    assert left + cols >= 9
+    assert rows * cols < 120
+    np.testing.assert_allclose(kept.values, margin[top : top + rows, left : left + cols], atol=np.abs(margin).max() / 127)
+    bare = masks_of_margin(image, margin, "final", LightOptions(min_patches=1, soft=False)).masks[0]
+    assert bare.extra == {"source": "final"}
+
+
 def test_planted_foregrounds_are_found_at_every_level() -> None:
     levels = fit_light(records(), LightOptions(superclasses=2), CLUSTERING)
     assert {see(record.features, levels, CLUSTERING).category for record in records()[::2]} != {
         see(record.features, levels, CLUSTERING).category for record in records()[1::2]
     }
-    voted = Margined(records(), levels, CLUSTERING, FAIL, 1)
+    voted = Margined(records(), levels, LightOptions(), CLUSTERING, FAIL, 1)
     for (image, found), (_, box) in zip(voted.margins(), RECORDS, strict=True):
         for level in (*found, joined(found, LightOptions())):
             np.testing.assert_array_equal(level > 0, box, err_msg=image.file_name)
@@ -121,11 +159,11 @@ def test_planted_foregrounds_are_found_at_every_level() -> None:
 
 def test_centroids_from_before_give_the_same_masks() -> None:
     options = LightOptions(superclasses=2)
-    voted = Margined(records(), fit_light(records(), options, CLUSTERING), CLUSTERING, FAIL, 1)
+    voted = Margined(records(), fit_light(records(), options, CLUSTERING), options, CLUSTERING, FAIL, 1)
     kept = Levels.of_named(voted.levels.named(), "c.npz")
     for level in ("final", "image", "category", "dataset"):
         first = list(light_masks(voted.margins(), level, options, 1))  # type: ignore[arg-type]
-        again = list(light_masks(margins_of(records(), kept, CLUSTERING, FAIL, 3), level, options, 2))  # type: ignore[arg-type]
+        again = list(light_masks(margins_of(records(), kept, options, CLUSTERING, FAIL, 3), level, options, 2))  # type: ignore[arg-type]
         assert first == again
     with pytest.raises(InputError, match=r"c\.npz"):
         Levels.of_named({"dataset": kept.dataset}, "c.npz")
@@ -139,6 +177,20 @@ def test_votes_turn_a_clustering_whichever_way_it_came_out() -> None:
         for category in (0, 0, 1):
             votes.add(Seen(Margins(sign * own, sign * own, own), category))
         assert votes.signs() == (sign, [sign, sign])
+
+
+@pytest.mark.parametrize(("rule", "sign"), [("overlap", 1), ("share", -1), ("images", -1)])
+def test_three_ways_to_vote(rule: str, sign: int) -> None:
+    """A large image with much of everything in cluster 1, two small ones whose foreground is all of cluster 0."""
+    votes = Votes(1, rule)  # type: ignore[arg-type]
+    large = np.ones((10, 10), np.float32)
+    own = -large
+    own[:4] = 1  # 40 of the 100 patches of cluster 1
+    votes.add(Seen(Margins(large, large, own), 0))
+    small = np.array([[-1.0, 1.0, 1.0]], np.float32)
+    for _ in range(2):
+        votes.add(Seen(Margins(small, small, -small - 0.5), 0))  # 1 of 1 patch of cluster 0
+    assert votes.signs() == (sign, [sign])
 
 
 def test_a_sample_has_room_for_all_images() -> None:
@@ -160,12 +212,13 @@ def test_what_superclasses_need() -> None:
     with pytest.raises(InputError, match="4 superclasses of 3 images"):
         fit_light(records()[:3], LightOptions(), CLUSTERING)
     alone = fit_light(bare, LightOptions(superclasses=1), CLUSTERING)
-    voted = Margined(bare, alone, CLUSTERING, FAIL, 2)
+    voted = Margined(bare, alone, LightOptions(), CLUSTERING, FAIL, 2)
     assert len(list(light_masks(voted.margins(), "final", LightOptions(), 2))) == len(bare)
     with pytest.raises(InputError, match="nothing to cluster"):
         fit_light([], LightOptions(), CLUSTERING)
-    with pytest.raises(UsageError, match="vote"):
-        LightOptions(vote="three")  # type: ignore[arg-type]
+    for wrong in ({"vote": "three"}, {"side": "left"}, {"sign": "minus"}, {"fallback": "all"}):
+        with pytest.raises(UsageError, match=next(iter(wrong))):
+            LightOptions(**wrong)  # type: ignore[arg-type]
 
 
 def test_an_image_of_one_colour_has_no_foreground_of_its_own() -> None:

@@ -53,10 +53,10 @@ def counted_in_window(h: int, w: int, shares: Mapping[tuple[int, int], float]) -
     return out
 
 
-def foreground(listens: Float64, mask: npt.NDArray[np.bool_], confidence: float, iterations: int) -> Float64:
-    """Probability of foreground (h, w) after parallel updates with two labels."""
-    given = mask.ravel()
-    unary = np.stack([np.where(given, 1 - confidence, confidence), np.where(given, confidence, 1 - confidence)])
+def foreground(listens: Float64, mask: npt.NDArray[np.bool_], confidence: float | Float64, iterations: int) -> Float64:
+    """Probability of foreground (h, w) after parallel updates with two labels; ``confidence`` in the mask, of each pixel or of all."""
+    given, sure = mask.ravel(), np.broadcast_to(confidence, mask.shape).ravel()
+    unary = np.stack([np.where(given, 1 - sure, sure), np.where(given, sure, 1 - sure)])
     q = unary.copy()
     for _ in range(iterations):
         energy = np.log(unary) + q @ listens.T

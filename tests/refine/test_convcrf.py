@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ovskit.core.formats import rle
+from ovskit.core.formats.soft_margin import SoftMargin
 from ovskit.core.records import Mask, Rle
 from ovskit.core.refine import convcrf
 from ovskit.core.refine.convcrf import ConvCrfOptions, Field, convcrf_refiner, mean_field_by_torch, window_of
@@ -45,13 +46,18 @@ def kernels_of(options: ConvCrfOptions) -> dict[str, Any]:
     return {key: value for key, value in asdict(options).items() if key in KERNELS}
 
 
-def by_reference(pixels: np.ndarray, mask: np.ndarray, options: ConvCrfOptions, dense: bool) -> np.ndarray:
+def odds_of(inside: np.ndarray, options: ConvCrfOptions) -> np.ndarray:
+    certain = math.log(options.confidence / (1 - options.confidence))
+    return np.where(inside, certain, -certain).astype(np.float32)
+
+
+def by_reference(pixels: np.ndarray, mask: np.ndarray, options: ConvCrfOptions, dense: bool, sure: np.ndarray | None = None) -> np.ndarray:
     h, w = mask.shape
     window = window_of(options)
     shares = {(int(dy), int(dx)): float(share) for (dy, dx), share in zip(window.offsets, window.share, strict=True)}
     counted = np.ones((h * w, h * w)) if dense else meanfield.counted_in_window(h, w, shares)
     listens = meanfield.weights(pixels, counted, **kernels_of(options))
-    return 2 * meanfield.foreground(listens, mask, options.confidence, options.iterations) - 1
+    return 2 * meanfield.foreground(listens, mask, options.confidence if sure is None else sure, options.iterations) - 1
 
 
 @settings(max_examples=40, deadline=None)
@@ -67,9 +73,10 @@ def test_beliefs_are_the_references(h: int, w: int, seed: int, by_torch: bool, i
     box = (top, left, int(random.integers(top + 1, h + 1)), int(random.integers(left + 1, w + 1)))
     field = Field(pixels, window_of(options), options, None)
     crop = np.s_[box[0] : box[2], box[1] : box[3]]
-    inside = [np.ascontiguousarray(mask[crop]).astype(np.uint8)]
-    found = mean_field_by_torch(field, [box], inside, torch.device("cpu")) if by_torch else field.beliefs([box], inside)
-    expected = by_reference(pixels[crop], mask[crop], options, dense=False)
+    sure = random.uniform(0.5, 0.9, mask[crop].shape)  # every pixel's own confidence
+    odds = [(np.where(mask[crop], 1, -1) * np.log(sure / (1 - sure))).astype(np.float32)]
+    found = mean_field_by_torch(field, [box], odds, torch.device("cpu")) if by_torch else field.beliefs([box], odds)
+    expected = by_reference(pixels[crop], mask[crop], options, False, sure)
     assert found[0].dtype == np.float32
     np.testing.assert_allclose(found[0], expected, atol=5e-5)
 
@@ -79,7 +86,7 @@ def test_a_window_over_the_whole_image_is_the_dense_crf() -> None:
     pixels, mask = photograph(random, 9, 11), blob(random, 9, 11)
     options = replace(SOFT, window=23, dilation=1)
     box = (0, 0, 9, 11)
-    found = Field(pixels, window_of(options), options, None).beliefs([box], [mask.astype(np.uint8)])[0]
+    found = Field(pixels, window_of(options), options, None).beliefs([box], [odds_of(mask, options)])[0]
     expected = by_reference(pixels, mask, options, dense=True)
     assert -0.99 < expected.min() < -0.4 < 0.4 < expected.max() < 0.99  # so that the comparison says something
     np.testing.assert_allclose(found, expected, atol=5e-5)
@@ -143,11 +150,27 @@ def test_images_of_one_pixel_and_one_row() -> None:
         assert refined(np.full((*shape, 3), 7, np.uint8), [one])[0].all()
 
 
+def test_a_soft_margin_lets_the_image_decide_where_it_is_unsure() -> None:
+    pixels = np.zeros((32, 48, 3), np.uint8)
+    pixels[:, 21:] = 90  # the image's edge
+    margin = np.tile(np.linspace(-1, 1, 6, dtype=np.float32), (4, 1))  # crosses 0 at column 24
+    inside = np.broadcast_to(np.arange(48) >= 24, (32, 48))
+    mask = replace(mask_of(inside), extra={"soft": SoftMargin((4, 6), (0, 0), margin).to_json()})
+    options = ConvCrfOptions(confidence=0.9999, gaussian_compat=1, bilateral_compat=4)
+    hard, soft = (decoded(convcrf_refiner(replace(options, sharpness=s)).refine(pixels, [mask])[0]) for s in (math.inf, 2.0))
+    assert np.array_equal(hard, inside)
+    assert np.array_equal(soft, np.broadcast_to(np.arange(48) >= 21, (32, 48)))
+
+
+def decoded(one: Rle) -> np.ndarray:
+    return rle.decode(one).astype(bool)
+
+
 def test_an_image_of_noise_stays_finite() -> None:
     random = np.random.default_rng(0)
     pixels = random.integers(0, 2, (40, 40, 3), dtype=np.uint8) * 255  # no pixel has a neighbour like it within reach of srgb 0.1
     options = ConvCrfOptions(bilateral_srgb=0.1)
-    found = Field(pixels, window_of(options), options, None).beliefs([(0, 0, 40, 40)], [blob(random, 40, 40).astype(np.uint8)])[0]
+    found = Field(pixels, window_of(options), options, None).beliefs([(0, 0, 40, 40)], [odds_of(blob(random, 40, 40), options)])[0]
     assert np.isfinite(found).all()
 
 
@@ -193,16 +216,17 @@ def test_torch_agrees_with_the_compiled_kernel(crowd: tuple[np.ndarray, list[Mas
     options = ConvCrfOptions(iterations=3)
     table = rle.RunTable([mask.rle for mask in masks])
     boxes = [convcrf.box_around(table, k, 20) for k in range(len(masks))]
-    insides = [convcrf.decode_box(table, k, box) for k, box in enumerate(boxes)]
+    odds = [odds_of(convcrf.decode_box(table, k, box), options) for k, box in enumerate(boxes)]
     field = Field(pixels, window_of(options), options, None)
-    for one, other in zip(field.beliefs(boxes, insides), mean_field_by_torch(field, boxes, insides, torch.device(device)), strict=True):
+    for one, other in zip(field.beliefs(boxes, odds), mean_field_by_torch(field, boxes, odds, torch.device(device)), strict=True):
         np.testing.assert_allclose(one, other, atol=1e-3)
 
 
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"iterations": 0}, {"confidence": 0.5}, {"confidence": 1.0}, {"margin": -1}, {"bilateral_sxy": 0}, {"gaussian_compat": -1},
+        {"iterations": 0}, {"confidence": 0.5}, {"confidence": 1.0}, {"sharpness": 0},
+        {"margin": -1}, {"bilateral_sxy": 0}, {"gaussian_compat": -1},
         {"bilateral_srgb": float("nan")}, {"window": 4}, {"window": 1}, {"window": 3, "dilation": 0}, {"rings": 0}, {"directions": 5},
     ],
 )  # fmt: skip

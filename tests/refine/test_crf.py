@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from ovskit.core.formats import rle
+from ovskit.core.formats.soft_margin import SoftMargin
 from ovskit.core.records import Mask, Rle
 from ovskit.core.refine import crf
 from ovskit.core.refine.crf import CrfOptions, crf_refiner
@@ -85,6 +86,26 @@ def test_it_is_about_the_mean_field_of_every_pair_of_pixels() -> None:
     found = dense(crf_refiner(CrfOptions(margin=100, confidence=0.9)).refine(pixels, [mask_of(given)]))[0]
     assert np.array_equal(found, expected > 0.5)
     assert np.array_equal(found, stripes == 1)
+
+
+def test_a_soft_margin_is_the_unary_of_pydensecrf() -> None:
+    pixels, stripes = scene()
+    given = blocky(stripes) == 1
+    given[10:30, 50:74] = True  # a wrong piece
+    options = CrfOptions(margin=100, sharpness=1.5, confidence=1 - 1e-9)
+    margin = np.random.default_rng(5).normal(0, 0.2, (8, 10)).astype(np.float32)
+    kept = SoftMargin((8, 10), (0, 0), margin)
+    found = dense(crf_refiner(options).refine(pixels, [mask_of(given, soft=kept.to_json())]))[0]
+    sure = 1 / (1 + np.exp(-np.minimum(np.log(1e9), 1.5 * np.abs(kept.in_box((0, 0, 60, 80), 60, 80)) / np.abs(margin).mean())))
+    foreground = np.where(given, sure, 1 - sure)
+    model = densecrf.DenseCRF2D(80, 60, 2)
+    model.setUnaryEnergy(np.ascontiguousarray(-np.log(np.stack([1 - foreground, foreground]).reshape(2, -1)), np.float32))
+    model.addPairwiseGaussian(sxy=3, compat=3)
+    model.addPairwiseBilateral(sxy=50, srgb=5, rgbim=np.ascontiguousarray(pixels), compat=10)
+    expected = np.argmax(model.inference(10), axis=0).reshape(60, 80) == 1
+    assert (found != expected).mean() < 0.002  # the margin is kept in 127 steps
+    hard = dense(crf_refiner(options).refine(pixels, [mask_of(given)]))[0]
+    assert (found != hard).mean() > 0.02
 
 
 @pytest.mark.parametrize("joint", [False, True])

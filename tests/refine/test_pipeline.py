@@ -126,6 +126,21 @@ def test_a_mask_smaller_than_a_speck_stays() -> None:
     assert dropped.total == 0
 
 
+def test_a_soft_margin_goes_when_it_has_done_its_work() -> None:
+    outline = box(0, 0, 10, 10)
+    before = as_set(mask(1, outline, soft={"grid": [1, 1]}, source="final"))
+    seen = []
+
+    def refine(pixels: np.ndarray, masks: Sequence[Mask]) -> list[Rle]:
+        seen.append(masks[0].extra["soft"])
+        return [m.rle for m in masks]
+
+    after, _ = refine_masks(before, PIXELS, [Refiner("one", refine), Refiner("two", refine)], PLAIN)
+    assert after.masks[0].extra == {"source": "final"}
+    assert seen == [{"grid": [1, 1]}] * 2
+    assert refine_masks(before, PIXELS, [], PLAIN)[0] == before
+
+
 def test_a_mask_of_another_size_is_refused() -> None:
     other = rle.encode(np.ones((40, 51), np.uint8))
     with pytest.raises(InputError, match=r"a\.jpg: mask 2 is 51×40, its image 50×40"):

@@ -1,0 +1,37 @@
+"""What a CRF is told of every pixel before it looks at the image: the log-odds that it is in the mask.
+
+A mask alone says the same of all its pixels: ± log(c / (1 - c)), c = ``confidence``. A mask with a soft margin (``formats.soft_margin``)
+is as sure as the margin is wide, and no surer than that: ± min(log(c / (1 - c)), s |m| / mean |m|), bilinear between the cells m, the
+mean over the mask's own cells and those around it [choice: LightCluster's paper says "the soft margin, upsampled bilinearly" only].
+Which side a pixel is on is always the mask's word, so a margin stays of use after another stage has moved the boundary.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+
+from ovskit.core.formats.rle_boxes import Box
+from ovskit.core.formats.soft_margin import read_soft_margin
+from ovskit.core.records import Mask, UInt8
+
+Float32 = npt.NDArray[np.float32]
+
+
+def log_odds(mask: Mask, inside: UInt8, box: Box, confidence: float, sharpness: float) -> Float32:
+    """Of every pixel of ``box`` (top, left, bottom, right), float32 (bottom - top, right - left).
+
+    ``inside`` is the mask there, of 0 and 1. ``sharpness`` s is what a cell of the mean margin is sure of; of ``inf``, or where the mask
+    has no soft margin, every pixel is equally sure. Raises InputError if the soft margin is damaged.
+    """
+    certain = math.log(confidence / (1 - confidence))
+    sure: Float32 | np.float32 = np.float32(certain)
+    soft = None if math.isinf(sharpness) else read_soft_margin(mask.extra, f"mask {mask.id}")
+    if soft is not None:
+        mean = float(np.abs(soft.values).mean())
+        if mean > 0:
+            margin = np.abs(soft.in_box(box, mask.rle.height, mask.rle.width))
+            sure = np.minimum(np.float32(certain), np.float32(sharpness / mean) * margin)
+    return np.where(inside != 0, sure, -sure).astype(np.float32)
