@@ -56,8 +56,10 @@ def find_kmeans(
     from ovskit.core.cluster.kmeans_masks import ShapeOptions, cluster_by, cluster_each, cluster_together, fit_dataset
     from ovskit.core.cluster.repeated import repeatable
     from ovskit.core.cluster.streams import FeatureInputs
+    from ovskit.core.runtime.device import choose_device
 
     given = ctx.params
+    device = choose_device(given["device"])
     clustering, shape = _settings(given, ShapeOptions, k=given["clusters"], components=given["components"] or None)
     scope, save, source = str(given["scope"]), given["save"], given["source"]
     if (save is not None or source is not None) and scope != "dataset":
@@ -65,18 +67,22 @@ def find_kmeans(
     if scope != "dataset" or source is not None:
         streams = stack.enter_context(FeatureInputs(paths))
         if scope == "image":
-            return Found(streams.header, lambda done: cluster_each(_left(streams.records(), done), clustering, shape, failures, workers))
+            return Found(
+                streams.header, lambda done: cluster_each(_left(streams.records(), done), clustering, shape, failures, workers, device)
+            )
         if scope == "batch":
-            lots = cluster_together(streams.records(), given["batch"], clustering, shape, failures, workers)
+            lots = cluster_together(streams.records(), given["batch"], clustering, shape, failures, workers, device)
             return Found(streams.header, lambda done: (masks for masks in lots if masks.image.id not in done))
         centroids = _load(source, streams.header.model, "kmeans")["dataset"]
     else:
         inputs = stack.enter_context(repeatable(paths))
-        centroids = fit_dataset(watch(inputs.records(), "sampling"), clustering)
+        centroids = fit_dataset(watch(inputs.records(), "sampling"), clustering, device)
         _save(ctx, save, {"dataset": centroids}, inputs.header, "kmeans")
         streams = inputs  # type: ignore[assignment]
     names = tuple({"id": k + 1, "name": f"cluster {k + 1}"} for k in range(len(centroids.rows)))
-    return Found(streams.header, lambda done: cluster_by(_left(streams.records(), done), centroids, shape, failures, workers), names)
+    return Found(
+        streams.header, lambda done: cluster_by(_left(streams.records(), done), centroids, shape, failures, workers, device), names
+    )
 
 
 def find_light(
@@ -88,8 +94,10 @@ def find_light(
     from ovskit.core.cluster.lightcluster import LightOptions
     from ovskit.core.cluster.repeated import repeatable
     from ovskit.core.cluster.streams import FeatureInputs
+    from ovskit.core.runtime.device import choose_device
 
     given = ctx.params
+    device = choose_device(given["device"])
     clustering, options = _settings(given, LightOptions, k=2, soft=given["soft"])
     level: Level = str(given["emit"])  # type: ignore[assignment]
     if given["source"] is not None:
@@ -102,7 +110,7 @@ def find_light(
             ),
         )
     inputs = stack.enter_context(repeatable(paths))
-    levels = fit_light(inputs.records(), options, clustering, watch)
+    levels = fit_light(inputs.records(), options, clustering, watch, device)
     voted = Margined(inputs.records(), levels, options, clustering, failures, workers, watch)
     _save(ctx, given["save"], voted.levels.named(), inputs.header, "lightcluster")
     return Found(

@@ -7,7 +7,7 @@ import math
 import types
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from ovskit.core.runtime.errors import UsageError
 
@@ -60,6 +60,12 @@ def settings_of(options: type) -> dict[str, Any]:
 def _value(value: str, kind: Any, text: str) -> Any:
     if isinstance(kind, types.UnionType):
         kind = next(part for part in get_args(kind) if part is not type(None))
+    if get_origin(kind) is Literal:
+        allowed = {str(one): one for one in get_args(kind)}
+        if value not in allowed:
+            *most, last = allowed
+            raise UsageError(f"--set {text}: choose {', '.join(most)} or {last}")
+        return allowed[value]
     try:
         if get_origin(kind) is tuple:
             return tuple(_number(part, get_args(kind)[0]) for part in value.split(","))

@@ -7,7 +7,7 @@ nearer they are to their own centroid than to the next [choice].
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -27,6 +27,11 @@ from ovskit.core.runtime.failures import Failures
 from ovskit.core.runtime.workers import ordered_map
 
 Float32 = npt.NDArray[np.float32]
+# Labels and margins (h, w) of an image, or why there are none.
+Clustered = tuple[Int32, Float32] | InputError
+
+CPU = torch.device("cpu")
+_LOT_BYTES = {"cuda": 256 << 20}  # elsewhere images are clustered one at a time, by several workers
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,14 +73,29 @@ def masks_of_labels(image: Image, labels: Int32, margin: Float32, shape: ShapeOp
 
 
 def cluster_each(
-    records: Iterable[RootedFeatures], options: KMeansOptions, shape: ShapeOptions, failures: Failures, workers: int
+    records: Iterable[RootedFeatures],
+    options: KMeansOptions,
+    shape: ShapeOptions,
+    failures: Failures,
+    workers: int,
+    device: torch.device = CPU,
 ) -> Iterator[MaskSet]:
-    """Clusters of every image by itself, in order, whatever the number of ``workers``."""
-    return _masks(records, lambda features: _of_one(features, options), shape, failures, workers, categories=False)
+    """Clusters of every image by itself, in order, whatever the number of ``workers`` and the ``device``.
+
+    A GPU gets images of one size many at a time; so many are in memory.
+    """
+    lots = _lots_of_one_grid(records, _LOT_BYTES.get(device.type, 0))
+    return _masks(lots, lambda lot: _each_of(lot, options, device), shape, failures, workers, categories=False)
 
 
 def cluster_together(
-    records: Iterable[RootedFeatures], size: int, options: KMeansOptions, shape: ShapeOptions, failures: Failures, workers: int
+    records: Iterable[RootedFeatures],
+    size: int,
+    options: KMeansOptions,
+    shape: ShapeOptions,
+    failures: Failures,
+    workers: int,
+    device: torch.device = CPU,
 ) -> Iterator[MaskSet]:
     """Clusters of ``size`` images at a time, in order of the stream; only these are in memory. What a cluster is differs from one lot to
     the next."""
@@ -83,48 +103,82 @@ def cluster_together(
     for record in records:
         lot.append(record)
         if len(lot) == size:
-            yield from _lot(lot, options, shape, failures, workers)
+            yield from _together(lot, options, shape, failures, workers, device)
             lot = []
     if lot:
-        yield from _lot(lot, options, shape, failures, workers)
+        yield from _together(lot, options, shape, failures, workers, device)
 
 
 def cluster_by(
-    records: Iterable[RootedFeatures], centroids: Centroids, shape: ShapeOptions, failures: Failures, workers: int
+    records: Iterable[RootedFeatures],
+    centroids: Centroids,
+    shape: ShapeOptions,
+    failures: Failures,
+    workers: int,
+    device: torch.device = CPU,
 ) -> Iterator[MaskSet]:
     """The nearest of ``centroids`` for every patch, in order of the images; a cluster is one category for all of them."""
-    return _masks(records, lambda features: _nearest(features, centroids), shape, failures, workers, categories=True)
+    lots = ([record] for record in records)
+    return _masks(lots, lambda lot: [_nearest(one, centroids, device) for one in lot], shape, failures, workers, categories=True)
 
 
-def fit_dataset(records: Iterable[RootedFeatures], options: KMeansOptions) -> Centroids:
+def fit_dataset(records: Iterable[RootedFeatures], options: KMeansOptions, device: torch.device = CPU) -> Centroids:
     """Centroids of a sample of all images' patches, ``options.max_points`` of them. Raises InputError if they are too few."""
     sample = PatchSample(options.max_points, options.seed, scaled=options.metric == "cosine")
     for record in records:
         sample.add(record.features)
     if not len(sample):
-        raise InputError("no image has features: there is nothing to cluster")
-    return fit(sample.rows(sample.images()), options)
+        raise InputError("no image has features that can be clustered")
+    return fit(sample.rows(sample.images()), options, device=device)
 
 
-def _lot(lot: list[RootedFeatures], options: KMeansOptions, shape: ShapeOptions, failures: Failures, workers: int) -> Iterator[MaskSet]:
-    return cluster_by(lot, fit_dataset(lot, options), shape, failures, workers)
+def _together(
+    lot: list[RootedFeatures], options: KMeansOptions, shape: ShapeOptions, failures: Failures, workers: int, device: torch.device
+) -> Iterator[MaskSet]:
+    return cluster_by(lot, fit_dataset(lot, options, device), shape, failures, workers, device)
 
 
-def _of_one(features: FeatureMap, options: KMeansOptions) -> tuple[Int32, Float32]:
-    """Labels and margins (h, w) of an image's own clusters."""
+def _lots_of_one_grid(records: Iterable[RootedFeatures], most: int) -> Iterator[list[RootedFeatures]]:
+    """Images in their order, those of one grid together as long as their patches have at most ``most`` bytes as float32."""
+    lot: list[RootedFeatures] = []
+    for record in records:
+        patch = record.features.patch
+        if lot and (patch.shape != lot[0].features.patch.shape or 4 * patch.size * (len(lot) + 1) > most):
+            yield lot
+            lot = []
+        lot.append(record)
+    if lot:
+        yield lot
+
+
+def _each_of(lot: Sequence[FeatureMap], options: KMeansOptions, device: torch.device) -> list[Clustered]:
+    """Of every image of a lot of one grid its own clusters."""
+    height, width, _ = lot[0].patch.shape
+    if options.k > height * width:
+        return [
+            InputError(f"{show_path(one.image.file_name)} has {height * width} patches, too few for {options.k} clusters (-k)")
+            for one in lot
+        ]
+    rows = np.stack([_rows(one, options.metric) for one in lot])
+    try:
+        labels, centroids = fit_each(torch.from_numpy(rows).to(device), options, [options.seed + one.image.id for one in lot])
+    except InputError as error:
+        if len(lot) == 1:
+            return [InputError(f"{show_path(lot[0].image.file_name)}: {error}")]
+        return [found for one in lot for found in _each_of([one], options, device)]  # which one it is
+    clustered: list[Clustered] = []
+    for own, label, centroid in zip(rows, labels.cpu().numpy(), centroids.cpu().numpy(), strict=True):
+        _, margin = assign(own, Centroids(centroid, options.metric, 0.0, np.bincount(label, minlength=options.k)), device=device)
+        clustered.append((label.reshape(height, width).astype(np.int32), margin.reshape(height, width)))
+    return clustered
+
+
+def _nearest(features: FeatureMap, centroids: Centroids, device: torch.device) -> Clustered:
     height, width, _ = features.patch.shape
-    rows = _rows(features, options.metric)
-    if options.k > len(rows):
-        raise InputError(f"{show_path(features.image.file_name)} has {len(rows)} patches, too few for {options.k} clusters (-k)")
-    labels, centroids = fit_each(torch.from_numpy(rows)[None], options, seeds=[options.seed + features.image.id])
-    own = Centroids(centroids[0].numpy(), options.metric, 0.0, np.bincount(labels[0].numpy(), minlength=options.k))
-    _, margin = assign(rows, own)
-    return labels[0].numpy().reshape(height, width).astype(np.int32), margin.reshape(height, width)
-
-
-def _nearest(features: FeatureMap, centroids: Centroids) -> tuple[Int32, Float32]:
-    height, width, _ = features.patch.shape
-    labels, margin = assign(_rows(features, centroids.metric), centroids)
+    try:
+        labels, margin = assign(_rows(features, centroids.metric), centroids, device=device)
+    except InputError as error:
+        return InputError(f"{show_path(features.image.file_name)}: {error}")
     return labels.reshape(height, width), margin.reshape(height, width)
 
 
@@ -146,24 +200,24 @@ def _pieces(labels: Int32, connectivity: int) -> tuple[Int32, npt.NDArray[np.int
 
 
 def _masks(
-    records: Iterable[RootedFeatures],
-    cluster: Callable[[FeatureMap], tuple[Int32, Float32]],
+    lots: Iterable[list[RootedFeatures]],
+    cluster: Callable[[list[FeatureMap]], list[Clustered]],
     shape: ShapeOptions,
     failures: Failures,
     workers: int,
     *,
     categories: bool,
 ) -> Iterator[MaskSet]:
-    """Masks of what ``cluster`` says of every image, labels and margins; what cannot be used goes to ``failures``."""
+    """Masks of what ``cluster`` says of every image of a lot, labels and margins; what cannot be used goes to ``failures``."""
 
-    def work(record: RootedFeatures) -> MaskSet | InputError:
-        try:
-            labels, margin = cluster(record.features)
-        except InputError as error:
-            return error
-        return masks_of_labels(record.features.image, labels, margin, shape, categories=categories)
+    def work(lot: list[RootedFeatures]) -> list[MaskSet | InputError]:
+        features = [record.features for record in lot]
+        return [
+            found if isinstance(found, InputError) else masks_of_labels(one.image, *found, shape, categories=categories)
+            for one, found in zip(features, cluster(features), strict=True)
+        ]
 
-    for found in ordered_map(work, records, workers):
+    for found in (one for lot in ordered_map(work, lots, workers) for one in lot):
         if isinstance(found, InputError):
             failures.handle(found)
         else:

@@ -14,6 +14,7 @@ import torch
 
 from ovskit.core.cluster.lightcluster import Margins, Side, Sign, foreground_of_image
 from ovskit.core.cluster.patch_sample import PatchSample, unit_rows
+from ovskit.core.formats.sources import show_path
 from ovskit.core.models.kmeans import Centroids, KMeansOptions, assign, fit, fit_each, scores
 from ovskit.core.records import FeatureMap
 from ovskit.core.runtime.errors import InputError
@@ -34,7 +35,7 @@ class Levels:
         if self.superclasses is None:
             return 0
         if features.cls is None:
-            raise InputError(f"{features.image.file_name}: has no CLS vector to tell its superclass by: extract with --cls")
+            raise InputError(f"{show_path(features.image.file_name)}: has no CLS vector to tell its superclass by: extract with --cls")
         return int(assign(unit_rows(features.cls[None]), self.superclasses)[0][0])
 
     def named(self) -> dict[str, Centroids]:
@@ -55,14 +56,14 @@ class Levels:
         return found
 
 
-def fit_levels(sample: PatchSample, superclasses: int, options: KMeansOptions) -> Levels:
+def fit_levels(sample: PatchSample, superclasses: int, options: KMeansOptions, device: torch.device | None = None) -> Levels:
     """Centroids of all levels but the image's. A superclass of too few patches has those of the data set.
 
     Raises InputError if there are fewer images than superclasses, or they have no CLS vectors though there are several.
     """
     two = replace(options, k=2)
     images = sample.images()
-    dataset = fit(sample.rows(images), two)
+    dataset = fit(sample.rows(images), two, device=device)
     if superclasses == 1:
         return Levels(dataset, (dataset,), None)
     if len(images) < superclasses:
@@ -70,13 +71,13 @@ def fit_levels(sample: PatchSample, superclasses: int, options: KMeansOptions) -
             f"{superclasses} superclasses of {len(images)} images: there must be as many images at least (--set superclasses=N)"
         )
     vectors = sample.cls()
-    of_images = fit(vectors, replace(options, k=superclasses))
+    of_images = fit(vectors, replace(options, k=superclasses), device=device)
     labels, _ = assign(vectors, of_images)
     categories = []
     for k in range(superclasses):
         members = [number for number, label in zip(images, labels.tolist(), strict=True) if label == k]
         rows = sample.rows(members) if members else np.zeros((0, dataset.rows.shape[1]), np.float32)
-        categories.append(fit(rows, two) if len(np.unique(rows, axis=0)) >= 2 else dataset)
+        categories.append(fit(rows, two, device=device) if len(np.unique(rows, axis=0)) >= 2 else dataset)
     return Levels(dataset, tuple(categories), of_images)
 
 
@@ -90,7 +91,12 @@ class Seen:
 
 
 def see(features: FeatureMap, levels: Levels, options: KMeansOptions, side: Side = "border") -> Seen:
-    """The three margins of one image; ``side`` says which of its own two clusters is its foreground."""
+    """The three margins of one image; ``side`` says which of its own two clusters is its foreground.
+
+    Raises InputError if the features hold infinities or NaN, or lack the CLS vector that superclasses need.
+    """
+    if not np.isfinite(features.patch).all() or (features.cls is not None and not np.isfinite(features.cls).all()):
+        raise InputError(f"{show_path(features.image.file_name)}: its features hold infinities or NaN; extract them again")
     height, width, _ = features.patch.shape
     rows = unit_rows(features.patch.reshape(height * width, -1))
     category = levels.category_of(features)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 import numpy as np
+import torch
 
 from ovskit.core.cluster.light_levels import Levels, Seen, Votes, fit_levels, foreground_last, see, turned
 from ovskit.core.cluster.lightcluster import Level, LightOptions, Margins, joined, masks_of_margin
@@ -27,7 +28,11 @@ Watch = Callable[[Iterable[Any], str], Iterable[Any]]
 
 
 def fit_light(
-    records: Iterable[RootedFeatures], options: LightOptions, clustering: KMeansOptions, watch: Watch = lambda items, _: items
+    records: Iterable[RootedFeatures],
+    options: LightOptions,
+    clustering: KMeansOptions,
+    watch: Watch = lambda items, _: items,
+    device: torch.device | None = None,
 ) -> Levels:
     """Centroids of the data set and of its superclasses, whose sides are not known yet. Raises InputError for features they cannot be had
     of."""
@@ -35,8 +40,8 @@ def fit_light(
     for record in watch(records, "sampling"):
         sample.add(record.features)
     if not len(sample):
-        raise InputError("no image has features: there is nothing to cluster")
-    return fit_levels(sample, options.superclasses, clustering)
+        raise InputError("no image has features that can be clustered")
+    return fit_levels(sample, options.superclasses, clustering, device)
 
 
 class Margined:

@@ -5,6 +5,7 @@ As many patches of each image as leave room for all: memory goes with the sample
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterable
 
 import numpy as np
@@ -19,32 +20,46 @@ _FIRST_SHARE = 256  # patches of an image that are kept as long as there is room
 
 
 class PatchSample:
-    """Patches of all images, at most ``room`` of them, as many of each image; and the images' CLS vectors, if there are any.
+    """Patches of all images, at most ``room`` of them, as many of each image; and those images' CLS vectors, if there are any.
 
-    Patches are scaled to length 1 unless ``scaled`` says otherwise. A function of the images, their ids and the seed, not of how many
-    are worked on at once.
+    Of more images than ``room`` some have none, drawn by their id. An image with infinities or NaN among what would be kept is left out:
+    whoever looks at all of it, later, says so. Patches are scaled to length 1 unless ``scaled`` says otherwise. A function of the images,
+    their ids and the seed, not of the order that they come in.
     """
 
     def __init__(self, room: int, seed: int, *, scaled: bool = True) -> None:
         self._room, self._seed, self._share, self._scaled = room, seed, _FIRST_SHARE, scaled
-        self._patches: dict[int, npt.NDArray[np.float16]] = {}
+        self._patches: dict[int, Float] = {}
         self._cls: dict[int, Float32] = {}
+        self._last: list[tuple[float, int]] = []  # a heap of the images, the first to go in front
+        self._count = 0
 
     def __len__(self) -> int:
         return len(self._patches)
 
     def add(self, features: FeatureMap) -> None:
         """Keep some of an image's patches."""
+        number = features.image.id
         rows = features.patch.reshape(-1, features.patch.shape[2])
-        order = np.random.default_rng((self._seed, features.image.id)).permutation(len(rows))[:_FIRST_SHARE]
+        random = np.random.default_rng((self._seed, number))
         # In the order drawn, so that the first few are a sample as well.
-        kept = unit_rows(rows[order]) if self._scaled else rows[order]
-        self._patches[features.image.id] = kept.astype(np.float16)[: self._share]
+        kept = rows[random.permutation(len(rows))[: self._share]]
+        finite = np.isfinite(kept).all() and (features.cls is None or np.isfinite(features.cls).all())
+        if not finite:
+            return
+        self._patches[number] = unit_rows(kept).astype(np.float16) if self._scaled else kept.astype(np.float32)
         if features.cls is not None:
-            self._cls[features.image.id] = unit_rows(features.cls[None])[0]
-        while sum(map(len, self._patches.values())) > self._room and self._share > 1:
+            self._cls[number] = unit_rows(features.cls[None])[0]
+        heapq.heappush(self._last, (-random.random(), number))
+        self._count += len(kept)
+        while self._count > self._room and self._share > 1:
             self._share //= 2
             self._patches = {number: kept[: self._share].copy() for number, kept in self._patches.items()}
+            self._count = sum(map(len, self._patches.values()))
+        while self._count > self._room:
+            _, gone = heapq.heappop(self._last)
+            self._count -= len(self._patches.pop(gone))
+            self._cls.pop(gone, None)
 
     def rows(self, images: Iterable[int]) -> Float32:
         """The patches kept of some images, (n, c)."""

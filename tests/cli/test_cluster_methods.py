@@ -42,8 +42,8 @@ def test_workers_change_nothing(features: Path, with_cls: Path, ovs: Run) -> Non
     for arguments in (
         ("kmeans", "-k", 4),
         ("kmeans", "-k", 3, "--scope", "dataset"),
-        ("kmeans", "-k", 3, "--scope", "batch", "--batch", 2),
-        ("lightcluster", "--set", "superclasses=2"),
+        ("kmeans", "-k", 3, "--scope", "batch", "--batch", 2, "--set", "metric=euclidean"),
+        ("lightcluster", "--set", "superclasses=2", "--set", "vote=two", "--set", "side=share"),
     ):
         begin = ("ovs-cluster", "--no-pg", with_cls if arguments[0] == "lightcluster" else features, "--method", *arguments)
         assert masks_of(ovs(*begin, "-j", 1)) == masks_of(ovs(*begin, "-j", 3))
@@ -114,6 +114,8 @@ def test_what_does_not_go_together(features: Path, with_cls: Path, ovs: Run, tmp
         (("--method", "lightcluster", "-k", "3"), 2, ["--clusters", "lightcluster"]),
         (("--method", "kmeans", "--save", tmp_path / "c.npz"), 2, ["--scope dataset"]),
         (("--method", "lightcluster"), 65, ["--cls"]),
+        (("--method", "lightcluster", "--set", "vote=three"), 2, ["vote=three", "and or two"]),
+        (("--method", "kmeans", "--device", "cuda:99"), 2, ["cuda"]),
         (("--method", "kmeans", "--set", "blobs=3"), 2, ["min_patches"]),
         (("--method", "kmeans", "--scope", "dataset", "--from", tmp_path / "gone.npz"), 66, ["gone.npz"]),
     ):

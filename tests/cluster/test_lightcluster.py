@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -205,6 +206,38 @@ def test_a_sample_has_room_for_all_images() -> None:
     np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1, atol=2e-3)
 
 
+def test_a_sample_of_more_images_than_it_has_room_for() -> None:
+    found = []
+    for order in (slice(None), slice(None, None, -1)):
+        sample = PatchSample(7, 3)
+        for record in records()[order]:
+            sample.add(record.features)
+        found.append((sample.images(), sample.rows(sample.images()).tobytes(), sample.cls().tobytes()))
+    assert found[0] == found[1]
+    assert len(found[0][0]) == 7
+    other = PatchSample(7, 4)
+    for record in records():
+        other.add(record.features)
+    assert other.images() != found[0][0]
+
+
+def test_what_is_not_finite_is_named_and_spoils_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    options, spoiled = LightOptions(superclasses=2), records()
+    patch = spoiled[4].features.patch.copy()
+    patch[3, 3] = np.inf
+    spoiled[4] = RootedFeatures("", replace(spoiled[4].features, patch=patch))
+    without = [record for record in records() if record.features.image.id != 5]
+    made = []
+    for some in (spoiled, without):
+        levels = fit_light(some, options, CLUSTERING)
+        failures = Failures(skip=True)
+        made.append(list(light_masks(Margined(some, levels, options, CLUSTERING, failures, 2).margins(), "final", options, 1)))
+        assert failures.count == (some is spoiled)
+    assert made[0] == made[1]
+    with pytest.raises(InputError, match=r"5\.jpg.*NaN"):
+        Margined(spoiled, levels, options, CLUSTERING, FAIL, 1)
+
+
 def test_what_superclasses_need() -> None:
     bare = [RootedFeatures("", FeatureMap(r.features.image, r.features.patch)) for r in records()]
     with pytest.raises(InputError, match="--cls"):
@@ -214,7 +247,7 @@ def test_what_superclasses_need() -> None:
     alone = fit_light(bare, LightOptions(superclasses=1), CLUSTERING)
     voted = Margined(bare, alone, LightOptions(), CLUSTERING, FAIL, 2)
     assert len(list(light_masks(voted.margins(), "final", LightOptions(), 2))) == len(bare)
-    with pytest.raises(InputError, match="nothing to cluster"):
+    with pytest.raises(InputError, match="no image has features"):
         fit_light([], LightOptions(), CLUSTERING)
     for wrong in ({"vote": "three"}, {"side": "left"}, {"sign": "minus"}, {"fallback": "all"}):
         with pytest.raises(UsageError, match=next(iter(wrong))):
