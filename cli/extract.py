@@ -151,7 +151,7 @@ def extract(
     with open_output(output, resume=resume) as out:
         if resume:
             writer, done = FeatureWriter.resume(out, header, str(part_path(output)))
-            chosen = [source for source in chosen if source.id not in done]
+            chosen = img.left_of(chosen, done, str(part_path(output)))
             log.info("resuming: %d images are done, %d to go", len(done), len(chosen))
         else:
             writer, done = FeatureWriter(out, header), set()

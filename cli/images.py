@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence, Set
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -10,7 +11,7 @@ import typer
 from ovskit.core.runtime.errors import MissingInputError, UsageError
 
 if TYPE_CHECKING:
-    from ovskit.core.formats.sources import Sources
+    from ovskit.core.formats.sources import Source, Sources
 
 Inputs = Annotated[
     list[str] | None,
@@ -46,6 +47,17 @@ def find_images(inputs: list[str] | None, *, coco: str | None = None, root: str 
             raise MissingInputError("no images: stdin held no path")
         paths += listed
     return list_sources(paths, root=root)
+
+
+def left_of(chosen: Sequence[Source], done: Set[int], part: str) -> list[Source]:
+    """What is still to do of this shard's images, those ``done`` being in the unfinished output ``part``.
+
+    Raises UsageError if one of them is not of this shard: joined with the others', that output would have it twice.
+    """
+    strangers = done - {source.id for source in chosen}
+    if strangers:
+        raise UsageError(f"{part} has image {min(strangers)}, which is not in this shard: go on with the --shard that it was begun with")
+    return [source for source in chosen if source.id not in done]
 
 
 def parse_batch(text: str) -> int | None:

@@ -176,7 +176,7 @@ def predict(
         done: set[int] = set()
         if resume:
             writer, done = MasksWriter.resume(out, header, str(part_path(output)))
-            chosen = [source for source in chosen if source.id not in done]
+            chosen = img.left_of(chosen, done, str(part_path(output)))
             log.info("resuming: %d images are done, %d to go", len(done), len(chosen))
         else:
             writer = MasksWriter(out, header)

@@ -13,7 +13,7 @@ from pycocotools.coco import COCO
 
 from ovskit.core.models.builtin.extractor import COUNTS
 
-from .conftest import Run, command, paint
+from .conftest import Run, command, one_line, paint
 
 
 def test_the_main_pipe(shell: Run, images: Path, tmp_path: Path) -> None:
@@ -208,3 +208,18 @@ def test_killed_and_resumed_gives_the_same_bytes(
     assert again.returncode == 0, again.stderr
     assert out.read_bytes() == expected
     assert not part.exists()
+
+
+def test_going_on_with_another_shard_is_refused(ovs: Run, images: Path, tmp_path: Path) -> None:
+    out, part = tmp_path / "out.npz", tmp_path / "out.npz.part"
+    arguments = ("ovs-extract", images, "--size", 128, "--resume", "-o", out)
+    assert ovs(*arguments, "--shard", "0/2").returncode == 0
+    whole = out.read_bytes()
+    out.unlink()
+    part.write_bytes(whole[:-200])
+    done = ovs(*arguments, "--shard", "1/2")
+    assert done.returncode == 2
+    one_line(done, "out.npz.part", "image 1", "--shard")
+    assert not out.exists()
+    assert ovs(*arguments, "--shard", "0/2").returncode == 0
+    assert out.read_bytes() == whole
