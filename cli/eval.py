@@ -166,8 +166,8 @@ def evaluate(
         raise UsageError("--seeds: name the predictions of each seed, two files or more")
     if not 0 < confidence < 1:
         raise UsageError(f"--confidence {confidence}: give a share between 0 and 1, such as 0.95")
-    if per_image == output:
-        raise UsageError(f"--per-image and -o both name {output}: give them different files")
+    if bg is Background.joint and match is MatchBy.ids:
+        raise UsageError("--bg says what unlabelled pixels are where clusters are matched: add --match hungarian, or leave it out")
 
     from ovskit.core.eval.evaluation import EvalOptions
     from ovskit.core.eval.evaluation import evaluate as score
@@ -177,11 +177,15 @@ def evaluate(
     from ovskit.core.formats.ground_truth import open_ground_truth
     from ovskit.core.formats.masks import open_masks
     from ovskit.core.formats.sources import show_path
-    from ovskit.core.runtime.output import check_output, open_input, open_output
+    from ovskit.core.runtime.output import check_output, open_input, open_output, same_file
     from ovskit.core.runtime.progress import track
 
-    for path in (output, per_image):
+    if per_image is not None and (per_image == output or same_file(per_image, output)):
+        raise UsageError(f"--per-image and -o both name {output}: give them different files")
+    for option, path in (("-o", output), ("--per-image", per_image)):
         if path is not None:
+            if any(same_file(path, one) for one in (gt, *paths)):
+                raise UsageError(f"{option} {path} is what is read: scores would take its place; name another file")
             check_output(path, binary=False)
     settings = EvalOptions(metric=metric.value, maxima=maxima, by_category=by_category, per_annotator=per_annotator, images=images.value)
     classes = None
@@ -211,7 +215,7 @@ def evaluate(
                     header, sets = open_masks(stream, what)
                     pg = header.pg
                     if classes is not None and match is MatchBy.ids:
-                        check_same_space(header.categories, classes, what)
+                        check_same_space(header, classes, what)
                     found = score(sets, truth, settings, what=what, workers=workers, watch=watch)
             for warning in found.warnings:
                 log.warning("%s", warning)

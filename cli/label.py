@@ -135,12 +135,14 @@ def label(
         raise UsageError("--top-k, --min-prob, --drop and --score belong to --names")
     if drop and min_prob is None:
         raise UsageError("--drop leaves out masks below --min-prob: give both")
-    if save is not None and (save == "-" or save == output):
-        raise UsageError("--save needs a file of its own, other than the masks'")
     batch = img.parse_batch(batch_size)
 
-    from ovskit.core.runtime.output import check_output
+    from ovskit.core.runtime.output import check_output, same_file
 
+    if save is not None and (save == "-" or any(same_file(save, path) for path in (output, *(inputs or [])))):
+        raise UsageError("--save needs a file of its own, other than the masks' and what is read")
+    if centroids is not None and same_file(output, centroids):
+        raise UsageError(f"-o {output} is the file of --from: masks would take its place; name another file")
     check_output(output, binary=False, resume=resume, pg=not no_pg)
     if save is not None:
         check_output(save, binary=True)
@@ -148,6 +150,8 @@ def label(
         log.info("%s is there already", output)
         return
     masks, features = split_inputs(inputs or [])
+    if centroids == "-" and "-" in masks:
+        raise UsageError("stdin (-) can be read once only: name a file for --from, or for the masks")
     wish = Wish(model, weights, size, context, mask_crop, device)
     settings = Settings(output, resume, on_error, root, batch, workers, max_pixels, features)
     if names is not None:
@@ -219,7 +223,7 @@ def _from_centroids(ctx: typer.Context, settings: Settings, wish: Wish, masks: l
 
     what = show_path(path)
     said, found = load_centroids(path)
-    crop = by.crop_of(said, what)
+    crop, _ = by.crop_of(said, what), by.spec_of(said, what)
     if list(found) != [by.NAME]:
         raise InputError(f"{what}: it has no centroids of masks")
     by.check_same_crops(crop, size=wish.size, context=wish.context, masked=wish.masked, what=what)
@@ -275,7 +279,8 @@ def _by_clusters(
         options = KMeansOptions(count, "cosine", iterations, restarts, seed)
         centroids = fit(rows, options, device=backbone.device)
         if save is not None:
-            save_centroids(save, {by.NAME: centroids}, by.about(backbone.spec, crop))
+            kept = {**by.about(backbone.spec, crop), "pg": _pg(ctx, opened.header, backbone)}
+            save_centroids(save, {by.NAME: centroids}, kept)
         new = _clustered(opened.header, count)
 
         def labelled(done: frozenset[int]) -> Iterator[MaskSet]:
@@ -310,15 +315,18 @@ def _looked(
         log.warning("left out %s without a pixel", "1 mask" if empty == 1 else f"{empty:,} masks")
 
 
+def _pg(ctx: typer.Context, header: MasksHeader, backbone: Backbone) -> list[dict[str, Any]]:
+    spec = backbone.spec
+    return provenance(ctx, header.pg, arguments=ctx.params.get("inputs") or [], model=spec.model, model_sha256=spec.weights_sha256)
+
+
 def _write(ctx: typer.Context, settings: Settings, header: MasksHeader, backbone: Backbone, labelled: Any, failures: Failures) -> None:
     """The output, from what ``labelled`` gives for the images that are not done yet."""
     from ovskit.core.formats.masks import MasksWriter
     from ovskit.core.runtime.output import open_output, part_path
     from ovskit.core.runtime.progress import track
 
-    spec = backbone.spec
-    pg = provenance(ctx, header.pg, arguments=ctx.params.get("inputs") or [], model=spec.model, model_sha256=spec.weights_sha256)
-    new = replace(header, pg=pg, root=settings.where(header))
+    new = replace(header, pg=_pg(ctx, header, backbone), root=settings.where(header))
     done: set[int] = set()
     with open_output(settings.output, resume=settings.resume) as out:
         if settings.resume:

@@ -146,9 +146,11 @@ class Evaluator:
             )
         if isinstance(self._scores, SemanticScores):
             self._scores.check(self.truth.what, self.what)
+            said = [f"{self.what}: {warning}" for warning in self._scores.warnings()]
         else:
             self._scores.check(self.truth.what)
-        warnings = self._pairing.warnings(everything=self.options.images == "all") + self._scores.warnings()
+            said = self._scores.warnings()
+        warnings = self._pairing.warnings(everything=self.options.images == "all") + said
         if ranked and self._without_score:
             warnings.append(f"{self.what}: its masks have no score; they rank in the order of the stream, all with score 1")
         return Evaluation(self.truth, self.options, self.what, self._scores, self._sizes, self._pairing.counts(), tuple(warnings))

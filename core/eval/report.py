@@ -9,6 +9,7 @@ from typing import Any
 
 from ovskit.core.eval.evaluation import Difference, Evaluation
 from ovskit.core.formats.labels import LabelSpace
+from ovskit.core.formats.sources import show_path
 
 Interval = tuple[float, float] | None
 
@@ -192,7 +193,7 @@ def class_table(scored: Sequence[Scored]) -> tuple[list[str], list[list[str]]]:
     for same in zip(*files, strict=True):
         if all(one.iou is None for one in same):
             continue
-        row = [same[0].name, str(same[0].id), f"{100 * same[0].truth / total:.2f}"]
+        row = [show_path(same[0].name), str(same[0].id), f"{100 * same[0].truth / total:.2f}"]
         for one in same:
             row.append(_show("", one.iou, ""))
             if matched:
@@ -216,7 +217,8 @@ def seed_table(scored: Sequence[Scored]) -> tuple[list[str], list[list[str]]]:
     rows = []
     for name, found in of_seeds(scored).items():
         both = "–" if found is None else f"{_show(name, found[0], '')} ± {_show(name, found[1], '')}"
-        rows.append([_LABELS.get(name, name), both, *(_cell(name, item.metrics[name], None) for item in scored)])
+        cells = [_cell(name, item.metrics[name], None if item.intervals is None else item.intervals[name]) for item in scored]
+        rows.append([_LABELS.get(name, name), both, *cells])
     return columns, rows
 
 

@@ -93,19 +93,24 @@ class SemanticScores:
         if not len(pairs.pixels):
             raise InputError(f"{what}: every pixel is void: there is nothing to score")
         classes = self._classes(pairs)
-        for ids, name in ((pairs.truth, what), (pairs.predicted, predictions)):
-            if name == predictions and (self.options.match != "ids" or self.options.classes is None):
-                continue
+        sides = [(pairs.truth, what)]
+        if self.options.match == "ids" and self.options.classes is not None:
+            sides.append((pairs.predicted, predictions))
+        for ids, name in sides:
             strangers = np.setdiff1d(ids, [NOTHING, *classes])
             if len(strangers):
                 raise InputError(f"{name}: {_listed(strangers)} outside the label space, whose ids are {_spans(list(classes))}")
 
     def warnings(self) -> list[str]:
         """What a reader of the scores should know."""
+        _, pairs = self._confusion.rows()
+        if (pairs.predicted == NOTHING).all():
+            return ["no pixel that counts has a label"]
         left = self.leftovers()
         if not left:
             return []
-        return [f"{len(left)} clusters are left over, since there are fewer classes; their {sum(left.values()):,} pixels count as errors"]
+        clusters = "1 cluster is" if len(left) == 1 else f"{len(left)} clusters are"
+        return [f"{clusters} left over, since there are fewer classes; all their pixels, {sum(left.values()):,}, count as errors"]
 
     def cells(self) -> int:
         """How many numbers ``values`` holds for every column of its weights."""

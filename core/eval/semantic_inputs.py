@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from ovskit.core.eval.semantic import SemanticOptions
-from ovskit.core.formats.ground_truth import open_ground_truth
+from ovskit.core.formats.ground_truth import GroundTruth, open_ground_truth
 from ovskit.core.formats.label_layouts import LAYOUTS, PLAIN, Layout
 from ovskit.core.formats.label_maps import LabelTruth, open_label_folder, painted_truth
-from ovskit.core.formats.labels import LabelClass, LabelSpace, open_label_space
+from ovskit.core.formats.labels import LARGEST_ID, LabelClass, LabelSpace, comparable, open_label_space
+from ovskit.core.formats.masks import ENTITY, MasksHeader
+from ovskit.core.formats.sources import show_path
 from ovskit.core.records import LabelMap
 from ovskit.core.runtime.errors import InputError, UsageError
 
@@ -48,8 +50,8 @@ def open_semantic_truth(
     named = names if names is not None else chosen.space
     space = None if named is None else open_label_space(named)
     if os.path.isdir(path):
-        if layout is None and space is not None:
-            chosen = replace(PLAIN, void=space.ignore)
+        if space is not None:
+            chosen = replace(PLAIN, void=space.ignore) if layout is None else chosen.without(space.ignore)
         classes = None if space is None else {one.id: one.name for one in space.classes}
         return SemanticTruth(open_label_folder(path, chosen), space, classes)
     if layout is not None:
@@ -59,23 +61,43 @@ def open_semantic_truth(
 
 def _of_masks(path: str, space: LabelSpace | None, segments: str | None, *, by_stem: bool) -> SemanticTruth:
     truth = open_ground_truth(path, segments=segments)
-    listed = {int(one["id"]): str(one.get("name", one["id"])) for one in truth.categories}
+    listed = _listed(truth)
     if space is None:
         if not listed:
             raise InputError(f"{truth.what} lists no categories: say with --names what its classes are")
+        for number in listed:
+            if not 0 <= number <= LARGEST_ID:
+                raise InputError(f"{truth.what}: category {number}: ids of classes go from 0 to {LARGEST_ID}; --names gives it another")
         maps = painted_truth(truth, {number: number for number in listed}, None, by_stem=by_stem)
         return SemanticTruth(maps, None, listed)
-    by_word = {word.casefold(): one.id for one in space.classes for word in one.words}
-    class_of = {number: by_word[name.casefold()] for number, name in listed.items() if name.casefold() in by_word}
-    others = [name for number, name in listed.items() if number not in class_of]
+    by_word = {comparable(word): one.id for one in space.classes for word in one.words}
+    class_of = {number: by_word[comparable(name)] for number, name in listed.items() if comparable(name) in by_word}
+    if not listed:  # so its numbers are the space's
+        class_of = {one.id: one.id for one in space.classes}
+    others = {number: show_path(name) for number, name in listed.items() if number not in class_of}
     warnings: tuple[str, ...] = ()
     if others:
-        text = ", ".join(others[:_NAMED]) + (f" and {len(others) - _NAMED} more" if len(others) > _NAMED else "")
+        names = list(others.values())
+        text = ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
         if space.background is None:
             raise InputError(f"{truth.what}: its categories {text} are not in the label space {space.name}, which has no background either")
         warnings = (f"{truth.what}: its categories {text} are not in the label space {space.name} and count as background",)
+        class_of |= dict.fromkeys(others, space.background)
     maps = painted_truth(truth, class_of, space.background, by_stem=by_stem)
     return SemanticTruth(maps, space, {one.id: one.name for one in space.classes}, warnings)
+
+
+def _listed(truth: GroundTruth) -> dict[int, str]:
+    """The names of a ground truth's categories by id. Raises InputError for one without an id, or an id of two."""
+    found: dict[int, str] = {}
+    for k, one in enumerate(truth.categories, 1):
+        number, name = one.get("id"), one.get("name")
+        if type(number) is not int:
+            raise InputError(f"{truth.what}: category {k} of its list has no whole number as id")
+        if number in found:
+            raise InputError(f"{truth.what}: two of its categories have id {number}")
+        found[number] = name if isinstance(name, str) else str(number)
+    return found
 
 
 def predicted_maps(path: str, truth: SemanticTruth) -> Iterator[LabelMap]:
@@ -85,19 +107,30 @@ def predicted_maps(path: str, truth: SemanticTruth) -> Iterator[LabelMap]:
     return (maps.load(k) for k in range(len(maps)))
 
 
-def check_same_space(categories: Sequence[Mapping[str, Any]], truth: SemanticTruth, what: str) -> None:
-    """Raises InputError if the categories of the predictions ``what`` have ids of the label space under other names."""
-    if truth.classes is None:
+def check_same_space(header: MasksHeader, truth: SemanticTruth, what: str) -> None:
+    """Raises InputError if the predictions ``what``, whose ``header`` is given, are of other classes than the ground truth.
+
+    An id that both have must have the same name, or a synonym. Where the header names a label space with another hash, both must have
+    the same ids as well: it may differ in templates, say, but not in classes.
+    """
+    # A results list names no categories; all that ovskit writes says where its images are.
+    if truth.classes is None or (header.root is None and list(header.categories) == [ENTITY]):
         return
-    words: dict[int, LabelClass] = {} if truth.space is None else {one.id: one for one in truth.space.classes}
-    for category in categories:
-        number, name = category.get("id"), category.get("name")
-        if not isinstance(number, int) or not isinstance(name, str) or number not in truth.classes:
-            continue
-        known = words[number].words if number in words else (truth.classes[number],)
-        if name.casefold() not in (word.casefold() for word in known):
-            of = "the ground truth's" if truth.space is None else f"{truth.space.name}'s"
-            raise InputError(
-                f"{what}: category {number} is {name!r}, but {of} {number} is {truth.classes[number]!r}: two label spaces are mixed; "
-                "name the masks with the ground truth's (ovs-label --names), or match clusters with --match hungarian"
-            )
+    space = truth.space
+    words: dict[int, LabelClass] = {} if space is None else {one.id: one for one in space.classes}
+    own = "the ground truth's" if space is None else f"{space.name}'s"
+    advice = (
+        "two label spaces are mixed; name the masks by the ground truth's (ovs-label --names), or match clusters with --match hungarian"
+    )
+    theirs = {one["id"]: one["name"] for one in header.categories if type(one.get("id")) is int and isinstance(one.get("name"), str)}
+    for number in sorted(theirs.keys() & truth.classes.keys()):
+        name, known = theirs[number], words[number].words if number in words else (truth.classes[number],)
+        if comparable(name) not in map(comparable, known):
+            raise InputError(f"{what}: category {number} is {name!r}, but {own} {number} is {truth.classes[number]!r}: {advice}")
+    if header.labels is None or (space is not None and header.labels.get("hash") == space.hash):
+        return
+    if theirs.keys() != truth.classes.keys():
+        number = min(theirs.keys() ^ truth.classes.keys())
+        which = f"has a class {number}" if number in theirs else f"has no class {number}"
+        name, than = show_path(str(header.labels.get("name"))), "the ground truth" if space is None else space.name
+        raise InputError(f"{what}: its label space {name} {which}, unlike {than}: {advice}")

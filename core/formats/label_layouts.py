@@ -6,7 +6,8 @@ layout names. Files are looked for below the root that a user gives, which may b
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,10 @@ class Layout:
     two_channels: bool = False
     image_suffix: str = ""
     split: str | None = None
+
+    def without(self, ids: Iterable[int]) -> Layout:
+        """The same with ``ids`` void too, as they are after the shift."""
+        return replace(self, void=tuple({*self.void, *(number - self.shift for number in ids if 0 <= number - self.shift < 1 << 16)}))
 
 
 LAYOUTS: dict[str, Layout] = {

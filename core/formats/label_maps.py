@@ -15,6 +15,7 @@ import numpy as np
 from ovskit.core.formats.ground_truth import GroundTruth, TruthImages
 from ovskit.core.formats.images import decode_ids, image_size
 from ovskit.core.formats.label_layouts import PLAIN, Layout
+from ovskit.core.formats.labels import LARGEST_ID
 from ovskit.core.formats.rle import RunTable
 from ovskit.core.formats.rle_paint import topmost
 from ovskit.core.formats.sources import Source, show_path
@@ -43,7 +44,7 @@ def open_label_folder(root: str, layout: Layout = PLAIN) -> LabelTruth:
     what = show_path(root)
     if not os.path.isdir(root):
         raise MissingInputError(f"{what} is not a folder: label maps are files of one, an image each")
-    folder = next(path for path in (os.path.join(root, name) for name in layout.folders) if os.path.isdir(path))
+    folder = next(path for path in (os.path.join(root, name) if name != "." else root for name in layout.folders) if os.path.isdir(path))
     names = sorted(_maps_below(folder, layout))
     split = None if layout.split is None else os.path.join(root, layout.split)
     if split is not None and os.path.isfile(split):
@@ -62,24 +63,44 @@ def open_label_folder(root: str, layout: Layout = PLAIN) -> LabelTruth:
 def painted_truth(truth: GroundTruth, class_of: Mapping[int, int], background: int | None, *, by_stem: bool = False) -> LabelTruth:
     """A ground truth of masks as label maps: the smaller mask on top, each the class that its category is.
 
-    A category without a class is ``background``, as are pixels without a mask; -1, void, if that is None. ``by_stem``: images are
-    found by their name without extension.
+    Pixels without a mask are ``background``; -1, void, if that is None. ``by_stem``: images are found by their name without
+    extension. ``load`` raises InputError for a mask of a category without a class.
     """
     empty = -1 if background is None else background
 
     def load(k: int) -> LabelMap:
         masks = truth.load(k)
-        order = sorted(range(len(masks.masks)), key=lambda i: -masks.masks[i].area)
-        ids = [class_of.get(mask.category_id, empty) for mask in masks.masks]
-        return LabelMap(masks.image, _painted(masks, order, ids, empty))
+        try:
+            ids = [class_of[mask.category_id] for mask in masks.masks]
+        except KeyError as error:
+            raise InputError(
+                f"{truth.what}: {show_path(masks.image.file_name)} has a mask of category {error}, which its list of categories lacks"
+            ) from None
+        return LabelMap(masks.image, _painted(masks, truth_order(masks), ids, empty))
 
     return LabelTruth(truth.what, truth.images, load, (lambda name: _stem(name, PLAIN)) if by_stem else None)
 
 
 def painted_prediction(masks: MaskSet) -> LabelMap:
-    """Masks as a label map of their categories, -1 where none is: the higher score on top, then the smaller mask, then the first one."""
-    order = sorted(range(len(masks.masks)), key=lambda k: (_score(masks.masks[k]), -masks.masks[k].area, -k))
-    return LabelMap(masks.image, _painted(masks, order, [mask.category_id for mask in masks.masks], -1))
+    """Masks as a label map of their categories, -1 where none is: the higher score on top, then the smaller mask, then the first one.
+
+    Raises InputError for a category that no label map can hold.
+    """
+    for mask in masks.masks:
+        if not 0 <= mask.category_id <= LARGEST_ID:
+            name = show_path(masks.image.file_name)
+            raise InputError(f"{name}: mask {mask.id} is of category {mask.category_id}; ids of classes go from 0 to {LARGEST_ID}")
+    return LabelMap(masks.image, _painted(masks, prediction_order(masks), [mask.category_id for mask in masks.masks], -1))
+
+
+def prediction_order(masks: MaskSet) -> list[int]:
+    """The places of a prediction's masks from the lowest to the topmost, as ``painted_prediction`` lays them over each other."""
+    return sorted(range(len(masks.masks)), key=lambda k: (_score(masks.masks[k]), -masks.masks[k].area, -k))
+
+
+def truth_order(masks: MaskSet) -> list[int]:
+    """The places of a ground truth's masks from the lowest to the topmost, as ``painted_truth`` lays them over each other."""
+    return sorted(range(len(masks.masks)), key=lambda k: -masks.masks[k].area)
 
 
 def _painted(masks: MaskSet, order: Sequence[int], ids: Sequence[int], empty: int) -> Int32:

@@ -174,6 +174,11 @@ def templates(name: str) -> tuple[str, ...]:
     return sets[name.casefold()]
 
 
+def comparable(word: str) -> str:
+    """What two words have in common that stand for the same: NFC, case and white space make no difference."""
+    return " ".join(_nfc(word).split()).casefold()
+
+
 def prompt(template: str, word: str) -> str:
     """The template with the word in its place. Braces in the word stay what they are: nothing is evaluated."""
     return template.replace("{}", word)

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
-from ovskit.core.formats.masks import open_masks
+from ovskit.core.formats.masks import MasksHeader, open_masks
 from ovskit.core.formats.sources import show_path
 from ovskit.core.records import MaskSet
 from ovskit.core.runtime.errors import InputError, UsageError
@@ -22,7 +22,7 @@ class MaskInputs:
 
     Images come in order of id as far as each file is in that order, so shards joined give what the whole run would have
     given. One image of each file is in memory. Opening raises InputError if a header is broken or two files name different
-    folders of images or categories, MissingInputError if a file is not there, UsageError for stdin named twice.
+    folders of images, label spaces or categories, MissingInputError if a file is not there, UsageError for stdin named twice.
     """
 
     def __init__(self, paths: Sequence[str]) -> None:
@@ -41,6 +41,11 @@ class MaskInputs:
                 if header.root != first.root:
                     raise InputError(
                         f"{name} has its images below {header.root}, {self._names[0]} below {first.root}: only shards of one run are joined"
+                    )
+                if _space_hash(header) != _space_hash(first):
+                    raise InputError(
+                        f"{name} has masks named by {_space(header)}, {self._names[0]} by {_space(first)}: label spaces are not mixed; "
+                        "name all of them by one, with ovs-label --names"
                     )
                 if list(header.categories) != list(first.categories):
                     raise InputError(f"{name} and {self._names[0]} have different categories: only shards of one run are joined")
@@ -70,6 +75,16 @@ class MaskInputs:
                 raise InputError(f"image {image.id} ({show_path(image.file_name)}) is in {self._names[other]} and in {self._names[k]}")
             seen[image.id] = names[image.file_name] = k
             yield masks
+
+
+def _space_hash(header: MasksHeader) -> Any:
+    return None if header.labels is None else header.labels.get("hash")
+
+
+def _space(header: MasksHeader) -> str:
+    if header.labels is None:
+        return "no label space"
+    return f"the label space {show_path(str(header.labels.get('name')))} ({show_path(str(_space_hash(header))[:12])})"
 
 
 def _tagged(sets: Iterator[MaskSet], k: int) -> Iterator[tuple[int, MaskSet]]:

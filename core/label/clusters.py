@@ -22,6 +22,7 @@ from ovskit.core.records import Float, Mask, MaskSet
 from ovskit.core.runtime.errors import InputError, UsageError
 
 NAME = "masks"  # of the centroids in their file
+_LARGEST_CROP, _LARGEST_CONTEXT = 4096, 10  # that a person can ask for
 _STALE = ("label_score", "labels")  # what an earlier run of names left
 
 
@@ -97,9 +98,20 @@ def crop_of(said: Mapping[str, Any], what: str) -> CropOptions:
         if said.get("of") != NAME or not isinstance(crop, Mapping):
             raise ValueError
         fill = crop["fill"] or (0, 0, 0)
-        return CropOptions(int(crop["size"]), float(crop["context"]), bool(crop["masked"]), (int(fill[0]), int(fill[1]), int(fill[2])))
-    except (KeyError, TypeError, ValueError, IndexError):
+        size, context = int(crop["size"]), float(crop["context"])
+        if not (1 <= size <= _LARGEST_CROP and 0 <= context <= _LARGEST_CONTEXT):
+            raise ValueError
+        return CropOptions(size, context, bool(crop["masked"]), (int(fill[0]), int(fill[1]), int(fill[2])))
+    except (KeyError, TypeError, ValueError, IndexError, OverflowError):
         raise InputError(f"{what}: these centroids are not of masks; make some with ovs-label --clusters K --save") from None
+
+
+def spec_of(said: Mapping[str, Any], what: str) -> BackboneSpec:
+    """The model that centroids say they are of. Raises InputError, naming the file ``what``, if they do not."""
+    try:
+        return BackboneSpec.from_json(said.get("model", {}))
+    except InputError:
+        raise InputError(f"{what} does not say which model its centroids are of: make new ones with ovs-label --save") from None
 
 
 def check_same_model(said: Mapping[str, Any], model: Mapping[str, Any], what: str) -> None:
@@ -107,7 +119,7 @@ def check_same_model(said: Mapping[str, Any], model: Mapping[str, Any], what: st
 
     Facet and layer make no difference to the vector of a whole image.
     """
-    theirs, spec = BackboneSpec.from_json(said.get("model", {})), BackboneSpec.from_json(model)
+    theirs, spec = spec_of(said, what), BackboneSpec.from_json(model)
     if (theirs.model, theirs.weights_sha256) != (spec.model, spec.weights_sha256):
         same = theirs.model == spec.model
         detail = "with other weights" if same else f"not {spec.name}"

@@ -120,6 +120,13 @@ def check_output(path: str, *, binary: bool, resume: bool = False, pg: bool = Tr
         raise UsageError(f"--resume needs a file to resume, and {path} is none: add -o PATH")
 
 
+def same_file(path: str, other: str) -> bool:
+    """Whether two paths are one file, there or not; neither stdin and stdout (``-``) nor a device is."""
+    if STDOUT in (path, other) or _is_special(path):
+        return False
+    return os.path.realpath(path) == os.path.realpath(other)
+
+
 @contextmanager
 def open_output(path: str, *, resume: bool = False) -> Iterator[BinaryIO]:
     """Yield a binary file to write ``path`` (``-`` is stdout) with.

@@ -169,6 +169,50 @@ def test_a_stream_without_masks_passes(ovs: Run, clustered: Path) -> None:
     assert json.loads(done.stdout)["annotations"] == []
 
 
+def test_what_is_read_is_not_written_over(ovs: Run, few: Path, clustered: Path, features: Path, tmp_path: Path) -> None:
+    for source in (few, features, clustered / "c.npz"):
+        (tmp_path / source.name).write_bytes(source.read_bytes())
+    for arguments in (
+        ("--clusters", 2, few.name, "--save", tmp_path / few.name, "-o", "out.json"),
+        ("--clusters", 2, few.name, features.name, "--save", f"./{features.name}", "-o", "out.json"),
+        ("--clusters", 2, few.name, "--save", "./out.json", "-o", "out.json"),
+        ("--from", "c.npz", few.name, "-o", "./c.npz"),
+    ):
+        done = ovs("ovs-label", *arguments, cwd=tmp_path)
+        assert done.returncode == 2, done.stderr
+        one_line(done, "file")
+    for source in (few, features, clustered / "c.npz"):
+        assert (tmp_path / source.name).read_bytes() == source.read_bytes()
+
+
+def test_centroids_say_where_they_are_from(clustered: Path) -> None:
+    from ovskit.core.formats.centroids import load_centroids
+
+    about, _ = load_centroids(clustered / "c.npz")
+    assert [entry["tool"] for entry in about["pg"]] == ["ovs-extract", "ovs-cluster", "ovs-label"]
+
+
+def test_centroids_that_say_nonsense(ovs: Run, few: Path, clustered: Path, tmp_path: Path) -> None:
+    from ovskit.core.formats.centroids import load_centroids, save_centroids
+
+    about, found = load_centroids(clustered / "c.npz")
+    crops = [{"size": -8}, {"size": 1 << 40}, {"context": -3.0}, {"context": 1e300}]
+    for wrong, words in (
+        *(({**about, "crop": about["crop"] | crop}, "not of masks") for crop in crops),
+        ({**about, "model": {"x": 1}}, "which model"),
+        ({key: value for key, value in about.items() if key != "model"}, "which model"),
+    ):
+        save_centroids(tmp_path / "c.npz", found, wrong)
+        done = ovs("ovs-label", "--from", "c.npz", few, cwd=tmp_path)
+        assert done.returncode == 65, done.stderr
+        one_line(done, "c.npz", words)
+    done = ovs("ovs-label", "--from", "-", stdin=few.read_bytes())
+    assert done.returncode == 2
+    one_line(done, "stdin", "--from")
+    done = ovs("ovs-label", "--from", "-", few, stdin=(clustered / "c.npz").read_bytes())
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
 def test_images_that_cannot_be_used(ovs: Run, few: Path, clustered: Path, images: Path, tmp_path: Path) -> None:
     root = tmp_path / "imgs"
     root.mkdir()

@@ -185,3 +185,22 @@ def test_maps_that_do_not_fit() -> None:
         count_pairs(np.zeros((2, 3), np.int32), np.zeros((3, 2), np.int32))
     with pytest.raises(ValueError, match="expected -1 to 65535"):
         count_pairs(np.zeros((2, 3), np.int32), np.full((2, 3), 65536, np.int32))
+
+
+def test_the_two_sides_may_have_one_name() -> None:
+    scores = scored([(np.array([[0, 9]], np.int32), np.array([[0, 1]], np.int32))], SemanticOptions({0: "a", 1: "b"}))
+    with pytest.raises(InputError, match="id 9 is outside"):
+        scores.check("x.json", "x.json")
+
+
+def test_warnings() -> None:
+    truth = np.array([[0, 0, 1, 1, -1]], np.int32)
+    for predicted, words in (
+        ([4, 4, 5, 5, 6], []),
+        ([4, 4, 5, 7, 6], ["1 cluster is left over, since there are fewer classes; all their pixels, 1,"]),
+        ([4, 7, 5, 8, 6], ["2 clusters are left over"]),
+        ([-1, -1, -1, -1, 6], ["no pixel that counts has a label"]),
+    ):
+        found = scored([(truth, np.array([predicted], np.int32))], SemanticOptions(match="counts")).warnings()
+        assert len(found) == len(words)
+        assert all(text.startswith(word) for text, word in zip(found, words, strict=True))

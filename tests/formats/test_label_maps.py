@@ -159,7 +159,7 @@ def test_a_ground_truth_of_masks() -> None:
     found = truth.find(Image(5, "other.jpg", 3, 2))
     assert found is not None
     assert found.by == "id"
-    background = painted_truth(GroundTruth("gt", [sets.image], lambda k: sets), {18: 1}, 0)
+    background = painted_truth(GroundTruth("gt", [sets.image], lambda k: sets), {18: 1, 3: 0}, 0)
     np.testing.assert_array_equal(background.load(0).labels, [[1, 0, 0], [0, 0, 0]])
     empty = painted_truth(GroundTruth("gt", [sets.image], lambda k: MaskSet(sets.image, ())), {}, None)
     np.testing.assert_array_equal(empty.load(0).labels, np.full((2, 3), -1))
