@@ -1,14 +1,14 @@
 """What each value that LightCluster leaves open is worth, and which features: its foreground against what annotators outlined.
 
     python bench/lightcluster.py [--features="--model builtin --size 512"] [--features="--model timm:NAME --weights FILE --facet key"]
-                                 [--only values,features] [--limit 150] [--seeds 4] [--sets ccp_parts,coco_entities]
+                                 [--only values,refined,features] [--limit 150] [--seeds 4] [--sets ccp_parts,coco_entities]
                                  [--markdown FILE] [--jobs 1]
 
-Foreground is whole people in ccp_parts, things in coco_entities, as in bench/semantic.py. With the first ``--features`` every open
-value is set to others than its default, one at a time, by ``ovs-cluster --set``; what ``ovs-refine`` makes of it, starting from the soft
-margin or from the masks, comes after. Differences to the default are paired, with 95 % intervals by bootstrap over photographs.
-Superclasses and clusters of the data set are of the photographs scored here: another number of them is another result. Then all
-``--features`` are compared, level by level, at the defaults. All is done by the commands.
+Foreground is whole people in ccp_parts, things in coco_entities, as in bench/semantic.py. ``values``: with the first ``--features``
+every open value is set to others than its default, one at a time, by ``ovs-cluster --set``. ``refined``: what ``ovs-refine`` makes of the
+image level, which has a mask in every photograph, starting from the soft margin or from the masks. Differences are paired, with 95 %
+intervals by bootstrap over photographs. ``features``: all of them, level by level, at the defaults. Superclasses and clusters of the data
+set are of the photographs scored here: another number of them is another result. All is done by the commands.
 """
 
 from __future__ import annotations
@@ -67,18 +67,29 @@ def values(name: str, features: Path, arguments: argparse.Namespace, folder: Pat
     for k, (_, options) in enumerate(rows):
         made.append(folder / f"{name}-{k}.json")
         pipe(f"{begin} {options} -o {made[-1]}")
+    return table(f"Open values, {name}", [label for label, _ in rows], made, name, arguments, folder)
+
+
+def refined(name: str, features: Path, arguments: argparse.Namespace, folder: Path) -> list[str]:
+    """The table of refiners of one set."""
+    made = [folder / f"{name}-image.json"]
+    pipe(f"ovs-cluster --method lightcluster --emit image -j {arguments.jobs} {features} -o {made[0]}")
     for options in REFINED.values():
-        made.append(folder / f"{name}-{len(made)}.json")
+        made.append(folder / f"{name}-refined-{len(made)}.json")
         pipe(f"ovs-refine {options} -j {arguments.jobs} {made[0]} -o {made[-1]}")
+    return table(f"The image level refined, {name}", ["not refined", *REFINED], made, name, arguments, folder)
+
+
+def table(title: str, labels: list[str], made: list[Path], name: str, arguments: argparse.Namespace, folder: Path) -> list[str]:
+    """Masks files scored, and their differences to the first."""
     found = scored(made, DATA / name / FOREGROUND[name], folder)
     lines = [
         "",
-        f"## Open values, {name}, {arguments.limit} photographs, `{without_folders(arguments.features[0])}`",
+        f"## {title}, {arguments.limit} photographs, `{without_folders(arguments.features[0])}`",
         "",
-        "| value | mIoU of both | difference | IoU of foreground |",
+        "| | mIoU of both | difference | IoU of foreground |",
         "|---|---|---|---|",
     ]
-    labels = [label for label, _ in rows] + [f"refined: {label}" for label in REFINED]
     for label, one in zip(labels, found["files"], strict=True):
         lines.append(f"| {label} | {spread(one, 'mIoU')} | {difference(one, found)} | {foreground_iou(one):.1f} |")
     return lines
@@ -88,7 +99,7 @@ def difference(one: dict[str, Any], found: dict[str, Any]) -> str:
     for pair in found["differences"]:
         if pair["path"] == one["path"]:
             value, (low, high) = pair["metrics"]["mIoU"], pair["intervals"]["mIoU"]
-            return f"{100 * value:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
+            return f"{100 * value:+.2f} [{100 * low:+.2f}, {100 * high:+.2f}]"
     return ""
 
 
@@ -115,7 +126,7 @@ def levels(name: str, features: list[Path], arguments: argparse.Namespace, folde
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--features", action="append", help="options of ovs-extract; several times")
-    parser.add_argument("--only", default="values,features")
+    parser.add_argument("--only", default="values,refined,features")
     parser.add_argument("--limit", type=int, default=150)
     parser.add_argument("--seeds", type=int, default=4)
     parser.add_argument("--sets", default=",".join(FOREGROUND))
@@ -136,8 +147,9 @@ def main() -> None:
             for k, options in enumerate(arguments.features):
                 made.append(folder / f"{name}-{k}.npz")
                 pipe(f"ovs-extract --cls {options} {images_of(DATA / name / FOREGROUND[name], arguments.limit, folder)} -o {made[-1]}")
-            if "values" in arguments.only.split(","):
-                lines += values(name, made[0], arguments, folder)
+            for part in (values, refined):
+                if part.__name__ in arguments.only.split(","):
+                    lines += part(name, made[0], arguments, folder)
             if "features" in arguments.only.split(","):
                 lines += levels(name, made, arguments, folder)
             print("\n".join(lines), file=sys.stderr, flush=True)

@@ -55,6 +55,10 @@ class TruthImages:
     def __len__(self) -> int:
         return len(self.images)
 
+    def plain_name(self, name: str) -> str:
+        """What of another's name for an image is compared with the names here."""
+        return name if self._plain_name is None else self._plain_name(name)
+
     def find(self, image: Image) -> Match | None:
         """The image of the ground truth that ``image`` is, or None.
 
@@ -62,7 +66,7 @@ class TruthImages:
         places in a folder. Raises InputError if an image of the same name, or of the same id where ``image`` has no name of its own, has
         another size.
         """
-        named = self._names.find(image.file_name if self._plain_name is None else self._plain_name(image.file_name))
+        named = self._names.find(self.plain_name(image.file_name))
         if named is not None:
             return Match(self._checked(named[0], image), named[1])
         if self._plain_name is not None:

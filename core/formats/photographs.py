@@ -1,9 +1,12 @@
-"""The photograph that a record names, found again and checked to be the same."""
+"""The photographs that records name, found again and checked to be the same."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
+from ovskit.core.formats.image_names import ImageNames
 from ovskit.core.formats.images import decode_image
-from ovskit.core.formats.sources import locate, show_path
+from ovskit.core.formats.sources import list_sources, locate, show_path
 from ovskit.core.records import Image, UInt8
 from ovskit.core.runtime.errors import InputError
 
@@ -19,3 +22,15 @@ def load_photograph(image: Image, root: str, *, max_pixels: int) -> UInt8:
         found = f"{pixels.shape[1]}×{pixels.shape[0]}"
         raise InputError(f"{what} is {found} below {show_path(root)}, but the stream says {image.width}×{image.height}; is --root right?")
     return pixels
+
+
+def photograph_names(images: Sequence[Image], root: str, plain_name: Callable[[str], str]) -> list[str | None]:
+    """The names, relative to ``root``, of the photographs that ``images`` are of; None where there is none, or no single one.
+
+    ``images`` have names without extension, to which ``plain_name`` brings a photograph's. Raises MissingInputError if there is no
+    photograph below ``root``, InputError if two have one plain name.
+    """
+    there = list_sources([root], root=root).items
+    names = ImageNames([Image(one.id, plain_name(one.file_name), 0, 0) for one in there], show_path(root))
+    places = (names.find(image.file_name) for image in images)
+    return [None if place is None else there[place[0]].file_name for place in places]

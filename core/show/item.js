@@ -37,7 +37,8 @@ class Item {
     this.focused = this.held = null; // [panel, mask]
     this.card = make('div', { cls: 'card', role: 'group', 'aria-label': 'About' });
     this.list = new MaskList({ point: (k) => this.focus(k === null ? this.held : [this.active, k]), hold: (k) => this.hold(k === null ? null : [this.active, k]) });
-    this.inside = make('div', { cls: 'inside' }, this.card, this.list.element, this.list.more);
+    this.legend = new Legend({ point: (category) => this.focusCategory(category), toggle: switchCategory, all: () => switchCategory(null) });
+    this.inside = make('div', { cls: 'inside' }, this.card, this.legend.element, this.list.element, this.list.more);
     section.append(make('aside', { cls: 'panel', 'aria-label': 'Masks' }, this.inside));
   }
 
@@ -111,6 +112,7 @@ class Item {
     const input = this.tabs?.querySelector(`[value="${place}"]`);
     if (input) input.checked = true;
     if (!this.panels[place].canvases) return;
+    this.legend.fill(this.panels, this.panels[place]);
     this.list.held = this.held?.[0] === place ? this.held[1] : null;
     this.list.fill(this.panels[place]);
     this.focused = undefined;
@@ -131,10 +133,11 @@ class Item {
     this.load();
     if (!this.panels.some((panel) => panel.masks?.length)) return;
     if (!this.panels.filter((panel) => panel.render()).length) return;
-    const wanted = String([state.view, state.annotator, state.against]);
+    const wanted = String([state.view, state.annotator, state.against, ...state.off]);
     if (this.listed !== wanted) {
       this.listed = wanted;
-      if (this.held && !this.panels[this.held[0]].shown.includes(this.held[1])) this.held = null;
+      if (this.held && !this.panels[this.held[0]].stack?.includes(this.held[1])) this.held = null;
+      if (this.held && this.panels[this.held[0]].isOff(this.panels[this.held[0]].masks[this.held[1]])) this.held = null;
       this.show(this.active);
     }
     this.focused = undefined; // the canvases are empty: draw again
@@ -158,6 +161,19 @@ class Item {
     else this.describeAll(this.panels[this.active]);
   }
 
+  /** Bring out a category in every panel that has it; null brings out what is held. */
+  focusCategory(category) {
+    if (category === null || state.off.has(category)) {
+      this.focused = undefined;
+      this.focus(this.held);
+      return;
+    }
+    this.focused = undefined;
+    for (const panel of this.panels) panel.focusCategory(category);
+    this.list.point(null);
+    this.describeCategory(category);
+  }
+
   hold(at) {
     this.held = at;
     if (at && at[0] !== this.active) this.show(at[0]);
@@ -169,25 +185,43 @@ class Item {
     const { shown, masks, visible, frame } = panel;
     const share = shown.length ? `covering ${percent(1 - visible[0] / (frame.width * frame.height))}` : 'at this level';
     const among = shown.length < masks.length ? `of ${plural(masks.length, 'mask')}` : shown.length === 1 ? 'mask' : 'masks';
-    const lines = [make('p', { cls: 'lead' }, make('strong', { text: number.format(shown.length) }), ` ${among} ${share}`), this.strip(panel)];
+    const [many, what] = panel.legend ? classesShown(panel) : [number.format(shown.length), among];
+    const lines = [make('p', { cls: 'lead' }, make('strong', { text: many }), ` ${what} ${share}`), this.strip(panel)];
     if (panel.found) lines.push(make('p', { text: `Ground truth: ${panel.found}` }));
-    lines.push(make('p', { cls: 'quiet', text: coarse ? 'Tap the picture or the list to look at one.' : 'Point at the picture or the list to look at one.' }));
+    const list = panel.legend ? 'legend' : 'list';
+    lines.push(make('p', { cls: 'quiet', text: coarse ? `Tap the picture or the ${list} to look at one.` : `Point at the picture or the ${list} to look at one.` }));
     this.card.replaceChildren(...lines);
   }
 
   /** The image as one bar: what of it each mask takes, larger first, then what none does. */
-  strip({ shown, masks, visible, frame }) {
+  strip({ shown, masks, legend, visible, frame }) {
     const stops = [];
     let from = 0;
-    for (const k of shown) {
+    const colours = legend ? legend.map(({ category }, group) => [group, page.categories[category][1]]) : shown.map((k) => [k, masks[k].rgb]);
+    for (const [k, rgb] of colours) {
       const to = from + (100 * visible[k + 1]) / (frame.width * frame.height);
-      if (to > from) stops.push(`#${masks[k].rgb} ${from.toFixed(2)}% ${to.toFixed(2)}%`);
+      if (to > from) stops.push(`#${rgb} ${from.toFixed(2)}% ${to.toFixed(2)}%`);
       from = to;
     }
     stops.push(`var(--well) ${from.toFixed(2)}% 100%`);
     const strip = make('div', { cls: 'strip', 'aria-hidden': 'true' });
     strip.style.background = `linear-gradient(to right, ${stops.join(', ')})`;
     return strip;
+  }
+
+  /** What each panel has of a category. */
+  describeCategory(category) {
+    const [name, rgb] = page.categories[category];
+    const facts = [];
+    for (const panel of this.panels) {
+      const group = panel.legend?.findIndex((row) => row.category === category) ?? -1;
+      if (!panel.legend) continue;
+      facts.push([this.panels.length > 1 ? panel.title : 'Share', group < 0 ? 'none' : percent(panel.shareOf(group))]);
+    }
+    const head = make('p', { cls: 'lead' }, make('i', { cls: 'swatch' }), make('strong', { text: name }));
+    const table = make('dl', {}, ...facts.map(([key, value]) => make('div', {}, make('dt', { text: key, title: key }), make('dd', { text: value }))));
+    this.card.style.setProperty('--mask', `#${rgb}`);
+    this.card.replaceChildren(head, table);
   }
 
   describe(panel, k, others) {
@@ -211,7 +245,7 @@ class Item {
     const head = make(
       'p',
       { cls: 'lead' },
-      make('i', { cls: mask.missed ? 'swatch hatched' : 'swatch' }),
+      make('i', { cls: mask.missed && !panel.legend ? 'swatch hatched' : 'swatch' }),
       make('strong', { text: mask.name }),
       make('span', { cls: 'share', text: percent(mask.share) }),
     );
@@ -248,4 +282,18 @@ class Item {
       });
     }
   }
+}
+
+/** How many classes are drawn, and of how many masks. */
+function classesShown({ legend, masks, visible }) {
+  const seen = legend.filter((_, group) => visible[group + 1] > 0).length;
+  const [many, noun] = classes(seen).split(' ');
+  return [many, masks.length > legend.length ? `${noun}, ${plural(masks.length, 'mask')},` : noun];
+}
+
+/** Switch a category off or on, on the whole page; null switches all on. */
+function switchCategory(category) {
+  if (category === null) state.off.clear();
+  else if (!state.off.delete(category)) state.off.add(category);
+  for (const item of items) if (item.near) soon.add(item);
 }

@@ -22,6 +22,8 @@ class MaskList {
       panel.listedFor = wanted;
       Object.assign(panel, { rows: listed(panel.parents, panel.shown, state.view) });
     }
+    // Of a map each class is one mask, which the legend lists.
+    this.element.hidden = panel.legend !== null && panel.legend.every(({ masks }) => masks === 1);
     this.isTree = panel.isForest && panel.rows.parents.some((parent) => parent >= 0);
     this.element.classList.toggle('tree', this.isTree);
     this.element.classList.remove('open');
@@ -60,7 +62,7 @@ class MaskList {
         return make('li', this.isTree ? { role: 'none' } : {}, button);
       }),
     );
-    this.more.hidden = rows.length <= SHORT_LIST;
+    this.more.hidden = this.element.hidden || rows.length <= SHORT_LIST;
     this.more.textContent = this.element.classList.contains('open') ? 'Show fewer' : `Show all ${number.format(rows.length)}`;
   }
 

@@ -3,7 +3,7 @@
 One file *leads*: it is read from front to back, once, so it may be a pipe. Of every other file the places of its images
 are found first; then their masks are read where they stand, as the leading file comes to them. So a masks stream on disk
 takes memory for the names of its images and the masks of a few. A file that cannot be read twice (a pipe), or whose
-masks do not stand image by image (other COCO files), is held in memory as run-length masks.
+masks do not stand image by image (other COCO files), is held in memory as run-length masks. A folder of label maps is read map by map.
 """
 
 from __future__ import annotations
@@ -11,14 +11,16 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import BinaryIO
 
 from ovskit.core.formats import coco, jsonbytes, masks
 from ovskit.core.formats.image_names import ImageNames
+from ovskit.core.formats.named_maps import NamedMaps, masks_of_map
+from ovskit.core.formats.photographs import photograph_names
 from ovskit.core.formats.sources import show_path
-from ovskit.core.records import Image, MaskSet
-from ovskit.core.runtime.errors import InputError
+from ovskit.core.records import Image, LabelMap, MaskSet
+from ovskit.core.runtime.errors import InputError, MissingInputError
 from ovskit.core.runtime.output import open_input
 
 
@@ -69,6 +71,27 @@ def open_mask_file(path: str) -> Iterator[MaskFile]:
             header, sets = masks.read_masks(first, stream, what)
             held = list(sets)
             yield MaskFile(what, header, [s.image for s in held], held.__getitem__)
+
+
+def open_map_folder(path: str, maps: NamedMaps, root: str) -> MaskFile:
+    """A folder of index maps as a mask file, a mask for each class; its images are the photographs below ``root`` of the same names.
+
+    Raises InputError if two maps are of one photograph, or two photographs have one name without extension; MissingInputError if there
+    are none. ``load`` raises InputError for a map that cannot be used, MissingInputError if its photograph is not there.
+    """
+    what = show_path(path)
+    names = photograph_names(maps.maps.images, root, maps.maps.plain_name)
+    images = [replace(one, file_name=name or one.file_name) for one, name in zip(maps.maps.images, names, strict=True)]
+
+    def load(k: int) -> MaskSet:
+        if names[k] is None:
+            raise MissingInputError(
+                f"{what}: no photograph, or several, below {show_path(root)} for the map {show_path(images[k].file_name)}"
+            )
+        return masks_of_map(LabelMap(images[k], maps.load(k).labels))
+
+    labels = None if maps.space is None else {"name": maps.space.name, "version": maps.space.version, "hash": maps.space.hash}
+    return MaskFile(what, masks.MasksHeader(categories=maps.categories, labels=labels), images, load)
 
 
 class _CountedLines:

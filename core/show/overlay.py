@@ -16,19 +16,20 @@ _LINE = np.array([255, 255, 255], np.float32)
 _LINE_OPACITY = 0.85
 _SHADE = 0.6  # of what is beside a line: a white line on a white wall would be lost
 _STRIPE = 5  # width of a hatched mask's stripes, in widths of a line
-_BETWEEN = 0.25  # of the opacity, between the stripes
+_BETWEEN = 0.25  # of the opacity, between the stripes, and of what is drawn faintly
 _PIXELS_PER_LINE = 1000  # a line is one pixel wide up to 1500 pixels, two up to 2500 …
 
 
 @dataclass(frozen=True, slots=True)
 class Paint:
-    """How masks are drawn, one row a mask in ``larger_first`` order: ``rgb`` uint8 (n, 3), ``hatched`` bool (n,).
+    """How masks are drawn, one row a mask in ``larger_first`` order: ``rgb`` uint8 (n, 3), ``hatched`` and ``faint`` bool (n,).
 
-    A hatched mask is drawn in stripes, with lines of its own colour around it.
+    A hatched mask is drawn in stripes, with lines of its own colour around it; a faint one with a quarter of the opacity.
     """
 
     rgb: UInt8
     hatched: np.ndarray
+    faint: np.ndarray | None = None
 
 
 def overlay(
@@ -47,12 +48,19 @@ def overlay(
     ordered = larger_first(masks)
     if not ordered:
         return image.copy()
-    top = topmost(run_table(masks, ordered))
+    if paint is None:
+        paint = Paint(colours(len(ordered)), np.zeros(len(ordered), np.bool_))
+    return painted(image, topmost(run_table(masks, ordered)), paint, opacity, outlines, thickness)
+
+
+def painted(image: UInt8, top: Int32, paint: Paint, opacity: float, outlines: bool, thickness: int | None) -> UInt8:
+    """``image`` below the labels ``top`` (H, W), where k is drawn as row k - 1 of ``paint`` and 0 is nothing; see ``overlay``."""
     wide = thickness or max(1, round(max(top.shape) / _PIXELS_PER_LINE))
-    rgb = colours(len(ordered)) if paint is None else paint.rgb
-    palette = np.concatenate([np.zeros((1, 3), np.float32), rgb.astype(np.float32)])
+    palette = np.concatenate([np.zeros((1, 3), np.float32), paint.rgb.astype(np.float32)])
     alpha = np.where(top > 0, np.float32(opacity), np.float32(0))
-    striped = None if paint is None else np.concatenate([[False], paint.hatched])
+    if paint.faint is not None and paint.faint.any():
+        alpha[np.concatenate([[False], paint.faint])[top]] *= _BETWEEN
+    striped = np.concatenate([[False], paint.hatched]) if paint.hatched.any() else None
     if striped is not None:
         alpha[striped[top] & _stripes(top.shape, _STRIPE * wide)] *= _BETWEEN
     mixed = image * (1 - alpha[..., None]) + palette[top] * alpha[..., None]

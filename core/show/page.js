@@ -47,6 +47,10 @@ if (page.truth) {
   const hits = page.panels.map(({ title }, k) => (page.panels.length > 1 ? `${title}: ` : '') + foundOf(page.truth.found[k], page.truth.total));
   facts.push(hits.join(' · ') + whose);
 }
+if (page.right) {
+  const told = page.panels.map(({ title }, k) => [title, page.right[k]]).filter(([, share]) => share !== null);
+  facts.push(told.map(([title, share]) => (told.length > 1 ? `${title}: ` : '') + rightOf(share)).join(' · '));
+}
 document.getElementById('summary').textContent = items.length ? facts.join(' · ') : 'No images.';
 if (items.length > 1) {
   const index = document.getElementById('index');

@@ -16,12 +16,14 @@ from typing import BinaryIO
 
 from PIL import Image as Pillow
 
+from ovskit.core.records import MaskSet
 from ovskit.core.runtime.errors import UsageError
+from ovskit.core.show.categories import Categories
 from ovskit.core.show.page_data import Summary, scene_data
 from ovskit.core.show.safe_text import markup, script_json
-from ovskit.core.show.scene import Column, Scene, TruthColumn, found_line
+from ovskit.core.show.scene import Column, Scene, TruthColumn, classes_line, found_line, right_line
 
-_SCRIPTS = ("rle.js", "tree.js", "paint.js", "words.js", "panel.js", "list.js", "item.js", "tools.js", "page.js")
+_SCRIPTS = ("rle.js", "tree.js", "paint.js", "words.js", "panel.js", "list.js", "legend.js", "item.js", "tools.js", "page.js")
 _JPEG_QUALITY = 86
 _THUMBNAIL = 128  # longer side in pixels: sharp at 64 CSS pixels on a dense screen
 _LARGEST_UPSCALE = 3  # a small image is not blown up to more than this
@@ -35,12 +37,14 @@ def write_page(
     columns: Sequence[Column],
     truth: TruthColumn | None = None,
     max_side: int = 1024,
+    categories: Categories | None = None,
 ) -> int:
     """Write the page of ``scenes``; return how many images it shows.
 
     One image is held at a time. Pictures are scaled down to ``max_side`` pixels; masks keep their native size. ``columns``
     are the mask files, one for each of a scene's panels: beside each other, where there are several, and before the ground
-    truth, where ``truth`` says that there is one. Raises InputError if an image has not the size its masks have, UsageError
+    truth, where ``truth`` says that there is one. ``categories`` says how columns are coloured that are by category; by default as the
+    columns name them. Raises InputError if an image has not the size its masks have, UsageError
     if ``max_side`` is below 16.
     """
     if max_side < 16:
@@ -55,7 +59,7 @@ def write_page(
         "provenance": "\n".join(filter(None, (_provenance(column, alone=len(columns) == 1) for column in columns))),
     }
     out.write(_fill(head, values))
-    summary = Summary(columns, truth)
+    summary = Summary(columns, truth, categories)
     for scene in scenes:
         scene.check()
         summary.images += 1
@@ -81,7 +85,7 @@ def _section(scene: Scene, columns: Sequence[Column], truth: TruthColumn | None,
     has_masks = any(panel.masks for panel in scene.panels if panel) or any(one.masks.masks for one in scene.truths)
     facts = f"{who.width:,} × {who.height:,}"
     if panels == 1:
-        facts += f" · {_count(len(scene.panels[0].masks) if scene.panels[0] else 0)}"
+        facts += f" · {_said(scene.panels[0], columns[0]) if scene.panels[0] else _count(0)}"
     figures = _figures(scene, columns, truth, f'src="{_jpeg(picture, max_side)}" width="{who.width}" height="{who.height}"')
     data = script_json(scene_data(scene, columns, truth, summary))
     return (
@@ -98,12 +102,14 @@ def _figures(scene: Scene, columns: Sequence[Column], truth: TruthColumn | None,
     """A figure for each file and the ground truth; only the first has the photograph, which the script puts into the others."""
     entries: list[tuple[str, str | None]] = []  # title, and what there is of the image; None where it is lacking
     for place, (masks, column) in enumerate(zip(scene.panels, columns, strict=True)):
-        said = None if masks is None else _count(len(masks.masks))
+        said = None if masks is None else _said(masks, column)
+        if place < len(scene.agreements) and (right := scene.agreements[place]) is not None:
+            said = right_line(right)
         if masks is not None and truth is not None and scene.truths:
             said = found_line(scene.truths[0], place, truth.at)
         entries.append((column.title, said))
     if truth is not None:
-        entries.append((truth.title, _count(len(scene.truths[0].masks.masks)) if scene.truths else None))
+        entries.append((truth.title, _said(scene.truths[0].masks, truth) if scene.truths else None))
     alone = len(entries) == 1
     figures = []
     for title, said in entries:
@@ -118,6 +124,11 @@ def _figures(scene: Scene, columns: Sequence[Column], truth: TruthColumn | None,
         picture = f'<div class="picture{" missing" if said is None else ""}">{inside}</div>'
         figures.append(f'<figure>{"" if alone else f"<figcaption>{caption}</figcaption>"}<div class="well">{picture}</div></figure>')
     return "\n".join(figures)
+
+
+def _said(masks: MaskSet, column: Column) -> str:
+    count = len(masks.masks)
+    return classes_line(count, len({mask.category_id for mask in masks.masks})) if column.by_category else _count(count)
 
 
 def _count(masks: int) -> str:

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ovskit.core.records import Mask, MaskSet
+from ovskit.core.show.agreement import Agreement
+from ovskit.core.show.categories import Categories, Category, category_map
 from ovskit.core.show.colours import colours
 from ovskit.core.show.found import Truth
 from ovskit.core.show.safe_text import printable
@@ -23,7 +25,8 @@ _STATED_AREA = "area"  # COCO's, of the polygons; the mask's own is shown
 class Summary:
     """The page as a whole: its size, which levels there are and which to open with, and what of the ground truth is found."""
 
-    def __init__(self, columns: Sequence[Column], truth: TruthColumn | None) -> None:
+    def __init__(self, columns: Sequence[Column], truth: TruthColumn | None, categories: Categories | None = None) -> None:
+        self.categories = Categories([*columns, *([] if truth is None else [truth])]) if categories is None else categories
         self.images = 0
         self.masked_images = 0
         self.masks = 0
@@ -34,11 +37,14 @@ class Summary:
         self._found = [0] * len(columns)
         self._to_find = 0
         self._annotators: list[str] = []
+        self._categories: dict[Category, int] = {}
+        self._right: list[Agreement | None] = [None] * len(columns)
 
     def add(self, panel: int, found: Iterable[View], masks: int) -> None:
         """Count the masks and the views of one image in one file."""
-        self.masks += masks
-        self.masked_images += masks > 0
+        if not self._columns[panel].is_map:
+            self.masks += masks
+            self.masked_images += masks > 0
         for view in found:
             self._keys[panel].add(view.key)
             self._add_level(view).append(len(view.members))
@@ -53,6 +59,16 @@ class Summary:
         if place == 0:
             self._found = [sum(pair) for pair in zip(self._found, (f.hits for f in truth.found), strict=True)]
             self._to_find += truth.found[0].total
+
+    def add_agreement(self, panel: int, agreement: Agreement) -> None:
+        """Count what one file has right of an image's ground truth."""
+        before = self._right[panel]
+        both = agreement if before is None else Agreement(before.right + agreement.right, before.counted + agreement.counted)
+        self._right[panel] = both
+
+    def place_of(self, category: Category) -> int:
+        """Where a category stands in the page's list of those that occur."""
+        return self._categories.setdefault(category, len(self._categories))
 
     def _add_level(self, view: View) -> list[int]:
         numbers = self._levels[view.key]
@@ -75,8 +91,16 @@ class Summary:
             "first": list(first) if first else None,
             "panels": [{"title": printable(c.title), "keys": sorted(k)} for c, k in zip(self._columns, self._keys, strict=False)],
         }
+        by_category = any(column.by_category for column in self._columns)
+        if by_category:
+            data["first"] = None  # what is painted of all masks is what a score of classes is made of
+        if self._categories:
+            data["categories"] = [[printable(c.name), _hex(c), int(c.is_background)] for c in self._categories]
+        if any(self._right):
+            data["right"] = [None if one is None else one.share for one in self._right]
         if self._truth is not None:
-            data["first"] = ["matched", 1]
+            if not by_category:
+                data["first"] = ["matched", 1]
             data["truth"] = {
                 "title": printable(self._truth.title),
                 "keys": sorted(self._keys[-1]),
@@ -95,13 +119,17 @@ def scene_data(scene: Scene, columns: Sequence[Column], truth: TruthColumn | Non
         if masks is None:
             data["panels"].append(None)
             continue
-        found, panel = _panel(masks, column)
+        found, panel = _panel(masks, column, summary)
         summary.add(place, found, len(masks.masks))
+        right = scene.agreements[place] if place < len(scene.agreements) else None
+        if right is not None:
+            panel["right"] = right.share
+            summary.add_agreement(place, right)
         data["panels"].append(panel)
     if truth is not None:
         data["truths"] = []
         for place, one in enumerate(scene.truths):
-            found, panel = _panel(one.masks, truth)
+            found, panel = _panel(one.masks, truth, summary)
             summary.add_truth(place, one, found)
             data["truths"].append({**panel, "annotator": printable(one.annotator) if one.annotator else None, **_found(one)})
     return data
@@ -116,15 +144,36 @@ def _found(truth: Truth) -> dict[str, Any]:
     return {"found": rows}
 
 
-def _panel(masks: MaskSet, column: Column) -> tuple[list[View], dict[str, Any]]:
+def _panel(masks: MaskSet, column: Column, summary: Summary) -> tuple[list[View], dict[str, Any]]:
     ordered = larger_first(masks)
     found = views(ordered, run_table(masks, ordered))
     place = {mask.id: k for k, mask in enumerate(ordered)}
     hexes = colours(len(ordered)).tobytes().hex()
-    return found, {
+    panel: dict[str, Any] = {
         "masks": [_mask(mask, hexes[6 * k : 6 * k + 6], place, column.names) for k, mask in enumerate(ordered)],
         "views": [[view.key, view.value, view.members] for view in found],
     }
+    if column.by_category:
+        panel |= _by_category(masks, panel["masks"], place, column, summary)
+    return found, panel
+
+
+def _by_category(
+    masks: MaskSet, shown: Sequence[dict[str, Any]], place: Mapping[int, int], column: Column, summary: Summary
+) -> dict[str, Any]:
+    """The legend, rows [category, pixels, masks], and the masks' order from the lowest to the topmost; each mask is told its row."""
+    drawn = category_map(masks, column, summary.categories)
+    for mask, group in zip(masks.masks, drawn.groups, strict=True):
+        category = drawn.swatches[group].category
+        shown[place[mask.id]].update(rgb=_hex(category), category=printable(category.name), group=group)
+    return {
+        "legend": [[summary.place_of(one.category), one.pixels, one.masks] for one in drawn.swatches],
+        "order": [place[masks.masks[k].id] for k in drawn.order],
+    }
+
+
+def _hex(category: Category) -> str:
+    return bytes(category.rgb).hex()
 
 
 def _mask(mask: Mask, colour: str, place: Mapping[int, int], names: Mapping[int, str]) -> dict[str, Any]:

@@ -14,10 +14,10 @@ function makeFrame(nativeWidth, nativeHeight, width, height) {
   return { nativeWidth, nativeHeight, width, height, columns: edges(nativeWidth, width), rows: edges(nativeHeight, height) };
 }
 
-/** The topmost mask of each canvas pixel, counted from 1: larger masks below, smaller ones above. */
-function labelPlane(masks, members, frame) {
+/** The label of the topmost mask of each canvas pixel: `members` from the lowest to the topmost; 0 where there is none. */
+function labelPlane(masks, members, frame, labels) {
   const plane = new Uint32Array(frame.width * frame.height);
-  for (const k of members) fillMask(masks[k].ends, frame.nativeHeight, frame.columns, frame.rows, frame.height, plane, k + 1);
+  for (const k of members) fillMask(masks[k].ends, frame.nativeHeight, frame.columns, frame.rows, frame.height, plane, labels[k]);
   return plane;
 }
 
@@ -93,11 +93,21 @@ function boundsOf(mask, frame, margin) {
 function paintFocus(context, scratch, picture, mask, frame, thick) {
   const box = boundsOf(mask, frame, 2 * thick + 1);
   if (!box || box.right <= box.left || box.bottom <= box.top) return;
+  paintCut(context, scratch, picture, cutOut(mask, box, frame), box, mask.rgb, frame, thick);
+}
+
+/** Bring out what is labelled `label` in a plane of the whole frame. */
+function paintLabel(context, scratch, picture, plane, label, rgb, frame, thick) {
+  const box = { left: 0, top: 0, right: frame.width, bottom: frame.height };
+  const inside = Uint8Array.from(plane, (value) => (value === label ? 1 : 0));
+  paintCut(context, scratch, picture, inside, box, rgb, frame, thick);
+}
+
+function paintCut(context, scratch, picture, inside, box, rgb, frame, thick) {
   const width = box.right - box.left, height = box.bottom - box.top;
-  const inside = cutOut(mask, box, frame);
   const maskImage = new ImageData(width, height), lineImage = new ImageData(width, height);
   const solid = new Uint32Array(maskImage.data.buffer), strokes = new Uint32Array(lineImage.data.buffer);
-  const halo = word(parseInt(mask.rgb, 16));
+  const halo = word(parseInt(rgb, 16));
   for (let x = 0; x < width; x++) {
     for (let y = 0, at = x * height; y < height; y++, at++) {
       const to = y * width + x;

@@ -2,12 +2,14 @@
 
 const page = JSON.parse(document.getElementById('page').textContent);
 const TRUTH = page.truth ? page.panels.length : -1; // the ground truth's panel stands after the files'
-const state = { view: page.first, mode: 'both', against: 0, annotator: 0 };
+const state = { view: page.first, mode: 'both', against: 0, annotator: 0, off: new Set() }; // off: categories that are not drawn
 const LABELS = { threshold: 'Threshold θ', count: 'Recorded at', source: 'Source', level: 'Level' };
 const coarse = matchMedia('(pointer: coarse)').matches;
 
 const number = new Intl.NumberFormat('en');
 const plural = (count, noun) => `${number.format(count)} ${noun}${count === 1 ? '' : 's'}`;
+const classes = (count) => `${number.format(count)} ${count === 1 ? 'class' : 'classes'}`;
+const rightOf = (share) => `${percent(share)} of pixels right`;
 const short = (value) => (typeof value === 'number' ? String(+value.toPrecision(4)) : value);
 const sentence = (key) => key.charAt(0).toUpperCase() + key.slice(1).replaceAll('_', ' ');
 const foundOf = (hits, total) => `${number.format(hits)} of ${number.format(total)} found at IoU ${short(page.truth.at)}`;

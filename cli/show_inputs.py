@@ -1,0 +1,174 @@
+"""What ``ovs-show`` looks at: mask files and folders of label maps side by side, and the ground truth beside them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+from ovskit.core.runtime.errors import UsageError
+
+if TYPE_CHECKING:
+    from ovskit.core.formats.masks import MasksHeader
+    from ovskit.core.formats.named_maps import NamedMaps
+    from ovskit.core.runtime.failures import Failures
+    from ovskit.core.show.agreement import SameClasses
+    from ovskit.core.show.categories import Categories
+    from ovskit.core.show.mask_files import MaskFile
+    from ovskit.core.show.scene import Column, TruthColumn
+    from ovskit.core.show.scenes import Scenes
+
+
+class Colour(StrEnum):
+    """What gives a mask its colour."""
+
+    auto = "auto"
+    mask = "mask"
+    category = "category"
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What to show, as the user said it."""
+
+    files: Sequence[str]
+    gt: str | None
+    segments: str | None
+    layout: str | None
+    names: str | None
+    root: str | None
+    colour: Colour
+    match_iou: float
+    workers: int
+    max_pixels: int
+
+    @property
+    def gt_is_maps(self) -> bool:
+        """Whether the ground truth is a folder of label maps, and not SA-1B's of JSON files."""
+        if self.gt is None or not os.path.isdir(self.gt):
+            return False
+        if self.layout is not None or self.names is not None:
+            return True
+        try:
+            return not any(name.endswith(".json") for name in os.listdir(self.gt))
+        except OSError:
+            return False  # to be said by whoever opens it
+
+    def check(self) -> None:
+        """Raises UsageError for options that say nothing here."""
+        if self.layout is None and self.names is None:
+            return
+        if not all(file == "-" or os.path.exists(file) for file in (*self.files, *([] if self.gt is None else [self.gt]))):
+            return  # that something is not there is said where it is opened
+        if not self.gt_is_maps and not any(map(os.path.isdir, self.files)):
+            option = "--layout" if self.layout is not None else "--names"
+            raise UsageError(f"{option} is about a folder of label maps: name one as --gt, or instead of a masks file")
+        if self.layout is not None and self.gt is not None and not self.gt_is_maps:
+            raise UsageError(f"--layout {self.layout}: {self.gt} is no folder; a layout says how a folder of label maps is kept")
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """The scenes, what their panels are, and how what is coloured by category is coloured."""
+
+    scenes: Scenes
+    columns: Sequence[Column]  # a ground truth of label maps is the last
+    truth: TruthColumn | None
+    categories: Categories
+
+
+@contextmanager
+def opened(wish: Wish, failures: Failures) -> Iterator[Shown]:
+    """Everything that ``wish`` names. Raises UsageError, InputError and MissingInputError for what cannot be used."""
+    from ovskit.core.formats.ground_truth import open_ground_truth
+    from ovskit.core.formats.masks import open_masks
+    from ovskit.core.formats.named_maps import chosen_space, open_named_maps
+    from ovskit.core.runtime.output import open_input
+    from ovskit.core.show.categories import Categories, space_of
+    from ovskit.core.show.mask_files import open_map_folder, open_mask_file
+    from ovskit.core.show.scenes import Scenes
+
+    files = wish.files
+    names = file_names(files)
+    folders = {k for k, file in enumerate(files) if file != "-" and os.path.isdir(file)}
+    # A pipe is read once, from front to back; a folder is opened when it is known where its photographs are.
+    lead = files.index("-") if "-" in files else None if 0 in folders else 0
+    space = chosen_space(wish.layout, wish.names)
+    with ExitStack() as stack:
+        found: dict[int, MaskFile] = {}
+        for k, file in enumerate(files):
+            if k != lead and k not in folders:
+                found[k] = stack.enter_context(open_mask_file(file))
+        maps = open_named_maps(str(wish.gt), layout=wish.layout, space=space) if wish.gt_is_maps else None
+        truth = None if wish.gt is None or maps is not None else open_ground_truth(wish.gt, segments=wish.segments)
+        headers = {k: file.header for k, file in found.items()}
+        sets: Any = iter(())
+        if lead is not None:
+            headers[lead], sets = open_masks(stack.enter_context(open_input(files[lead])), names[lead])
+        known = [headers[k].root for k in sorted(headers, key=lambda k: (k != lead, k)) if headers[k].root is not None]
+        root = wish.root if wish.root is not None else next(iter(known), None)
+        if root is None:
+            next(sets, None)  # if the file is broken, that is the first thing to say
+            raise UsageError(f"{names[lead or 0]} does not say where its images are: add --root DIR")
+        for k in folders:
+            own = open_named_maps(files[k], layout=None if wish.gt is not None else wish.layout, space=space)
+            found[k] = open_map_folder(files[k], own, root)
+            headers[k] = found[k].header
+        columns, truth_column = _columns(wish, [headers[k] for k in range(len(files))], names, folders, maps, truth)
+        others = [k for k in range(len(files)) if k != lead]
+        scenes = Scenes(
+            sets, names[lead or 0], roots=[wish.root or headers[k].root or root for k in ([] if lead is None else [lead]) + others],
+            failures=failures, others=[found[k] for k in others], place=lead, truth=truth, at=wish.match_iou, maps=maps,
+            same=_same(columns, maps), workers=wish.workers, max_pixels=wish.max_pixels,
+        )  # fmt: skip
+        spaces = [s for s in (space, *map(space_of, headers.values())) if s is not None]
+        every = [*columns, *([] if truth_column is None else [truth_column])]
+        yield Shown(scenes, columns, truth_column, Categories(every, spaces))
+
+
+def file_names(files: Sequence[str]) -> list[str]:
+    """The files' names for messages."""
+    from ovskit.core.formats.sources import show_path
+
+    return ["stdin" if file == "-" else show_path(file) for file in files]
+
+
+def titles(names: Sequence[str]) -> list[str]:
+    """The files' names without their folders, where that tells them apart."""
+    short = [os.path.basename(name.rstrip("/")) or name for name in names]
+    return short if len(set(short)) == len(names) else list(names)
+
+
+def _columns(
+    wish: Wish, headers: Sequence[MasksHeader], names: Sequence[str], folders: set[int], maps: NamedMaps | None, truth: Any
+) -> tuple[list[Column], TruthColumn | None]:
+    """What each panel is. Where a file is coloured by category, so is a ground truth of several: to be compared at a glance."""
+    from ovskit.core.show.categories import speaks_of_categories
+    from ovskit.core.show.scene import Column, TruthColumn
+
+    def asked(is_about: bool) -> bool:
+        return wish.colour is Colour.category or (wish.colour is Colour.auto and is_about)
+
+    columns = [
+        Column(title, header.categories, header.pg, by_category=asked(k in folders or speaks_of_categories(header)))
+        for k, (title, header) in enumerate(zip(titles(names), headers, strict=True))
+    ]
+    if maps is not None:
+        return [*columns, Column("Ground truth", maps.categories, by_category=asked(True), is_map=True)], None
+    if truth is None:
+        return columns, None
+    compared = any(column.by_category for column in columns) and len(truth.categories) > 1
+    return columns, TruthColumn("Ground truth", truth.categories, by_category=asked(compared), at=wish.match_iou)
+
+
+def _same(columns: Sequence[Column], maps: NamedMaps | None) -> list[SameClasses | None]:
+    """For each file, which of its categories are the classes of the ground truth's label maps."""
+    from ovskit.core.show.agreement import same_classes
+
+    if maps is None:
+        return []
+    *files, truth = columns
+    return [same_classes(file.all_names, truth.all_names, maps.space) for file in files]
