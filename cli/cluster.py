@@ -183,7 +183,7 @@ def cluster(
         log.info("%s is there already", output)
         return
 
-    from ovskit.cli.cluster_methods import Found, check_flags, find_kmeans, find_light
+    from ovskit.cli.cluster_methods import Found, check_files, check_flags, find_kmeans, find_light
     from ovskit.core.cluster.merge import is_compiled
     from ovskit.core.cluster.sohes import SohesOptions
     from ovskit.core.cluster.streams import FeatureInputs, cluster_stream
@@ -194,6 +194,7 @@ def cluster(
     from ovskit.core.runtime.workers import default_workers
 
     check_flags(ctx, method.value)
+    check_files(inputs or ["-"], output, save=save, source=source)
     if sys.stderr.isatty() and not is_compiled():
         log.warning("first run: compiling the kernels, which takes some ten seconds once")
     failures = Failures(skip=on_error is opt.OnError.skip)

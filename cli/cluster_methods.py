@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,11 +42,25 @@ def check_flags(ctx: typer.Context, method: str) -> None:
     if method == "kmeans":
         strangers = [*strangers, "emit", "soft"]
     for parameter in ctx.command.params:
-        source = ctx.get_parameter_source(parameter.name or "")
-        # What the environment or a settings file says is meant for whichever method it fits.
-        if parameter.name in strangers and source is not None and source.name == "COMMANDLINE":
+        if parameter.name in strangers and _by_hand(ctx, parameter.name):
             name = "/".join([max(parameter.opts, key=len), *parameter.secondary_opts])
             raise UsageError(f"{name} says nothing to --method {method}; see ovs-cluster --help")
+
+
+def check_files(inputs: Sequence[str], output: str, *, save: Path | None, source: Path | None) -> None:
+    """Raises UsageError where a file is to be written over another, or stdin to be read twice."""
+    from ovskit.core.runtime.output import check_output, same_file
+
+    if inputs.count("-") + (str(source) == "-") > 1:
+        raise UsageError("stdin (-) can be read once only; name it once")
+    if save is not None:
+        if source is not None:
+            raise UsageError("--from takes centroids as they are, so there are none to --save: leave one of them out")
+        if str(save) == "-" or any(same_file(str(save), path) for path in (output, *inputs)):
+            raise UsageError("--save needs a file of its own, other than the masks' and what is read")
+        check_output(str(save), binary=True)
+    if source is not None and same_file(output, str(source)):
+        raise UsageError(f"-o {output} is the file of --from: masks would take its place; name another file")
 
 
 def find_kmeans(
@@ -60,10 +74,17 @@ def find_kmeans(
 
     given = ctx.params
     device = choose_device(given["device"])
-    clustering, shape = _settings(given, ShapeOptions, k=given["clusters"], components=given["components"] or None)
     scope, save, source = str(given["scope"]), given["save"], given["source"]
+    points = 0 if scope == "image" else _POINTS  # an image's own clusters are fitted on all its patches
+    clustering, shape = _settings(given, ShapeOptions, k=given["clusters"], points=points, components=given["components"] or None)
     if (save is not None or source is not None) and scope != "dataset":
         raise UsageError(f"--save and --from keep centroids of all images: they need --scope dataset, not {scope}")
+    if source is not None:
+        shapes = {field.name for field in fields(ShapeOptions)}
+        said = [f"--set {text}" for text in given["setting"] or [] if text.partition("=")[0].strip() not in shapes]
+        said += ["--seed"] if _by_hand(ctx, "seed") else []
+        if said:
+            raise UsageError(f"{said[0]} says nothing with --from: the centroids are there already")
     if scope != "dataset" or source is not None:
         streams = stack.enter_context(FeatureInputs(paths))
         if scope == "image":
@@ -74,6 +95,8 @@ def find_kmeans(
             lots = cluster_together(streams.records(), given["batch"], clustering, shape, failures, workers, device)
             return Found(streams.header, lambda done: (masks for masks in lots if masks.image.id not in done))
         centroids = _load(source, streams.header.model, "kmeans")["dataset"]
+        if _by_hand(ctx, "clusters") and len(centroids.rows) != given["clusters"]:
+            raise UsageError(f"-k {given['clusters']}: {source} has {len(centroids.rows)} clusters; leave -k out")
     else:
         inputs = stack.enter_context(repeatable(paths))
         centroids = fit_dataset(watch(inputs.records(), "sampling"), clustering, device)
@@ -98,7 +121,7 @@ def find_light(
 
     given = ctx.params
     device = choose_device(given["device"])
-    clustering, options = _settings(given, LightOptions, k=2, soft=given["soft"])
+    clustering, options = _settings(given, LightOptions, k=2, points=_POINTS, soft=given["soft"])
     level: Level = str(given["emit"])  # type: ignore[assignment]
     if given["source"] is not None:
         streams = stack.enter_context(FeatureInputs(paths))
@@ -119,8 +142,14 @@ def find_light(
     )
 
 
-def _settings(given: dict[str, Any], kind: Any, *, k: int, **flags: Any) -> tuple[Any, Any]:
-    """Options of the clustering and of what is made of it: flags, and what ``--set`` says of either."""
+def _by_hand(ctx: typer.Context, name: str) -> bool:
+    """Whether a flag is on the command line: what the environment or a settings file says is meant for whichever method it fits."""
+    source = ctx.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
+
+
+def _settings(given: dict[str, Any], kind: Any, *, k: int, points: int, **flags: Any) -> tuple[Any, Any]:
+    """Options of the clustering, on at most ``points`` patches, and of what is made of it: flags, and what ``--set`` says of either."""
     from ovskit.cli.method_settings import parse_fields, settings_of
     from ovskit.core.models.kmeans import KMeansOptions
 
@@ -130,7 +159,7 @@ def _settings(given: dict[str, Any], kind: Any, *, k: int, **flags: Any) -> tupl
     others = parse_fields([text for text in texts if text not in of_clustering], kind)
     clustering = parse_fields(of_clustering, KMeansOptions)
     return (
-        KMeansOptions(**{"k": k, "seed": given["seed"], "max_points": _POINTS, **clustering}),
+        KMeansOptions(**{"k": k, "seed": given["seed"], "max_points": points, **clustering}),
         kind(**{**others, **{name: value for name, value in flags.items() if value is not None}}),
     )
 

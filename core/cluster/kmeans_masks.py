@@ -22,7 +22,7 @@ from ovskit.core.formats.rle_grid import edges, grid_rles
 from ovskit.core.formats.sources import show_path
 from ovskit.core.models.kmeans import Centroids, KMeansOptions, assign, fit, fit_each
 from ovskit.core.records import FeatureMap, Image, Int32, Mask, MaskSet
-from ovskit.core.runtime.errors import InputError
+from ovskit.core.runtime.errors import InputError, UsageError
 from ovskit.core.runtime.failures import Failures
 from ovskit.core.runtime.workers import ordered_map
 
@@ -37,11 +37,15 @@ _LOT_BYTES = {"cuda": 256 << 20}  # elsewhere images are clustered one at a time
 @dataclass(frozen=True, slots=True)
 class ShapeOptions:
     """``components``: one mask for each connected piece of a cluster instead of one for the cluster; of ``min_patches`` at least, by
-    ``connectivity`` 4 or 8."""
+    ``connectivity`` 4 or 8. Raises UsageError for values that make no sense."""
 
     components: bool = False
     min_patches: int = 1
     connectivity: Literal[4, 8] = 8
+
+    def __post_init__(self) -> None:
+        if self.min_patches < 0:
+            raise UsageError(f"min_patches {self.min_patches}: give at least 0")
 
 
 def masks_of_labels(image: Image, labels: Int32, margin: Float32, shape: ShapeOptions, *, categories: bool) -> MaskSet:
@@ -174,7 +178,9 @@ def _each_of(lot: Sequence[FeatureMap], options: KMeansOptions, device: torch.de
 
 
 def _nearest(features: FeatureMap, centroids: Centroids, device: torch.device) -> Clustered:
-    height, width, _ = features.patch.shape
+    height, width, channels = features.patch.shape
+    if channels != centroids.rows.shape[1]:
+        return InputError(f"{show_path(features.image.file_name)} has {channels} channels, the centroids {centroids.rows.shape[1]}")
     try:
         labels, margin = assign(_rows(features, centroids.metric), centroids, device=device)
     except InputError as error:

@@ -31,11 +31,13 @@ class Levels:
     superclasses: Centroids | None
 
     def category_of(self, features: FeatureMap) -> int:
-        """The superclass of an image. Raises InputError if it has no CLS vector."""
+        """The superclass of an image. Raises InputError if it has no CLS vector, or another's."""
         if self.superclasses is None:
             return 0
         if features.cls is None:
             raise InputError(f"{show_path(features.image.file_name)}: has no CLS vector to tell its superclass by: extract with --cls")
+        if len(features.cls) != self.superclasses.rows.shape[1]:
+            raise InputError(f"{show_path(features.image.file_name)}: its CLS vector is not as long as the others'")
         return int(assign(unit_rows(features.cls[None]), self.superclasses)[0][0])
 
     def named(self) -> dict[str, Centroids]:
@@ -97,6 +99,9 @@ def see(features: FeatureMap, levels: Levels, options: KMeansOptions, side: Side
     """
     if not np.isfinite(features.patch).all() or (features.cls is not None and not np.isfinite(features.cls).all()):
         raise InputError(f"{show_path(features.image.file_name)}: its features hold infinities or NaN; extract them again")
+    channels = levels.dataset.rows.shape[1]
+    if features.patch.shape[2] != channels:
+        raise InputError(f"{show_path(features.image.file_name)} has {features.patch.shape[2]} channels, the centroids {channels}")
     height, width, _ = features.patch.shape
     rows = unit_rows(features.patch.reshape(height * width, -1))
     category = levels.category_of(features)

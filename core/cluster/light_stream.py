@@ -20,7 +20,7 @@ from ovskit.core.cluster.patch_sample import PatchSample
 from ovskit.core.cluster.streams import RootedFeatures
 from ovskit.core.models.kmeans import KMeansOptions
 from ovskit.core.records import Image, MaskSet
-from ovskit.core.runtime.errors import InputError
+from ovskit.core.runtime.errors import InputError, OutputError
 from ovskit.core.runtime.failures import Failures
 from ovskit.core.runtime.workers import ordered_map
 
@@ -81,7 +81,12 @@ class Margined:
     def _keep(self, image: Image, seen: Seen) -> None:
         margins = seen.margins
         stacked = np.stack([margins.image, margins.dataset, margins.category]).astype(np.float16)
-        self._file.write(stacked.tobytes())
+        try:
+            self._file.write(stacked.tobytes())
+        except OSError as error:
+            raise OutputError(
+                f"cannot keep margins in {tempfile.gettempdir()}: {error.strerror}; set TMPDIR to a folder with room"
+            ) from None
         self._entries.append(_Entry(image, (stacked.shape[1], stacked.shape[2]), seen.category))
 
 

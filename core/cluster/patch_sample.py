@@ -6,6 +6,7 @@ As many patches of each image as leave room for all: memory goes with the sample
 from __future__ import annotations
 
 import heapq
+import sys
 from collections.abc import Iterable
 
 import numpy as np
@@ -17,18 +18,22 @@ from ovskit.core.runtime.errors import InputError
 Float32 = npt.NDArray[np.float32]
 
 _FIRST_SHARE = 256  # patches of an image that are kept as long as there is room
+_ALL = sys.maxsize
 
 
 class PatchSample:
     """Patches of all images, at most ``room`` of them, as many of each image; and those images' CLS vectors, if there are any.
 
-    Of more images than ``room`` some have none, drawn by their id. An image with infinities or NaN among what would be kept is left out:
-    whoever looks at all of it, later, says so. Patches are scaled to length 1 unless ``scaled`` says otherwise. A function of the images,
-    their ids and the seed, not of the order that they come in.
+    A ``room`` of 0 is for all of them. Of more images than ``room`` some have none, drawn by their id. An image with infinities or NaN
+    among what would be kept, or with other channels than the first, is left out: whoever looks at all of it, later, says so. Patches
+    are scaled to length 1 unless ``scaled`` says otherwise. A function of the images, their ids and the seed, not of the order that they
+    come in.
     """
 
     def __init__(self, room: int, seed: int, *, scaled: bool = True) -> None:
-        self._room, self._seed, self._share, self._scaled = room, seed, _FIRST_SHARE, scaled
+        self._room, self._seed, self._scaled = room or _ALL, seed, scaled
+        self._share = _FIRST_SHARE if room else _ALL
+        self._widths: tuple[int, int | None] | None = None
         self._patches: dict[int, Float] = {}
         self._cls: dict[int, Float32] = {}
         self._last: list[tuple[float, int]] = []  # a heap of the images, the first to go in front
@@ -45,7 +50,9 @@ class PatchSample:
         # In the order drawn, so that the first few are a sample as well.
         kept = rows[random.permutation(len(rows))[: self._share]]
         finite = np.isfinite(kept).all() and (features.cls is None or np.isfinite(features.cls).all())
-        if not finite:
+        widths = (rows.shape[1], None if features.cls is None else len(features.cls))
+        self._widths = self._widths or widths
+        if not finite or widths != self._widths:
             return
         self._patches[number] = unit_rows(kept).astype(np.float16) if self._scaled else kept.astype(np.float32)
         if features.cls is not None:

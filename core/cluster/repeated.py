@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from ovskit.core.cluster.streams import FeatureInputs, RootedFeatures
+from ovskit.core.formats.sources import show_path
 from ovskit.core.runtime.errors import OutputError
 from ovskit.core.runtime.logs import get_logger
 from ovskit.core.runtime.output import open_input
@@ -18,14 +19,14 @@ log = get_logger("cluster")
 class RepeatedInputs:
     """Feature streams as one, to be read from the beginning as often as asked; ``header`` as ``FeatureInputs`` has it."""
 
-    def __init__(self, paths: Sequence[str]) -> None:
-        self._paths = paths
-        with FeatureInputs(paths) as first:
+    def __init__(self, paths: Sequence[str], names: Sequence[str] | None = None) -> None:
+        self._paths, self._names = paths, names
+        with FeatureInputs(paths, names) as first:
             self.header = first.header
 
     def records(self) -> Iterator[RootedFeatures]:
         """Every feature map, in order; see ``FeatureInputs``."""
-        with FeatureInputs(self._paths) as streams:
+        with FeatureInputs(self._paths, self._names) as streams:
             yield from streams.records()
 
 
@@ -44,4 +45,5 @@ def repeatable(paths: Sequence[str]) -> Iterator[RepeatedInputs]:
             copy.flush()
         except OSError as error:
             raise OutputError(f"cannot keep stdin in {copy.name}: {error.strerror}; set TMPDIR to a folder with room") from None
-        yield RepeatedInputs([copy.name if path == "-" else path for path in paths])
+        names = ["stdin" if path == "-" else show_path(path) for path in paths]
+        yield RepeatedInputs([copy.name if path == "-" else path for path in paths], names)

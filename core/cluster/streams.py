@@ -34,23 +34,26 @@ class FeatureInputs:
     """Feature streams read one after the other as if they were one.
 
     ``header`` is the first stream's, with the provenance of all. Opening raises InputError if a header is broken or the
-    streams were not made by the same model in the same way, MissingInputError if a file is not there.
+    streams were not made by the same model in the same way, MissingInputError if a file is not there. ``names`` are what messages call
+    them, if not by their paths.
     """
 
-    def __init__(self, paths: Sequence[str]) -> None:
+    def __init__(self, paths: Sequence[str], names: Sequence[str] | None = None) -> None:
         self._paths = paths
+        self._names = [_what(path) for path in paths] if names is None else names
         self._stack = ExitStack()
         headers = []
-        for path in paths[1:]:  # looked into and closed again: there may be more shards than a process may hold open
+        for path, name in zip(paths[1:], self._names[1:], strict=True):
+            # Looked into and closed again: there may be more shards than a process may hold open.
             with open_input(path) as stream:
-                headers.append(open_features(stream, _what(path))[0])
+                headers.append(open_features(stream, name)[0])
         self._first: BinaryIO = self._stack.enter_context(open_input(paths[0]))
-        first, self._first_records = open_features(self._first, _what(paths[0]))
-        for path, header in zip(paths[1:], headers, strict=True):
+        first, self._first_records = open_features(self._first, self._names[0])
+        for name, header in zip(self._names[1:], headers, strict=True):
             if (header.model, header.size, header.pool) != (first.model, first.size, first.pool):
-                raise InputError(f"{_what(path)} was not extracted like {_what(paths[0])}: their models or sizes differ")
+                raise InputError(f"{name} was not extracted like {self._names[0]}: their models or sizes differ")
         if first.pool is not None:
-            raise InputError(f"{_what(paths[0])} holds pooled embeddings, not patch features; extract without --pool")
+            raise InputError(f"{self._names[0]} holds pooled embeddings, not patch features; extract without --pool")
         self.header = replace(first, pg=merge_entries([header.pg for header in (first, *headers)]))
 
     def __enter__(self) -> Self:
@@ -63,18 +66,18 @@ class FeatureInputs:
         """Every feature map, in order. Raises InputError at a damaged stream, or two images of one name or id."""
         names: set[str] = set()
         ids: set[int] = set()
-        for k, path in enumerate(self._paths):
+        for k, (path, name) in enumerate(zip(self._paths, self._names, strict=True)):
             with ExitStack() as stack:
                 if k == 0:
                     header, records = self.header, self._first_records
                 else:
-                    header, records = open_features(stack.enter_context(open_input(path)), _what(path))
+                    header, records = open_features(stack.enter_context(open_input(path)), name)
                 for record in records:
                     if isinstance(record, EmbeddingBlock):
-                        raise InputError(f"{_what(path)}: pooled embeddings among patch features")
+                        raise InputError(f"{name}: pooled embeddings among patch features")
                     image = record.image
                     if image.file_name in names or image.id in ids:
-                        raise InputError(f"{_what(path)}: image {image.id} ({show_path(image.file_name)}) appears twice among the inputs")
+                        raise InputError(f"{name}: image {image.id} ({show_path(image.file_name)}) appears twice among the inputs")
                     names.add(image.file_name)
                     ids.add(image.id)
                     yield RootedFeatures(header.root, record)

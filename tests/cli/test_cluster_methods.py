@@ -129,3 +129,39 @@ def test_what_does_not_go_together(features: Path, with_cls: Path, ovs: Run, tmp
     done = ovs("ovs-cluster", features, "--method", "kmeans", "-k", 4000)
     assert done.returncode == 65
     one_line(done, "256 patches, too few for 4000 clusters")
+
+
+def test_nothing_is_written_over_what_is_read(features: Path, with_cls: Path, ovs: Run, tmp_path: Path) -> None:
+    mine, kept, out = tmp_path / "mine.npz", tmp_path / "c.npz", tmp_path / "out.json"
+    mine.write_bytes(with_cls.read_bytes())
+    dataset = ("ovs-cluster", "--method", "kmeans", "--scope", "dataset")
+    assert ovs(*dataset, "-k", 3, mine, "--save", kept, "-o", out).returncode == 0
+    before = {path: path.read_bytes() for path in (mine, kept, out)}
+    for arguments, words in (
+        ((*dataset, mine, "--save", f"{tmp_path}/./mine.npz"), ["--save"]),
+        (("ovs-cluster", "--method", "lightcluster", mine, "--save", mine), ["--save"]),
+        ((*dataset, mine, "--save", out, "-o", out), ["--save"]),
+        ((*dataset, mine, "--save", "-"), ["--save"]),
+        ((*dataset, mine, "--from", kept, "-o", kept), ["--from"]),
+        ((*dataset, mine, "--from", kept, "--save", tmp_path / "d.npz"), ["--save", "--from"]),
+        ((*dataset, mine, "--from", kept, "-k", 7), ["-k 7", "3 clusters"]),
+        ((*dataset, mine, "--from", kept, "--seed", 7), ["--seed", "--from"]),
+        ((*dataset, mine, "--from", kept, "--set", "iterations=3"), ["iterations=3", "--from"]),
+        ((*dataset, "-", "--from", "-"), ["stdin"]),
+        (("ovs-cluster", "--method", "lightcluster", "-", "-"), ["stdin"]),
+        (("ovs-cluster", "--method", "kmeans", mine, "--set", "min_patches=-5"), ["min_patches"]),
+    ):
+        done = ovs(*arguments)
+        assert done.returncode == 2, (arguments, done.stderr.decode())
+        one_line(done, *words)
+    assert {path: path.read_bytes() for path in before} == before
+    assert ovs(*dataset, mine, "--from", kept, "--components", "--set", "min_patches=3").returncode == 0
+
+
+def test_all_patches_and_a_cut_pipe(with_cls: Path, ovs: Run) -> None:
+    every = ovs("ovs-cluster", "--method", "kmeans", "--scope", "dataset", "-k", 3, "--set", "max_points=0", with_cls)
+    assert len({one["image_id"] for one in masks_of(every)}) == 5
+    done = ovs("ovs-cluster", "--method", "lightcluster", stdin=with_cls.read_bytes()[:-500])
+    assert done.returncode == 65
+    assert "ovs-cluster: stdin" in done.stderr.decode()
+    assert "ovskit-features" not in done.stderr.decode().splitlines()[-1]

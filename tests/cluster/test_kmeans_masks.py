@@ -7,7 +7,9 @@ import pytest
 import torch
 
 from ovskit.core.cluster import kmeans_masks
-from ovskit.core.cluster.kmeans_masks import CPU, ShapeOptions, cluster_each
+from ovskit.core.cluster.kmeans_masks import CPU, ShapeOptions, cluster_by, cluster_each, fit_dataset
+from ovskit.core.cluster.light_stream import Margined, fit_light, light_masks
+from ovskit.core.cluster.lightcluster import LightOptions
 from ovskit.core.cluster.streams import RootedFeatures
 from ovskit.core.models.kmeans import KMeansOptions
 from ovskit.core.records import FeatureMap, Image, MaskSet
@@ -57,6 +59,31 @@ def test_one_bad_image_of_a_lot_is_named_and_the_others_stay(monkeypatch: pytest
     found = clustered(records, skip=True)
     assert [masks.image.id for masks in found] == [1, 3, 5]
     assert found == clustered([records[0], records[2], records[4]])
+
+
+@pytest.mark.parametrize("light", [False, True])
+def test_an_image_of_other_channels_is_named(light: bool) -> None:
+    records = [with_cls(k, (6, 7)) for k in range(1, 6)]
+    patch = np.ones((6, 7, 9), np.float16)
+    odd = [*records, RootedFeatures("", FeatureMap(Image(6, "6.jpg", 70, 60), patch, np.ones(10, np.float16)))]
+
+    def masks(some: list[RootedFeatures], failures: Failures) -> list[MaskSet]:
+        options = KMeansOptions(2)
+        if light:
+            levels = fit_light(some, LightOptions(superclasses=2), options)
+            return list(light_masks(Margined(some, levels, LightOptions(), options, failures, 1).margins(), "final", LightOptions(), 1))
+        return list(cluster_by(some, fit_dataset(some, options), ShapeOptions(), failures, 1))
+
+    with pytest.raises(InputError, match=r"6\.jpg has 9 channels, the centroids 10"):
+        masks(odd, Failures(skip=False))
+    failures = Failures(skip=True)
+    assert masks(odd, failures) == masks(records, failures)
+    assert failures.count == 1
+
+
+def with_cls(number: int, grid: tuple[int, int]) -> RootedFeatures:
+    one = record(number, grid).features
+    return RootedFeatures("", FeatureMap(one.image, one.patch, np.random.default_rng(number).normal(size=10).astype(np.float16)))
 
 
 def test_a_gpu_gives_the_same() -> None:
