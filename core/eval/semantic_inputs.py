@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from ovskit.core.eval.semantic import SemanticOptions
 from ovskit.core.formats.ground_truth import GroundTruth, open_ground_truth
-from ovskit.core.formats.label_layouts import LAYOUTS, PLAIN, Layout
+from ovskit.core.formats.label_layouts import Layout
 from ovskit.core.formats.label_maps import LabelTruth, open_label_folder, painted_truth
-from ovskit.core.formats.labels import LARGEST_ID, LabelClass, LabelSpace, comparable, open_label_space
+from ovskit.core.formats.labels import LARGEST_ID, LabelClass, LabelSpace, comparable
 from ovskit.core.formats.masks import ENTITY, MasksHeader
+from ovskit.core.formats.named_maps import chosen_space, open_named_maps
 from ovskit.core.formats.sources import show_path
 from ovskit.core.records import LabelMap
-from ovskit.core.runtime.errors import InputError, UsageError
+from ovskit.core.runtime.errors import InputError
 
 _NAMED = 8  # names that a message lists
 
@@ -44,18 +45,10 @@ def open_semantic_truth(
     that are not there are background, with a warning, where the space has one. ``by_stem``: images are found by their name
     without extension. Raises UsageError, InputError and MissingInputError for what cannot be used.
     """
-    if layout is not None and layout not in LAYOUTS:
-        raise UsageError(f"--layout {layout}: choose {', '.join(LAYOUTS)}")
-    chosen = PLAIN if layout is None else LAYOUTS[layout]
-    named = names if names is not None else chosen.space
-    space = None if named is None else open_label_space(named)
-    if os.path.isdir(path):
-        if space is not None:
-            chosen = replace(PLAIN, void=space.ignore) if layout is None else chosen.without(space.ignore)
-        classes = None if space is None else {one.id: one.name for one in space.classes}
-        return SemanticTruth(open_label_folder(path, chosen), space, classes)
-    if layout is not None:
-        raise UsageError(f"--layout {layout}: {path} is no folder; a layout says how a folder of label maps is kept")
+    space = chosen_space(layout, names)
+    if layout is not None or os.path.isdir(path):
+        maps = open_named_maps(path, layout=layout, space=space).maps
+        return SemanticTruth(maps, space, None if space is None else {one.id: one.name for one in space.classes})
     return _of_masks(path, space, segments, by_stem=by_stem)
 
 

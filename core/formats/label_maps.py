@@ -54,10 +54,8 @@ def open_label_folder(root: str, layout: Layout = PLAIN) -> LabelTruth:
         kinds = f"*{layout.suffix}" if layout.suffix else ", ".join(f"*{suffix}" for suffix in SUFFIXES)
         raise InputError(f"{what} has no label maps ({kinds}); --layout says how a data set keeps them")
     sources = [Source(k, name, os.path.join(folder, name)) for k, name in enumerate(names, 1)]
-    images = [_image(source, _stem(source.file_name, layout)) for source in sources]
-    return LabelTruth(
-        what, images, lambda k: LabelMap(images[k], _labels(sources[k], layout)), lambda name: _stem(name, layout, of_image=True)
-    )
+    images = [_image(source) for source in sources]
+    return LabelTruth(what, images, lambda k: LabelMap(images[k], _labels(sources[k], layout)), lambda name: _stem(name, layout))
 
 
 def painted_truth(truth: GroundTruth, class_of: Mapping[int, int], background: int | None, *, by_stem: bool = False) -> LabelTruth:
@@ -125,14 +123,14 @@ def _labels(source: Source, layout: Layout) -> Int32:
     return np.maximum(table, -1)[stored]
 
 
-def _image(source: Source, name: str) -> Image:
+def _image(source: Source) -> Image:
     what = show_path(source.path)
     try:
         with open(source.path, "rb") as file:
             width, height = image_size(file, what)
     except OSError as error:
         raise MissingInputError(f"cannot read {what}: {error.strerror}") from None
-    return Image(source.id, name, width, height)
+    return Image(source.id, source.file_name, width, height)
 
 
 def _maps_below(folder: str, layout: Layout) -> Iterator[str]:
@@ -144,12 +142,12 @@ def _maps_below(folder: str, layout: Layout) -> Iterator[str]:
                 yield os.path.relpath(os.path.join(path, file), folder).replace(os.sep, "/")
 
 
-def _stem(name: str, layout: Layout, *, of_image: bool = False) -> str:
-    """A name without what tells a map from its image: extension and the layout's endings."""
+def _stem(name: str, layout: Layout) -> str:
+    """The name of a map or of its image without what tells them apart: extension and the layout's endings."""
     if layout.suffix and name.endswith(layout.suffix):
         return name[: -len(layout.suffix)]
     stem = name.rpartition(".")[0] if "." in name.rpartition("/")[2] else name
-    return stem.removesuffix(layout.image_suffix) if of_image else stem
+    return stem.removesuffix(layout.image_suffix)
 
 
 def _text(path: str) -> str:

@@ -27,10 +27,10 @@ def load_photograph(image: Image, root: str, *, max_pixels: int) -> UInt8:
 def photograph_names(images: Sequence[Image], root: str, plain_name: Callable[[str], str]) -> list[str | None]:
     """The names, relative to ``root``, of the photographs that ``images`` are of; None where there is none, or no single one.
 
-    ``images`` have names without extension, to which ``plain_name`` brings a photograph's. Raises MissingInputError if there is no
-    photograph below ``root``, InputError if two have one plain name.
+    ``plain_name`` makes names comparable. Raises MissingInputError if there is no photograph below ``root``, InputError if two have
+    one plain name.
     """
     there = list_sources([root], root=root).items
     names = ImageNames([Image(one.id, plain_name(one.file_name), 0, 0) for one in there], show_path(root))
-    places = (names.find(image.file_name) for image in images)
+    places = (names.find(plain_name(image.file_name)) for image in images)
     return [None if place is None else there[place[0]].file_name for place in places]

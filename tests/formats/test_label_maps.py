@@ -38,7 +38,7 @@ def test_numbers_are_ids_whatever_the_file(tmp_path: Path, mode: str, suffix: st
     ids = IDS if mode != "I;16" else IDS * 100
     save(tmp_path / f"a{suffix}", ids, mode)
     truth = open_label_folder(str(tmp_path))
-    assert (truth.images[0].file_name, truth.images[0].width, truth.images[0].height) == ("a", 3, 2)
+    assert (truth.images[0].file_name, truth.images[0].width, truth.images[0].height) == (f"a{suffix}", 3, 2)
     labels = truth.load(0).labels
     assert labels.dtype == np.int32
     # 16-bit maps read as 8-bit would be 100s modulo 256.
@@ -111,7 +111,19 @@ def test_a_split_chooses_the_images(tmp_path: Path) -> None:
         save(tmp_path / f"SegmentationClass/{k}.png", IDS)
     (tmp_path / "ImageSets/Segmentation").mkdir(parents=True)
     (tmp_path / "ImageSets/Segmentation/val.txt").write_text("0\n2\n")
-    assert [image.file_name for image in open_label_folder(str(tmp_path), LAYOUTS["voc"]).images] == ["0", "2"]
+    assert [image.file_name for image in open_label_folder(str(tmp_path), LAYOUTS["voc"]).images] == ["0.png", "2.png"]
+
+
+def test_names_may_have_points(tmp_path: Path) -> None:
+    for k in (1, 2):
+        save(tmp_path / f"drive/frame.000{k}.png", IDS + k)
+    truth = open_label_folder(str(tmp_path))
+    found = truth.find(Image(7, "frame.0002.jpg", 3, 2))
+    assert found is not None
+    np.testing.assert_array_equal(truth.load(found.index).labels, np.where(IDS == 255, 1, IDS + 2))
+    again = open_label_folder(str(tmp_path))  # predictions are kept alike
+    assert [truth.find(image).index for image in again.images] == [0, 1]  # type: ignore[union-attr]
+    assert truth.find(Image(7, "frame.jpg", 3, 2)) is None
 
 
 def test_folders_that_are_none(tmp_path: Path) -> None:
