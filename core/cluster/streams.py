@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from heapq import heapify, heappop, heapreplace
 from types import TracebackType
-from typing import TYPE_CHECKING, BinaryIO, Self
+from typing import TYPE_CHECKING, Self
 
 from ovskit.core.cluster.sohes import SohesOptions, cluster_regions
-from ovskit.core.formats.features import open_features
+from ovskit.core.formats.features import FeatureReader
 from ovskit.core.formats.sources import show_path
 from ovskit.core.records import EmbeddingBlock, FeatureMap, MaskSet
 from ovskit.core.runtime.errors import InputError, MissingInputError
 from ovskit.core.runtime.failures import Failures
+from ovskit.core.runtime.limits import allow_open_files
 from ovskit.core.runtime.output import open_input
 from ovskit.core.runtime.provenance import merge_entries
 from ovskit.core.runtime.workers import ordered_map
@@ -31,7 +33,7 @@ class RootedFeatures:
 
 
 class FeatureInputs:
-    """Feature streams read one after the other as if they were one.
+    """Feature streams read as if they were one: shards joined give what the whole run would have given.
 
     ``header`` is the first stream's, with the provenance of all. Opening raises InputError if a header is broken or the
     streams were not made by the same model in the same way, MissingInputError if a file is not there. ``names`` are what messages call
@@ -39,22 +41,24 @@ class FeatureInputs:
     """
 
     def __init__(self, paths: Sequence[str], names: Sequence[str] | None = None) -> None:
-        self._paths = paths
         self._names = [_what(path) for path in paths] if names is None else names
         self._stack = ExitStack()
-        headers = []
-        for path, name in zip(paths[1:], self._names[1:], strict=True):
-            # Looked into and closed again: there may be more shards than a process may hold open.
-            with open_input(path) as stream:
-                headers.append(open_features(stream, name)[0])
-        self._first: BinaryIO = self._stack.enter_context(open_input(paths[0]))
-        first, self._first_records = open_features(self._first, self._names[0])
-        for name, header in zip(self._names[1:], headers, strict=True):
-            if (header.model, header.size, header.pool) != (first.model, first.size, first.pool):
-                raise InputError(f"{name} was not extracted like {self._names[0]}: their models or sizes differ")
-        if first.pool is not None:
-            raise InputError(f"{self._names[0]} holds pooled embeddings, not patch features; extract without --pool")
-        self.header = replace(first, pg=merge_entries([header.pg for header in (first, *headers)]))
+        allow_open_files(len(paths))
+        try:
+            self._readers = [
+                FeatureReader(self._stack.enter_context(open_input(path)), name) for path, name in zip(paths, self._names, strict=True)
+            ]
+            headers = [reader.header for reader in self._readers]
+            first = headers[0]
+            for name, header in zip(self._names, headers, strict=True):
+                if (header.model, header.size, header.pool) != (first.model, first.size, first.pool):
+                    raise InputError(f"{name} was not extracted like {self._names[0]}: their models or sizes differ")
+            if first.pool is not None:
+                raise InputError(f"{self._names[0]} holds pooled embeddings, not patch features; extract without --pool")
+        except BaseException:  # whatever it is goes on up; the files must not stay open
+            self._stack.close()
+            raise
+        self.header = replace(first, pg=merge_entries([header.pg for header in headers]))
 
     def __enter__(self) -> Self:
         return self
@@ -63,24 +67,32 @@ class FeatureInputs:
         self._stack.close()
 
     def records(self) -> Iterator[RootedFeatures]:
-        """Every feature map, in order. Raises InputError at a damaged stream, or two images of one name or id."""
+        """Every feature map, in order of id as far as each stream is; one is in memory. To be called once.
+
+        Raises InputError at a damaged stream, or two images of one name or id.
+        """
         names: set[str] = set()
         ids: set[int] = set()
-        for k, (path, name) in enumerate(zip(self._paths, self._names, strict=True)):
-            with ExitStack() as stack:
-                if k == 0:
-                    header, records = self.header, self._first_records
-                else:
-                    header, records = open_features(stack.enter_context(open_input(path)), name)
-                for record in records:
-                    if isinstance(record, EmbeddingBlock):
-                        raise InputError(f"{name}: pooled embeddings among patch features")
-                    image = record.image
-                    if image.file_name in names or image.id in ids:
-                        raise InputError(f"{name}: image {image.id} ({show_path(image.file_name)}) appears twice among the inputs")
-                    names.add(image.file_name)
-                    ids.add(image.id)
-                    yield RootedFeatures(header.root, record)
+        turns = [(images[0].id, k) for k, reader in enumerate(self._readers) if (images := reader.peek())]
+        heapify(turns)
+        while turns:
+            _, k = turns[0]
+            reader, name = self._readers[k], self._names[k]
+            record = reader.take()
+            if isinstance(record, EmbeddingBlock):
+                raise InputError(f"{name}: pooled embeddings among patch features")
+            image = record.image
+            if image.file_name in names or image.id in ids:
+                raise InputError(f"{name}: image {image.id} ({show_path(image.file_name)}) appears twice among the inputs")
+            names.add(image.file_name)
+            ids.add(image.id)
+            yield RootedFeatures(reader.header.root, record)
+            del record  # or it would still be there while the next one is read
+            following = reader.peek()
+            if following:
+                heapreplace(turns, (following[0].id, k))
+            else:
+                heappop(turns)
 
 
 def _what(path: str) -> str:

@@ -150,55 +150,80 @@ def _image_json(image: Image) -> dict[str, Any]:
     return {"id": image.id, "file_name": image.file_name, "width": image.width, "height": image.height}
 
 
-def open_features(stream: BinaryIO, what: str) -> tuple[FeatureHeader, Iterator[FeatureMap | EmbeddingBlock]]:
-    """The header, and the records as they arrive; bounded memory, works on pipes.
+class FeatureReader:
+    """The records of ``stream``, in its order; works on pipes. ``header`` is there at once.
 
-    The iterator raises InputError for anything but a whole, undamaged stream — at the end too, so only a consumer that
-    reads to the end may call its input complete. Arrays are views of fresh buffers that the caller may keep.
+    Who the next record is of can be asked before its arrays are read, so that many streams can be read in step. Bounded memory; arrays are
+    views of fresh buffers that the caller may keep. Raises InputError, naming the stream ``what``, for anything but a whole, undamaged
+    stream: on opening, or when the damage is reached, at the end too.
     """
-    members = read_members(stream, what)
-    first = next(members, None)
-    if first is None or first[0] != HEADER:
-        raise InputError(f"{what} is a .npz but no feature stream (its first member is not {HEADER}); make one with ovs-extract")
-    header = FeatureHeader.from_bytes(first[1], what)
-    return header, _records(members, header, what)
 
+    def __init__(self, stream: BinaryIO, what: str) -> None:
+        self._members, self._what = read_members(stream, what), what
+        first = next(self._members, None)
+        if first is None or first[0] != HEADER:
+            raise InputError(f"{what} is a .npz but no feature stream (its first member is not {HEADER}); make one with ovs-extract")
+        self.header = FeatureHeader.from_bytes(first[1], what)
+        self._read: tuple[str, Any] | None = None  # a member that was read too early
+        self._next: tuple[str, tuple[Image, ...]] | None = None  # whose turn it is: their folder, and who they are
 
-def _records(members: Iterator[tuple[str, Any]], header: FeatureHeader, what: str) -> Iterator[FeatureMap | EmbeddingBlock]:
-    pending: tuple[str, Image, Float] | None = None  # a feature map whose cls may still follow
-    for name, data in members:
-        folder, _, part = name.partition("/")
-        if pending is not None:
-            if part == "cls.npy" and folder == pending[0]:
-                yield FeatureMap(pending[1], pending[2], _array(data, 1, f"{what}: {name}"))
-                pending = None
-                continue
-            yield FeatureMap(pending[1], pending[2])
-            pending = None
-        if part == "image.json":
-            image = _image(jsonbytes.loads(data, f"{what}: {name}"), f"{what}: {name}")
-            patch = _expect(members, f"{folder}/patch.npy", what)
-            pending = (folder, image, _array(patch, 3, f"{what}: {folder}/patch.npy"))
-        elif part == "images.json":
-            listed = jsonbytes.loads(data, f"{what}: {name}")
-            if not isinstance(listed, list) or not listed:
-                raise InputError(f"{what}: {name} is not a list of images")
-            images = tuple(_image(entry, f"{what}: {name}") for entry in listed)
-            rows = _array(_expect(members, f"{folder}/embedding.npy", what), 2, f"{what}: {folder}/embedding.npy")
+    def peek(self) -> tuple[Image, ...]:
+        """The images of the next record, several of an embedding block; none at the end, the stream being whole."""
+        if self._next is None:
+            member, self._read = self._read or next(self._members, None), None
+            if member is None:
+                return ()
+            name, data = member
+            folder, _, part = name.partition("/")
+            where = f"{self._what}: {name}"
+            if part == "image.json":
+                images: tuple[Image, ...] = (_image(jsonbytes.loads(data, where), where),)
+            elif part == "images.json":
+                listed = jsonbytes.loads(data, where)
+                if not isinstance(listed, list) or not listed:
+                    raise InputError(f"{where} is not a list of images")
+                images = tuple(_image(entry, where) for entry in listed)
+            else:
+                raise InputError(f"{self._what}: unexpected member {name!r}; this is no stream that ovs-extract wrote")
+            self._next = (f"{folder}/{'' if part == 'image.json' else 'embedding.npy'}", images)
+        return self._next[1]
+
+    def take(self) -> FeatureMap | EmbeddingBlock:
+        """The next record, to be called if ``peek`` says that there is one."""
+        images = self.peek()
+        assert self._next is not None
+        (path, _), self._next = self._next, None
+        if not path.endswith("/"):
+            rows = _array(self._member(path), 2, f"{self._what}: {path}")
             if len(rows) != len(images):
-                raise InputError(f"{what}: {folder}/embedding.npy has {len(rows)} rows for {len(images)} images")
-            yield EmbeddingBlock(images, rows)
-        else:
-            raise InputError(f"{what}: unexpected member {name!r}; this is no stream that ovs-extract wrote")
-    if pending is not None:
-        yield FeatureMap(pending[1], pending[2])
+                raise InputError(f"{self._what}: {path} has {len(rows)} rows for {len(images)} images")
+            return EmbeddingBlock(images, rows)
+        patch = _array(self._member(f"{path}patch.npy"), 3, f"{self._what}: {path}patch.npy")
+        self._read = next(self._members, None)
+        if self._read is None or self._read[0] != f"{path}cls.npy":
+            return FeatureMap(images[0], patch)
+        cls, self._read = _array(self._read[1], 1, f"{self._what}: {path}cls.npy"), None
+        return FeatureMap(images[0], patch, cls)
+
+    def _member(self, name: str) -> Any:
+        found = next(self._members, (None, None))
+        if found[0] != name:
+            raise InputError(f"{self._what}: member {name!r} is missing (found {found[0]!r})")
+        return found[1]
 
 
-def _expect(members: Iterator[tuple[str, Any]], name: str, what: str) -> Any:
-    found = next(members, (None, None))
-    if found[0] != name:
-        raise InputError(f"{what}: member {name!r} is missing (found {found[0]!r})")
-    return found[1]
+def open_features(stream: BinaryIO, what: str) -> tuple[FeatureHeader, Iterator[FeatureMap | EmbeddingBlock]]:
+    """The header, and the records as they arrive, see ``FeatureReader``.
+
+    The iterator raises InputError at damage, so only a consumer that reads to the end may call its input complete.
+    """
+    reader = FeatureReader(stream, what)
+    return reader.header, _records(reader)
+
+
+def _records(reader: FeatureReader) -> Iterator[FeatureMap | EmbeddingBlock]:
+    while reader.peek():
+        yield reader.take()
 
 
 def _array(data: Any, ndim: int, what: str) -> Float:

@@ -13,6 +13,7 @@ from ovskit.core.formats.masks import MasksHeader, open_masks
 from ovskit.core.formats.sources import show_path
 from ovskit.core.records import MaskSet
 from ovskit.core.runtime.errors import InputError, UsageError
+from ovskit.core.runtime.limits import allow_open_files
 from ovskit.core.runtime.output import open_input
 from ovskit.core.runtime.provenance import merge_entries
 
@@ -28,6 +29,7 @@ class MaskInputs:
     def __init__(self, paths: Sequence[str]) -> None:
         if list(paths).count("-") > 1:
             raise UsageError("stdin (-) can be read once only; name it once")
+        allow_open_files(len(paths))
         self._stack = ExitStack()
         self._names = ["stdin" if path == "-" else show_path(path) for path in paths]
         headers, self._streams = [], []

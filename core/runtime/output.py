@@ -224,6 +224,7 @@ def open_input(path: str) -> Iterator[BinaryIO]:
     try:
         file = open(path, "rb")
     except OSError as error:
-        raise MissingInputError(f"cannot read {path}: {error.strerror}; check the path") from None
+        advice = "raise ulimit -n, or name fewer files" if error.errno == errno.EMFILE else "check the path"
+        raise MissingInputError(f"cannot read {path}: {error.strerror}; {advice}") from None
     with file:
         yield file
