@@ -7,8 +7,9 @@
 Foreground is whole people in ccp_parts, things in coco_entities, as in bench/semantic.py. ``values``: with the first ``--features``
 every open value is set to others than its default, one at a time, by ``ovs-cluster --set``. ``refined``: what ``ovs-refine`` makes of the
 image level, which has a mask in every photograph, starting from the soft margin or from the masks. Differences are paired, with 95 %
-intervals by bootstrap over photographs. ``features``: all of them, level by level, at the defaults. Superclasses and clusters of the data
-set are of the photographs scored here: another number of them is another result. All is done by the commands.
+intervals by bootstrap over photographs. ``features``: all of them, level by level, at the defaults, and a rectangle in the middle of
+every photograph. Superclasses and clusters of the data set are of the photographs scored here: another number of them is another
+result. All is done by the commands. docs/choices.md says how the networks of ``--features`` are trained.
 """
 
 from __future__ import annotations
@@ -21,8 +22,15 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from quality import DATA, command_line, surroundings, without_folders
 from semantic import FOREGROUND, LEVELS, foreground_space, images_of, pipe, spread
+
+from ovskit.core.formats import rle
+from ovskit.core.formats.features import open_features
+from ovskit.core.formats.masks import MasksHeader, MasksWriter
+from ovskit.core.formats.rle import encode
+from ovskit.core.records import FeatureMap, Mask, MaskSet
 
 VARIED = {
     "superclasses": (1, 2, 8, 16),
@@ -120,7 +128,25 @@ def levels(name: str, features: list[Path], arguments: argparse.Namespace, folde
         found = scored(made, DATA / name / FOREGROUND[name], folder)["files"]
         cells = [f"{spread(one, 'mIoU')}, {foreground_iou(one):.1f}" for one in found]
         lines.append(f"| `{without_folders(text)}` | " + " | ".join(cells) + " |")
+    (one,) = scored([middles(features[0], folder / f"{name}-middles.json")], DATA / name / FOREGROUND[name], folder)["files"]
+    lines.append(f"| the middle of each photograph | {spread(one, 'mIoU')}, {foreground_iou(one):.1f} | | | |")
     return lines
+
+
+def middles(features: Path, path: Path) -> Path:
+    """What no feature is needed for: a rectangle of half the width and half the height in the middle of every image."""
+    with features.open("rb") as stream, path.open("wb") as out:
+        header, records = open_features(stream, features.name)
+        writer = MasksWriter(out, MasksHeader(root=header.root))
+        for record in records:
+            assert isinstance(record, FeatureMap)
+            image = record.image
+            inside = np.zeros((image.height, image.width), np.uint8)
+            inside[image.height // 4 : image.height * 3 // 4, image.width // 4 : image.width * 3 // 4] = 1
+            coded = encode(inside)
+            writer.write(MaskSet(image, (Mask(1, image.id, coded, rle.area(coded), rle.bbox(coded)),)))
+        writer.finish()
+    return path
 
 
 def main() -> None:
