@@ -58,7 +58,7 @@ def scored(files: list[Path], truth: Path, folder: Path) -> dict[str, Any]:
     """``ovs-eval``'s answer for ``files``, differences being to the first."""
     line = f"ovs-eval --metric miou --json --bootstrap 1000 --images listed --names {foreground_space(truth, folder)}"
     found: dict[str, Any] = json.loads(pipe(f"{line} --gt {shlex.quote(str(truth))} {' '.join(map(str, files))}"))
-    return found
+    return found if "files" in found else {"files": [found]}
 
 
 def foreground_iou(one: dict[str, Any]) -> float:
