@@ -14,7 +14,8 @@ from ovskit.core.runtime.errors import UsageError
 
 if TYPE_CHECKING:
     from ovskit.core.cluster.lightcluster import Level
-    from ovskit.core.cluster.streams import RootedFeatures
+    from ovskit.core.cluster.repeated import RepeatedInputs
+    from ovskit.core.cluster.streams import FeatureInputs, RootedFeatures
     from ovskit.core.formats.features import FeatureHeader
     from ovskit.core.models.kmeans import Centroids
     from ovskit.core.records import MaskSet
@@ -80,11 +81,10 @@ def find_kmeans(
     if (save is not None or source is not None) and scope != "dataset":
         raise UsageError(f"--save and --from keep centroids of all images: they need --scope dataset, not {scope}")
     if source is not None:
-        shapes = {field.name for field in fields(ShapeOptions)}
-        said = [f"--set {text}" for text in given["setting"] or [] if text.partition("=")[0].strip() not in shapes]
-        said += ["--seed"] if _by_hand(ctx, "seed") else []
-        if said:
-            raise UsageError(f"{said[0]} says nothing with --from: the centroids are there already")
+        _check_heard(given, {field.name for field in fields(ShapeOptions)})
+        if _by_hand(ctx, "seed"):
+            raise UsageError("--seed says nothing with --from: the centroids are there already")
+    streams: FeatureInputs | RepeatedInputs
     if scope != "dataset" or source is not None:
         streams = stack.enter_context(FeatureInputs(paths))
         if scope == "image":
@@ -98,10 +98,9 @@ def find_kmeans(
         if _by_hand(ctx, "clusters") and len(centroids.rows) != given["clusters"]:
             raise UsageError(f"-k {given['clusters']}: {source} has {len(centroids.rows)} clusters; leave -k out")
     else:
-        inputs = stack.enter_context(repeatable(paths))
-        centroids = fit_dataset(watch(inputs.records(), "sampling"), clustering, device)
-        _save(ctx, save, {"dataset": centroids}, inputs.header, "kmeans")
-        streams = inputs  # type: ignore[assignment]
+        streams = stack.enter_context(repeatable(paths))
+        centroids = fit_dataset(watch(streams.records(), "sampling"), clustering, device)
+        _save(ctx, save, {"dataset": centroids}, streams.header, "kmeans")
     names = tuple({"id": k + 1, "name": f"cluster {k + 1}"} for k in range(len(centroids.rows)))
     return Found(
         streams.header, lambda done: cluster_by(_left(streams.records(), done), centroids, shape, failures, workers, device), names
@@ -124,6 +123,9 @@ def find_light(
     clustering, options = _settings(given, LightOptions, k=2, points=_POINTS, soft=given["soft"])
     level: Level = str(given["emit"])  # type: ignore[assignment]
     if given["source"] is not None:
+        # Seed, restarts and the like still speak of each image's own two clusters.
+        own = {field.name for field in (*fields(LightOptions), *fields(type(clustering)))}
+        _check_heard(given, own - {"superclasses", "sign", "max_points"})
         streams = stack.enter_context(FeatureInputs(paths))
         levels = Levels.of_named(_load(given["source"], streams.header.model, "lightcluster"), str(given["source"]))
         return Found(
@@ -140,6 +142,13 @@ def find_light(
         inputs.header,
         lambda done: light_masks((pair for pair in voted.margins() if pair[0].id not in done), level, options, workers),
     )
+
+
+def _check_heard(given: dict[str, Any], heard: set[str]) -> None:
+    """Raises UsageError for a ``--set`` of another name than ``heard``, where centroids come from a file."""
+    for text in given["setting"] or []:
+        if text.partition("=")[0].strip() not in heard:
+            raise UsageError(f"--set {text} says nothing with --from: the centroids are there already")
 
 
 def _by_hand(ctx: typer.Context, name: str) -> bool:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Protocol
 
 from ovskit.core.runtime.errors import UsageError
 
@@ -12,7 +13,13 @@ if TYPE_CHECKING:
     from ovskit.core.show.scene import Column, Scene
     from ovskit.core.show.sheet import SheetColumn
 
-Choice = Callable[["Scene", int], "MaskSet"]
+
+class Choice(Protocol):
+    """The masks of one of a scene's panels that are shown."""
+
+    def __call__(self, scene: Scene, panel: int) -> MaskSet: ...
+
+
 _DEPTHS = {0: "entities", 1: "parts", 2: "subparts"}
 
 
@@ -78,7 +85,7 @@ def sheet_columns(files: Sequence[Column], views: Sequence[tuple[str, Choice]]) 
         if file.is_map:
             views = [parse_view("all", False, ())]
         for name, choose in views:
-            picked = lambda scene, choose=choose, panel=panel: choose(scene, panel)  # noqa: E731
+            picked = partial(choose, panel=panel)
             head = name.capitalize() if alone else f"{file.title}, {name}"
             columns.append(SheetColumn(head if name and not file.is_map else file.title, panel, picked, file))
     return columns

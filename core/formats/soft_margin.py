@@ -58,7 +58,7 @@ class SoftMargin:
     def to_json(self) -> dict[str, Any]:
         """What an annotation keeps under ``soft``: margins in 255 steps, the largest kept as it is."""
         step = float(np.abs(self.values).max()) / _MOST
-        steps = np.zeros(self.values.shape, np.int8) if step == 0 else np.rint(self.values / step).astype(np.int8)
+        steps = np.zeros(self.values.shape, np.int8) if step == 0 else np.rint(self.values / np.float64(step)).astype(np.int8)
         return {
             "grid": list(self.grid),
             "at": list(self.at),

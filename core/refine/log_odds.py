@@ -30,8 +30,8 @@ def log_odds(mask: Mask, inside: UInt8, box: Box, confidence: float, sharpness: 
     sure: Float32 | np.float32 = np.float32(certain)
     soft = None if math.isinf(sharpness) else read_soft_margin(mask.extra, f"mask {mask.id}")
     if soft is not None:
-        mean = float(np.abs(soft.values).mean())
+        mean = float(np.abs(soft.values).mean(dtype=np.float64))
         if mean > 0:
             margin = np.abs(soft.in_box(box, mask.rle.height, mask.rle.width))
-            sure = np.minimum(np.float32(certain), np.float32(sharpness / mean) * margin)
+            sure = np.minimum(certain, sharpness * (margin / np.float64(mean))).astype(np.float32)
     return np.where(inside != 0, sure, -sure).astype(np.float32)

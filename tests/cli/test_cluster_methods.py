@@ -154,6 +154,12 @@ def test_nothing_is_written_over_what_is_read(features: Path, with_cls: Path, ov
         done = ovs(*arguments)
         assert done.returncode == 2, (arguments, done.stderr.decode())
         one_line(done, *words)
+    light = ("ovs-cluster", "--method", "lightcluster", mine)
+    assert ovs(*light, "--set", "superclasses=2", "--save", tmp_path / "l.npz").returncode == 0
+    done = ovs(*light, "--from", tmp_path / "l.npz", "--set", "superclasses=2")
+    assert done.returncode == 2
+    one_line(done, "superclasses=2", "--from")
+    assert ovs(*light, "--from", tmp_path / "l.npz", "--set", "vote=two", "--seed", 3).returncode == 0
     assert {path: path.read_bytes() for path in before} == before
     assert ovs(*dataset, mine, "--from", kept, "--components", "--set", "min_patches=3").returncode == 0
 

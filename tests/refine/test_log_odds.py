@@ -1,6 +1,7 @@
 """What a CRF is told before it looks, pixel by pixel."""
 
 import math
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -52,3 +53,16 @@ def test_equally_sure_without_a_margin() -> None:
     assert np.array_equal(log_odds(bare, dense, box, 0.99, 3.0), expected)
     flat = Mask(4, 1, mask.rle, mask.area, mask.bbox, extra={"soft": SoftMargin((6, 8), (0, 0), 0 * MARGIN).to_json()})
     assert log_odds(flat, dense, box, 0.99, 3.0) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("scale", [1e-41, 1e-30, 1e30])
+def test_only_how_wide_a_margin_is_beside_its_mean_counts(scale: float) -> None:
+    mask, dense, _ = soft_mask()
+    box = (0, 0, *SIZE)
+    expected = log_odds(mask, dense, box, 0.99, 3.0)
+    kept = dict(mask.extra["soft"])
+    kept["step"] *= scale
+    found = log_odds(replace(mask, extra={"soft": kept}), dense, box, 0.99, 3.0)
+    assert np.isfinite(found).all()
+    # The least numbers that float32 has are far apart: there it is enough that sides and the order of sizes stay.
+    np.testing.assert_allclose(found, expected, **({"rtol": 0.5, "atol": 0.5} if scale < 1e-37 else {"rtol": 1e-5, "atol": 1e-4}))
