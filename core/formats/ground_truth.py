@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from ovskit.core.formats import coco, jsonbytes, masks
+from ovskit.core.formats import coco, coco_documents, jsonbytes, masks
 from ovskit.core.formats.image_names import ImageNames
 from ovskit.core.formats.panoptic import panoptic_images, panoptic_masks
 from ovskit.core.formats.sources import show_path
@@ -112,15 +112,15 @@ def open_ground_truth(path: str, *, segments: str | None = None) -> GroundTruth:
         if masks.is_masks_stream(first):
             header, sets = masks.read_stream(first, stream, what)
             return _held(what, list(sets), header.categories)
-        values = coco.parse_document(first, stream, what)
-    if coco.is_panoptic(values):
+        values = coco_documents.parse_document(first, stream, what)
+    if coco_documents.is_panoptic(values):
         entries = panoptic_images(values[0], segments or os.path.splitext(path)[0], what)
-        return GroundTruth(what, [e.image for e in entries], lambda k: panoptic_masks(entries[k]), coco.categories(values))
-    if coco.is_results(values) or (
+        return GroundTruth(what, [e.image for e in entries], lambda k: panoptic_masks(entries[k]), coco_documents.categories(values))
+    if coco_documents.is_results(values) or (
         isinstance(values[0], dict) and "annotations" in values[0] and not values[0].keys() & {"images", "image"}
     ):
         raise InputError(f'{what} lists no "images": it cannot say which images it is the ground truth of')
-    return _held(what, list(coco.mask_sets(values, what)), coco.categories(values))
+    return _held(what, list(coco_documents.mask_sets(values, what)), coco_documents.categories(values))
 
 
 def _held(what: str, sets: list[MaskSet], categories: Sequence[Mapping[str, Any]]) -> GroundTruth:
@@ -163,7 +163,7 @@ def _load(path: str) -> MaskSet:
         value = jsonbytes.loads(jsonbytes.without_mark(file.read()), what)
     if not (isinstance(value, dict) and "image" in value and "annotations" in value):
         raise InputError(f'{what} is no file of SA-1B: it needs "image" and "annotations"')
-    return next(coco.per_image(value, what))
+    return next(coco_documents.per_image(value, what))
 
 
 def _size(image: Image) -> tuple[int, int]:

@@ -21,7 +21,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
-from ovskit.core.formats import coco, jsonbytes
+from ovskit.core.formats import coco, coco_documents, jsonbytes
 from ovskit.core.records import Image, Mask, MaskSet
 from ovskit.core.runtime.errors import InputError
 
@@ -149,8 +149,8 @@ def read_masks(first: bytes, stream: BinaryIO, what: str) -> tuple[MasksHeader, 
     """As ``open_masks``, of a stream whose ``first`` line has been read."""
     if is_masks_stream(first):
         return read_stream(first, stream, what)
-    values = coco.parse_document(first, stream, what)
-    return MasksHeader(categories=coco.categories(values) or (ENTITY,)), coco.mask_sets(values, what)
+    values = coco_documents.parse_document(first, stream, what)
+    return MasksHeader(categories=coco_documents.categories(values) or (ENTITY,)), coco_documents.mask_sets(values, what)
 
 
 def first_line(stream: BinaryIO, what: str) -> bytes:
