@@ -148,9 +148,9 @@ def evaluate(
 ) -> None:
     """Score masks against ground truth: average recall, average precision, their hierarchy, or the IoU of classes.
 
-    Numbers are those of pycocotools; of mIoU two are in use, and both are shown. Images are found by name, by the end of their path, or
-    by id; those of the ground truth that the predictions do not list count as without masks. What could not be matched is said on
-    stderr.
+    Numbers are those of pycocotools; of mIoU two are in use, and both are shown. Images are found by name, by the end of their path, or by
+    name without extension; by id only where one side has no names, as results lists. Those of the ground truth that the predictions do not
+    list count as without masks. What could not be matched is said on stderr.
     """
     paths = masks or ["-"]
     maxima = _parse_maxima(max)
@@ -191,7 +191,7 @@ def evaluate(
     classes = None
     truth: GroundTruth | LabelTruth
     if metric is Metric.miou:
-        classes = open_semantic_truth(gt, layout=layout, names=names, segments=segments, by_stem=any(map(os.path.isdir, paths)))
+        classes = open_semantic_truth(gt, layout=layout, names=names, segments=segments)
         matching = {MatchBy.ids: "ids", MatchBy.hungarian: "counts", MatchBy.hungarian_iou: "iou"}[match]
         settings = replace(settings, semantic=classes.options(matching, joint=bg is Background.joint))
         truth = classes.maps
@@ -216,7 +216,7 @@ def evaluate(
                     pg = header.pg
                     if classes is not None and match is MatchBy.ids:
                         check_same_space(header, classes, what)
-                    found = score(sets, truth, settings, what=what, workers=workers, watch=watch)
+                    found = score(sets, truth, settings, what=what, named=header.named, workers=workers, watch=watch)
             for warning in found.warnings:
                 log.warning("%s", warning)
             done.append((path, found, provenance(ctx, pg, arguments=[path])))

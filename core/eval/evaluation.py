@@ -74,14 +74,17 @@ class Evaluator:
     """Takes predictions image by image: ``add`` each, then ``finish``. ``evaluate`` does the same, several images at once.
 
     For "miou" the ground truth is one of label maps, and predictions are label maps or masks, which are painted. Holds sums of every
-    image, and for AP a temporary file of the predictions; never masks. ``what`` names the predictions in messages.
+    image, and for AP a temporary file of the predictions; never masks. ``what`` names the predictions in messages; ``named``: their images
+    have names that are no mere ids (``MasksHeader.named``).
     """
 
-    def __init__(self, truth: GroundTruth | LabelTruth, options: EvalOptions | None = None, *, what: str = "the predictions") -> None:
+    def __init__(
+        self, truth: GroundTruth | LabelTruth, options: EvalOptions | None = None, *, what: str = "the predictions", named: bool = True
+    ) -> None:
         self.truth = truth
         self.options = options = options or EvalOptions()
         self.what = what
-        self._pairing = Pairing(truth, what)
+        self._pairing = Pairing(truth, what, named=named)
         self._scores: DetectionScores | HierarchyScores | SemanticScores
         if options.metric == "miou":
             self._scores = SemanticScores(options.semantic)
@@ -162,18 +165,19 @@ def evaluate(
     options: EvalOptions | None = None,
     *,
     what: str = "the predictions",
+    named: bool = True,
     workers: int | None = None,
     watch: Callable[[Iterable[Any]], Iterable[Any]] = iter,
 ) -> Evaluation:
     """Score a stream of masks against ``truth``; the result depends neither on the order of images nor on ``workers``.
 
-    Images are found by ``GroundTruth.find``; those of the ground truth that the stream does not list count as without masks, unless
-    ``options`` say otherwise. A few images are in memory at once. Masks without a score all have 1, and rank in the order of the
-    stream [choice]. ``watch`` may wrap the images as they are done, for a progress bar.
+    Images are found by ``GroundTruth.find``, by id if they are not ``named``; those of the ground truth that the stream does not list count
+    as without masks, unless ``options`` say otherwise. A few images are in memory at once. Masks without a score all have 1, and rank in
+    the order of the stream [choice]. ``watch`` may wrap the images as they are done, for a progress bar.
 
     Raises InputError if no image is found, two are the same one, sizes differ, only some masks have a score, or as ``sets`` does.
     """
-    return Evaluator(truth, options, what=what).run(sets, workers or default_workers(), watch)
+    return Evaluator(truth, options, what=what, named=named).run(sets, workers or default_workers(), watch)
 
 
 class Evaluation:

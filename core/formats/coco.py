@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, TypeGuard
 
 from ovskit.core.formats import rle
 from ovskit.core.records import Image, Mask, MaskSet, Rle
@@ -12,15 +12,39 @@ from ovskit.core.runtime.errors import InputError
 _OWN_KEYS = frozenset("id image_id file_name category_id segmentation area bbox iscrowd score parent_id".split())
 
 
-def read_image(value: Any, what: str) -> Image:
-    """An entry of a COCO file's ``images``. Raises InputError."""
+LARGEST = 1 << 62
+"""Ids and ``area`` up to here are whole numbers that every JSON parser, NumPy and SQLite agree on."""
+
+
+def image_name(value: Any) -> str | None:
+    """The name that an entry of a COCO file's ``images`` gives its image; None if it gives none.
+
+    LVIS names its images by address only: the name is the last two parts of it.
+    """
+    name = value.get("file_name")
+    if name is None and isinstance(value.get("coco_url"), str):
+        name = "/".join(value["coco_url"].split("/")[-2:])
+    return name if isinstance(name, str) and name else None
+
+
+def whole_id(value: Any) -> TypeGuard[int]:
+    """Whether this can be an id: any whole number that others can hold too."""
+    return type(value) is int and -LARGEST <= value <= LARGEST
+
+
+def read_image(value: Any, what: str, *, number: int | None = None, nameless: bool = False) -> Image:
+    """An entry of a COCO file's ``images``.
+
+    ``number`` is its id where it has none that is a whole number; ``nameless``: no image of the file has a name, its id stands for it.
+    Raises InputError.
+    """
     if not isinstance(value, dict):
         raise InputError(f"{what}: an image must be a JSON object")
-    number, name = value.get("id", value.get("image_id")), value.get("file_name")
-    if name is None and isinstance(value.get("coco_url"), str):  # LVIS names its images by address only
-        name = "/".join(value["coco_url"].split("/")[-2:])
+    if number is None:
+        number = value.get("id", value.get("image_id"))
+    name = str(number) if nameless else image_name(value)
     width, height = value.get("width"), value.get("height")
-    if type(number) is not int or not isinstance(name, str) or not name:
+    if not whole_id(number) or name is None:
         raise InputError(f"{what}: an image needs a whole id and a file_name")
     if type(width) is not int or type(height) is not int or width < 1 or height < 1:
         raise InputError(f"{what}: image {number} needs a positive whole width and height")
@@ -39,7 +63,7 @@ def read_annotation(value: Any, what: str, size: tuple[int, int] | None = None) 
     image_id = value.get("image_id")
     number = value.get("id", 0)
     parent, category, crowd = value.get("parent_id"), value.get("category_id", 1), value.get("iscrowd", 0)
-    if type(image_id) is not int or type(number) is not int:
+    if not whole_id(image_id) or not whole_id(number):
         raise InputError(f"{what}: an annotation needs a whole id and image_id")
     if type(category) is not int or type(parent) not in (int, type(None)) or crowd not in (0, 1):
         raise InputError(f"{what}: category_id, parent_id and iscrowd must be whole numbers, iscrowd 0 or 1")
@@ -114,16 +138,34 @@ def _segmentation(value: Any, what: str, size: tuple[int, int] | None) -> Rle:
     raise InputError(f"{what}: a segmentation is an RLE or a list of polygons")
 
 
+def has_mask(value: Any) -> bool:
+    """Whether an annotation says where its pixels are: of boxes, points and lines nobody knows.
+
+    A ring of less than three points is a point or a line, and an annotation with no other has no mask. ``segmentation`` that is there
+    but malformed counts as one, to be refused by ``read_annotation``.
+    """
+    found = value.get("segmentation") if isinstance(value, dict) else None
+    if isinstance(found, list):
+        return bool(_rings(found))
+    return found is not None and found != {} and found != ""
+
+
+def _rings(polygons: list[Any]) -> list[Any]:
+    """The polygons that enclose something, and whatever is none at all."""
+    return [ring for ring in polygons if not (isinstance(ring, list) and len(ring) < 6 and len(ring) % 2 == 0)]
+
+
 def _polygons(polygons: list[Any], what: str, size: tuple[int, int]) -> Rle:
+    polygons = _rings(polygons)
     for polygon in polygons:
         numbers = isinstance(polygon, list) and all(isinstance(v, int | float) and not isinstance(v, bool) for v in polygon)
-        if not numbers or len(polygon) < 6 or len(polygon) % 2:
-            raise InputError(f"{what}: a polygon is a list of at least three x, y pairs")
+        if not numbers or len(polygon) % 2:
+            raise InputError(f"{what}: a polygon is a list of x, y pairs")
         # pycocotools walks the outline point by point: a far coordinate would keep it busy for ever.
         if not all(math.isfinite(v) and abs(v) <= 4 * max(size) for v in polygon):
             raise InputError(f"{what}: a polygon leaves its {size[1]}×{size[0]} image by far")
     if not polygons:
-        raise InputError(f"{what}: a segmentation of no polygons")
+        raise InputError(f"{what}: it has no polygon of three points or more")
     from pycocotools import mask as coco_mask
 
     height, width = size
