@@ -20,6 +20,7 @@ from ovskit.core.runtime.errors import UsageError
 
 if TYPE_CHECKING:
     from ovskit.core.cluster.closer import CropExtractor
+    from ovskit.core.formats.features import FeatureHeader
     from ovskit.core.models.backbone import BackboneSpec
 
 app = OvsApp(
@@ -152,6 +153,7 @@ def cluster(
     ] = None,
     root: opt.Root = None,
     weights: opt.Weights = None,
+    exif: opt.Exif = None,
     max_pixels: opt.MaxPixels = 178_956_970,
     on_error: opt.OnErrorOption = opt.OnError.fail,
     output: opt.Output = "-",
@@ -188,6 +190,7 @@ def cluster(
     from ovskit.core.cluster.sohes import SohesOptions
     from ovskit.core.cluster.streams import FeatureInputs, cluster_stream
     from ovskit.core.formats.masks import MasksHeader, MasksWriter
+    from ovskit.core.formats.photographs import settled_exif
     from ovskit.core.models.backbone import BackboneSpec
     from ovskit.core.runtime.failures import Failures
     from ovskit.core.runtime.progress import track
@@ -219,7 +222,7 @@ def cluster(
             if thresholds is None and counts is None and spec.counts is not None:
                 options = replace(options, counts=spec.counts)
             look_closer = spec.local if local is None else local
-            closer = _closer(spec, streams.header.dtype, root, weights, device, local_size, max_pixels) if look_closer else None
+            closer = _closer(streams.header, spec, root, weights, device, local_size, max_pixels) if look_closer else None
             found = Found(
                 streams.header,
                 lambda done: cluster_stream(
@@ -230,8 +233,9 @@ def cluster(
             find = find_kmeans if method is Method.kmeans else find_light
             found = find(ctx, stack, inputs or ["-"], failures, threads, track)
             spec = BackboneSpec.from_json(found.header.model)
+        settled_exif(exif, found.header.exif, "the feature stream")
         pg = provenance(ctx, found.header.pg, arguments=inputs or [], model=spec.model, model_sha256=spec.weights_sha256)
-        header = MasksHeader("regions by ovs-cluster", root=root if root is not None else found.header.root, pg=pg)
+        header = MasksHeader("regions by ovs-cluster", root=root if root is not None else found.header.root, pg=pg, exif=found.header.exif)
         if found.categories is not None:
             header = replace(header, categories=found.categories)
         done: set[int] = set()
@@ -250,7 +254,7 @@ def cluster(
 
 
 def _closer(
-    spec: BackboneSpec, dtype: str, root: str | None, weights: Path | None, device: str, side: int, max_pixels: int
+    header: FeatureHeader, spec: BackboneSpec, root: str | None, weights: Path | None, device: str, side: int, max_pixels: int
 ) -> Callable[[str], CropExtractor]:
     """How to get the features of crops: the stream's own backbone, and the images where the stream or --root says."""
     import torch
@@ -261,6 +265,8 @@ def _closer(
 
     # Images are worked on in parallel; threads inside each of them would only contend, and could round differently.
     torch.set_num_threads(1)
-    compute = {"float16": torch.float16, "bfloat16": torch.bfloat16}.get(dtype, torch.float32)
+    compute = {"float16": torch.float16, "bfloat16": torch.bfloat16}.get(header.dtype, torch.float32)
     backbone = reload_backbone(spec, weights=weights, device=choose_device(device), dtype=compute)
-    return lambda stream_root: CropExtractor(backbone, stream_root if root is None else root, side=side, max_pixels=max_pixels)
+    return lambda stream_root: CropExtractor(
+        backbone, stream_root if root is None else root, side=side, max_pixels=max_pixels, exif=header.exif
+    )

@@ -122,6 +122,24 @@ def evaluate(
             "--names", metavar="SPACE", show_default="the layout's", help="The label space: voc-21, a file, or names with commas (miou)."
         ),
     ] = None,
+    void: Annotated[
+        str | None,
+        typer.Option(
+            "--void",
+            metavar="ID,…|none",
+            show_default="the layout's or the label space's, else 255",
+            help="Ids of the ground truth's maps that no score counts, where no layout says them (miou).",
+        ),
+    ] = None,
+    pred_layout: Annotated[
+        str | None,
+        typer.Option(
+            "--pred-layout",
+            metavar="NAME|plain",
+            show_default="--layout",
+            help="How predicted label maps are numbered; plain: as the label space is (miou).",
+        ),
+    ] = None,
     match: Annotated[
         MatchBy,
         typer.Option("--match", help="Predicted ids are classes, or clusters to be matched by common pixels or by IoU (miou)."),
@@ -158,8 +176,10 @@ def evaluate(
         raise UsageError("stdin (-) can be read once: name a file for all but one of --gt and the predictions")
     if metric is Metric.hierarchy and (by_category or per_annotator):
         raise UsageError("--metric hierarchy knows neither categories nor annotators: leave --by-category and --per-annotator out")
-    if metric is not Metric.miou and (layout is not None or names is not None or match is not MatchBy.ids):
-        raise UsageError("--layout, --names and --match belong to --metric miou")
+    if metric is not Metric.miou and (any(value is not None for value in (layout, names, void, pred_layout)) or match is not MatchBy.ids):
+        raise UsageError("--layout, --names, --void, --pred-layout and --match belong to --metric miou")
+    if pred_layout is not None and not any(map(os.path.isdir, paths)):
+        raise UsageError("--pred-layout is about predictions that are folders of label maps, and none of these is one")
     if metric is Metric.miou and (by_category or per_annotator):
         raise UsageError("--metric miou knows no annotators, and nothing but categories: leave --by-category and --per-annotator out")
     if seeds and len(paths) < 2:
@@ -176,6 +196,7 @@ def evaluate(
     from ovskit.core.formats import jsonbytes
     from ovskit.core.formats.ground_truth import open_ground_truth
     from ovskit.core.formats.masks import open_masks
+    from ovskit.core.formats.named_maps import parse_void
     from ovskit.core.formats.sources import show_path
     from ovskit.core.runtime.output import check_output, open_input, open_output, same_file
     from ovskit.core.runtime.progress import track
@@ -191,7 +212,9 @@ def evaluate(
     classes = None
     truth: GroundTruth | LabelTruth
     if metric is Metric.miou:
-        classes = open_semantic_truth(gt, layout=layout, names=names, segments=segments)
+        classes = open_semantic_truth(
+            gt, layout=layout, names=names, segments=segments, void=parse_void(void), partial=images is Scope.listed
+        )
         matching = {MatchBy.ids: "ids", MatchBy.hungarian: "counts", MatchBy.hungarian_iou: "iou"}[match]
         settings = replace(settings, semantic=classes.options(matching, joint=bg is Background.joint))
         truth = classes.maps
@@ -209,14 +232,18 @@ def evaluate(
             pg: Sequence[Mapping[str, Any]] = ()
             watch = functools.partial(track, label="scoring")
             if classes is not None and os.path.isdir(path):
-                found = score(predicted_maps(path, classes), truth, settings, what=what, workers=workers, watch=watch)
+                predicted = predicted_maps(path, classes, pred_layout or layout, clusters=match is not MatchBy.ids)
+                found = score(predicted.maps, truth, settings, what=what, workers=workers, watch=watch)
+                predicted.check()
             else:
                 with open_input(path) as stream:
                     header, sets = open_masks(stream, what)
                     pg = header.pg
                     if classes is not None and match is MatchBy.ids:
                         check_same_space(header, classes, what)
-                    found = score(sets, truth, settings, what=what, named=header.named, workers=workers, watch=watch)
+                    found = score(sets, truth, settings, what=what, named=header.named, exif=header.exif, workers=workers, watch=watch)
+            if classes is not None:
+                classes.check()
             for warning in found.warnings:
                 log.warning("%s", warning)
             done.append((path, found, provenance(ctx, pg, arguments=[path])))

@@ -84,6 +84,7 @@ def extract(
         DType, typer.Option("--dtype", help="Compute and store as. On a CPU float16 is computed in float32; bfloat16 is stored as float32.")
     ] = DType.float16,
     batch_size: img.BatchSize = "auto",
+    exif: opt.Exif = None,
     max_pixels: opt.MaxPixels = 178_956_970,
     on_error: opt.OnErrorOption = opt.OnError.fail,
     shard: opt.ShardOption = None,
@@ -114,7 +115,7 @@ def extract(
     if skip_existing and os.path.exists(output):
         log.info("%s is there already", output)
         return
-    sources = img.find_images(inputs, coco=images, root=root, nul=nul)
+    sources = img.find_images(inputs, coco=images, root=root, nul=nul, exif=exif)
     chosen = part.pick(sources.items)
     log.info("%d images, %d in this shard", len(sources.items), len(chosen))
 
@@ -146,7 +147,7 @@ def extract(
         max_pixels=max_pixels,
     )
     pg = provenance(ctx, [], arguments=inputs or [], model=spec.model, model_sha256=spec.weights_sha256)
-    header = FeatureHeader(spec.to_json(), frame, dtype.value, sources.root, options.pool, pg)
+    header = FeatureHeader(spec.to_json(), frame, dtype.value, sources.root, options.pool, pg, exif=img.exif_of(sources))
     failures = Failures(skip=on_error is opt.OnError.skip)
     with open_output(output, resume=resume) as out:
         if resume:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence, Set
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -24,12 +25,26 @@ Coco = Annotated[
 BatchSize = Annotated[str, typer.Option("--batch-size", metavar="N|auto", help="Images per pass; auto halves what does not fit.")]
 
 
-def find_images(inputs: list[str] | None, *, coco: str | None = None, root: str | None = None, nul: bool = False) -> Sources:
+def find_images(
+    inputs: list[str] | None, *, coco: str | None = None, root: str | None = None, nul: bool = False, exif: str | None = None
+) -> Sources:
     """The images of ``inputs`` (files, folders, globs, tars; ``-``, also if there are none: a list on stdin), or those a COCO file lists.
 
+    ``exif`` is what to do with their orientations; if nobody said, a stream of ours that lists them decides, and else they are applied.
     Raises UsageError if stdin is a terminal or both are given, MissingInputError if nothing is named, and what the sources raise.
     """
-    from ovskit.core.formats.sources import list_sources, parse_path_list, sources_from_coco
+    found = _find(inputs, coco=coco, root=root, nul=nul)
+    return found if exif is None else replace(found, items=tuple(replace(item, exif=str(exif)) for item in found.items))
+
+
+def exif_of(sources: Sources) -> str:
+    """How the orientations of these images are taken, as a header says it."""
+    return "ignore" if any(item.exif == "ignore" for item in sources.items) else "apply"
+
+
+def _find(inputs: list[str] | None, *, coco: str | None, root: str | None, nul: bool) -> Sources:
+    from ovskit.core.formats.coco_sources import sources_from_coco
+    from ovskit.core.formats.sources import list_sources, parse_path_list
 
     if coco is not None:
         if inputs:

@@ -109,6 +109,7 @@ def label(
         str, typer.Option("--batch-size", metavar="N|auto", help="Crops per pass; auto halves what does not fit.")
     ] = "auto",
     root: opt.Root = None,
+    exif: opt.Exif = None,
     max_pixels: opt.MaxPixels = 178_956_970,
     on_error: opt.OnErrorOption = opt.OnError.fail,
     output: opt.Output = "-",
@@ -153,7 +154,7 @@ def label(
     if centroids == "-" and "-" in masks:
         raise UsageError("stdin (-) can be read once only: name a file for --from, or for the masks")
     wish = Wish(model, weights, size, context, mask_crop, device)
-    settings = Settings(output, resume, on_error, root, batch, workers, max_pixels, features)
+    settings = Settings(output, resume, on_error, root, batch, workers, max_pixels, features, exif)
     if names is not None:
         _by_names(ctx, settings, wish, masks, names, top_k=top_k, min_prob=min_prob, drop=drop, score=score)
     elif centroids is not None:
@@ -326,7 +327,7 @@ def _write(ctx: typer.Context, settings: Settings, header: MasksHeader, backbone
     from ovskit.core.runtime.output import open_output, part_path
     from ovskit.core.runtime.progress import track
 
-    new = replace(header, pg=_pg(ctx, header, backbone), root=settings.where(header))
+    new = replace(header, pg=_pg(ctx, header, backbone), root=settings.where(header), exif=settings.exif or header.exif)
     done: set[int] = set()
     with open_output(settings.output, resume=settings.resume) as out:
         if settings.resume:

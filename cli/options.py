@@ -9,6 +9,7 @@
 ``--root``                  the folder that images' names are relative to
 ``--on-error``              fail (exit 65 or 66) or skip (exit 3) a bad image
 ``--max-pixels``            the decompression-bomb limit
+``--exif``                  apply or ignore EXIF orientations
 ``--shard``                 I/N or auto
 ``--resume``                continue PATH.part after a kill
 ``--skip-existing``         do nothing if the output is there
@@ -39,6 +40,13 @@ class OnError(StrEnum):
     skip = "skip"
 
 
+class ExifOrientation(StrEnum):
+    """What to do with a photograph whose EXIF says that it is to be turned."""
+
+    apply = "apply"
+    ignore = "ignore"
+
+
 MaskFiles = Annotated[
     list[str] | None,
     typer.Argument(metavar="MASKS.json", help="A masks stream or any COCO file; several are joined; - (the default) is stdin."),
@@ -64,6 +72,14 @@ Root = Annotated[str | None, typer.Option("--root", metavar="DIR", help="The fol
 OnErrorOption = Annotated[
     OnError,
     typer.Option("--on-error", help="At an image that cannot be used: fail, or skip it, name it on stderr and exit with 3."),
+]
+Exif = Annotated[
+    ExifOrientation | None,
+    typer.Option(
+        "--exif",
+        show_default="what the stream was made with, else apply",
+        help="Turn photographs upright by their EXIF orientation, or ignore it: for masks drawn on pixels as they are stored.",
+    ),
 ]
 MaxPixels = Annotated[
     int, typer.Option("--max-pixels", min=1, metavar="N", help="Refuse images of more pixels than this before decoding them.")

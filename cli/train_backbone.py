@@ -69,6 +69,7 @@ def backbone(
     segments: Segments = None,
     cache: run.Cache = None,
     root: opt.Root = None,
+    exif: opt.Exif = None,
     checkpoint_every: run.CheckpointEvery = 500,
     log_every: run.LogEvery = 50,
     eval_every: run.EvalEvery = 0,
@@ -94,7 +95,7 @@ def backbone(
     model.safetensors. Ctrl-C and SIGTERM leave a checkpoint after the step under way. On a CPU a run that was stopped and
     resumed ends with the same bytes as one that was not.
     """
-    sources = img.find_images(inputs, root=root)
+    sources = img.find_images(inputs, root=root, exif=exif)
     folder = run.run_folder(output, resume=resume)
 
     from ovskit.core.runtime.failures import Failures

@@ -88,7 +88,7 @@ class _Judge:
         from ovskit.core.formats.ground_truth import GroundTruth, open_ground_truth
 
         whole = open_ground_truth(truth)
-        self._some = GroundTruth(whole.what, whole.images[:limit], whole.load, whole.categories)
+        self._some = GroundTruth(whole.what, whole.images[:limit], whole.load, whole.categories, named=whole.named, exif=whole.exif)
         self._folder = str(Path(truth).parent) if root is None else root
         self.images = self._some.images
         self.load(self.images[0])

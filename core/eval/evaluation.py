@@ -75,16 +75,22 @@ class Evaluator:
 
     For "miou" the ground truth is one of label maps, and predictions are label maps or masks, which are painted. Holds sums of every
     image, and for AP a temporary file of the predictions; never masks. ``what`` names the predictions in messages; ``named``: their images
-    have names that are no mere ids (``MasksHeader.named``).
+    have names that are no mere ids (``MasksHeader.named``), ``exif`` how their orientations were taken.
     """
 
     def __init__(
-        self, truth: GroundTruth | LabelTruth, options: EvalOptions | None = None, *, what: str = "the predictions", named: bool = True
+        self,
+        truth: GroundTruth | LabelTruth,
+        options: EvalOptions | None = None,
+        *,
+        what: str = "the predictions",
+        named: bool = True,
+        exif: str = "unknown",
     ) -> None:
         self.truth = truth
         self.options = options = options or EvalOptions()
         self.what = what
-        self._pairing = Pairing(truth, what, named=named)
+        self._pairing = Pairing(truth, what, named=named, exif=exif)
         self._scores: DetectionScores | HierarchyScores | SemanticScores
         if options.metric == "miou":
             self._scores = SemanticScores(options.semantic)
@@ -166,6 +172,7 @@ def evaluate(
     *,
     what: str = "the predictions",
     named: bool = True,
+    exif: str = "unknown",
     workers: int | None = None,
     watch: Callable[[Iterable[Any]], Iterable[Any]] = iter,
 ) -> Evaluation:
@@ -177,7 +184,7 @@ def evaluate(
 
     Raises InputError if no image is found, two are the same one, sizes differ, only some masks have a score, or as ``sets`` does.
     """
-    return Evaluator(truth, options, what=what, named=named).run(sets, workers or default_workers(), watch)
+    return Evaluator(truth, options, what=what, named=named, exif=exif).run(sets, workers or default_workers(), watch)
 
 
 class Evaluation:

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ovskit.core.eval.semantic import SemanticOptions
 from ovskit.core.formats.ground_truth import GroundTruth, open_ground_truth
-from ovskit.core.formats.label_layouts import Layout
+from ovskit.core.formats.label_layouts import PLAIN, layout_of
 from ovskit.core.formats.label_maps import LabelTruth, open_label_folder, painted_truth
 from ovskit.core.formats.labels import LARGEST_ID, LabelClass, LabelSpace, comparable
+from ovskit.core.formats.map_census import Census
 from ovskit.core.formats.masks import ENTITY, MasksHeader
-from ovskit.core.formats.named_maps import chosen_space, open_named_maps
+from ovskit.core.formats.named_maps import NamedMaps, chosen_space, open_named_maps
 from ovskit.core.formats.sources import show_path
 from ovskit.core.records import LabelMap
-from ovskit.core.runtime.errors import InputError
+from ovskit.core.runtime.errors import InputError, UsageError
 
 _NAMED = 8  # names that a message lists
 
@@ -24,19 +25,29 @@ _NAMED = 8  # names that a message lists
 @dataclass(frozen=True, slots=True)
 class SemanticTruth:
     """``maps`` to be compared with, the label ``space`` that their ids are of (None if nobody said), the ``classes`` by id (None: those
-    that the maps have), and ``warnings`` for a person."""
+    that the maps have), ``warnings`` for a person, and a ``check`` for when they have been scored: it raises
+    InputError if they were probably taken for what they are not."""
 
     maps: LabelTruth
     space: LabelSpace | None
     classes: Mapping[int, str] | None
     warnings: tuple[str, ...] = ()
+    check: Callable[[], None] = lambda: None
 
     def options(self, match: Any, *, joint: bool) -> SemanticOptions:
         """How to score against it."""
         return SemanticOptions(self.classes, None if self.space is None else self.space.background, match, joint)
 
 
-def open_semantic_truth(path: str, *, layout: str | None = None, names: str | None = None, segments: str | None = None) -> SemanticTruth:
+def open_semantic_truth(
+    path: str,
+    *,
+    layout: str | None = None,
+    names: str | None = None,
+    segments: str | None = None,
+    void: tuple[int, ...] | None = None,
+    partial: bool = False,
+) -> SemanticTruth:
     """The ground truth at ``path``: a folder of index maps, as ``layout`` says, or a COCO file, instances or panoptic.
 
     ``names`` is its label space; a layout has one of its own. A COCO file's categories are found in the space by name or synonym. Those
@@ -45,8 +56,11 @@ def open_semantic_truth(path: str, *, layout: str | None = None, names: str | No
     """
     space = chosen_space(layout, names)
     if layout is not None or os.path.isdir(path):
-        maps = open_named_maps(path, layout=layout, space=space).maps
-        return SemanticTruth(maps, space, None if space is None else {one.id: one.name for one in space.classes})
+        found = open_named_maps(path, layout=layout, space=space, void=void, partial=partial)
+        maps, check = _watched(found)
+        return SemanticTruth(maps, space, None if space is None else {one.id: one.name for one in space.classes}, check=check)
+    if void is not None:
+        raise UsageError("--void is about a folder of label maps: masks have no void pixels")
     return _of_masks(path, space, segments)
 
 
@@ -91,11 +105,42 @@ def _listed(truth: GroundTruth) -> dict[int, str]:
     return found
 
 
-def predicted_maps(path: str, truth: SemanticTruth) -> Iterator[LabelMap]:
-    """The index maps of a folder of predictions; void ids are pixels without a label. Raises as ``open_label_folder``."""
-    void = (255,) if truth.space is None else truth.space.ignore
-    maps = open_label_folder(path, Layout("predictions", (".",), "", None, void=void))
-    return (maps.load(k) for k in range(len(maps)))
+@dataclass(frozen=True, slots=True)
+class PredictedMaps:
+    """The index ``maps`` of a folder of predictions, and a ``check`` for when they have been scored."""
+
+    maps: Iterator[LabelMap]
+    check: Callable[[], None]
+
+
+def predicted_maps(path: str, truth: SemanticTruth, layout: str | None = None, *, clusters: bool = False) -> PredictedMaps:
+    """The index maps of a folder of predictions, numbered as ``layout`` says; ids are the label space's where it is None or "plain".
+
+    Void ids are pixels without a label; of ``clusters`` that is nothing to wonder about. Raises as ``open_label_folder``; ``check`` raises
+    InputError if they are masks of black and white, whose white was taken for void.
+    """
+    chosen = PLAIN if layout is None or layout == PLAIN.name else layout_of(layout, "--pred-layout")
+    ignored = PLAIN.void if truth.space is None else truth.space.ignore
+    if chosen is PLAIN:
+        chosen = replace(PLAIN, void=ignored)
+    elif not chosen.binary:
+        chosen = chosen.without(ignored)
+    maps = open_label_folder(path, chosen, predicted=True)
+    census = Census()
+    counted = maps if clusters or chosen.name != PLAIN.name or ignored != PLAIN.void else census.counted(maps)
+
+    def check() -> None:
+        census.check(maps.what, option="--pred-layout", one_class=False)
+
+    return PredictedMaps((counted.load(k) for k in range(len(counted))), check)
+
+
+def _watched(found: NamedMaps) -> tuple[LabelTruth, Callable[[], None]]:
+    """The maps, and what to call when they have been scored: it raises InputError if they were probably taken for what they are not."""
+    if not found.doubtful:
+        return found.maps, lambda: None
+    census = Census()
+    return census.counted(found.maps), lambda: census.check(found.maps.what, binary=found.binary)
 
 
 def check_same_space(header: MasksHeader, truth: SemanticTruth, what: str) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from ovskit.core.formats.ground_truth import TruthImages
+from ovskit.core.formats.photographs import APPLY, UNKNOWN
 from ovskit.core.formats.sources import show_path
 from ovskit.core.records import Image, LabelMap, MaskSet
 from ovskit.core.runtime.errors import InputError
@@ -26,12 +27,15 @@ class ImageCounts:
 
 
 class Pairing:
-    """Finds the images of a stream of predictions, called ``what``, in a ground truth; ``named``: they have names that are no mere ids."""
+    """Finds the images of a stream of predictions, called ``what``, in a ground truth; ``named``: they have names that are no mere ids;
+    ``exif``: how EXIF orientations were taken when they were made (``formats.photographs``)."""
 
-    def __init__(self, truth: TruthImages, what: str, *, named: bool = True) -> None:
+    def __init__(self, truth: TruthImages, what: str, *, named: bool = True, exif: str = UNKNOWN) -> None:
         self._truth = truth
         self._what = what
         self._named = named
+        self._exif = exif
+        self._turned: list[str] = []  # what was turned upright, where the ground truth may not have been
         self._names: dict[int, str] = {}  # what the stream calls each image that was found
         self._listed = self._strangers = self._by_id = 0
         self._unknown: list[Image] = []  # the first of the strangers
@@ -52,9 +56,23 @@ class Pairing:
             one, other = show_path(self._names[found.index]), show_path(image.file_name)
             name = show_path(self._truth.images[found.index].file_name)
             raise InputError(f"{self._what}: {one} and {other} are both {name} of {self._truth.what}: every image can be scored once")
+        self._check_orientation(image, self._truth.images[found.index])
         self._names[found.index] = image.file_name
         self._by_id += found.by == "id"
         return found.index
+
+    def _check_orientation(self, image: Image, truth: Image) -> None:
+        """Raises InputError where one side turned a picture that the other took as it is stored; notes it where nobody knows."""
+        ours, theirs = self._exif, self._truth.exif
+        turned = image.orientation if ours == APPLY else truth.orientation
+        if turned == 1 or ours == theirs:
+            return
+        if UNKNOWN not in (ours, theirs):
+            raise InputError(
+                f"{show_path(image.file_name)} has EXIF orientation {turned}, which {self._what} was made with --exif {ours} and "
+                f"{self._truth.what} with --exif {theirs}: their masks are not of the same pixels"
+            )
+        self._turned.append(image.file_name)
 
     def pairs(self, sets: Iterable[MaskSet | LabelMap], *, everything: bool) -> Iterator[tuple[int, MaskSet | LabelMap]]:
         """Place and predictions of every image that both sides have, then, with ``everything``, those of the ground truth alone."""
@@ -107,7 +125,14 @@ class Pairing:
         if counts.unlisted:
             how = "count as without masks" if everything else "are left out"
             said.append(f"{counts.unlisted} of the ground truth's {_images(len(self._truth))} are not in the predictions and {how}")
-        return [f"{self._what}: {'; '.join(said)}"] if said else []
+        warnings = [f"{self._what}: {'; '.join(said)}"] if said else []
+        if self._turned:
+            foreign = self._truth.what if self._truth.exif == UNKNOWN else self._what
+            warnings.append(
+                f"{self._what}: {_images(len(self._turned))} turned upright by EXIF orientation, such as {show_path(self._turned[0])}; if "
+                f"{foreign} was drawn on the pixels as they are stored, make the masks again with --exif ignore"
+            )
+        return warnings
 
 
 def _images(count: int) -> str:

@@ -9,11 +9,21 @@ from ovskit.core.formats import rle
 from ovskit.core.records import Image, Mask, MaskSet, Rle
 from ovskit.core.runtime.errors import InputError
 
-_OWN_KEYS = frozenset("id image_id file_name category_id segmentation area bbox iscrowd score parent_id".split())
+_OWN_KEYS = frozenset("id image_id file_name exif_orientation category_id segmentation area bbox iscrowd score parent_id".split())
 
 
 LARGEST = 1 << 62
 """Ids and ``area`` up to here are whole numbers that every JSON parser, NumPy and SQLite agree on."""
+
+
+ORIENTATION = "exif_orientation"
+"""The key of an image that was turned upright, see ``Image.orientation``; where it is missing, none was."""
+
+
+def orientation(value: Any) -> int:
+    """The EXIF orientation that was undone when the image of this entry was opened, 1 to 8."""
+    found = value.get(ORIENTATION) if isinstance(value, dict) else None
+    return found if type(found) is int and 1 <= found <= 8 else 1
 
 
 def image_name(value: Any) -> str | None:
@@ -48,7 +58,7 @@ def read_image(value: Any, what: str, *, number: int | None = None, nameless: bo
         raise InputError(f"{what}: an image needs a whole id and a file_name")
     if type(width) is not int or type(height) is not int or width < 1 or height < 1:
         raise InputError(f"{what}: image {number} needs a positive whole width and height")
-    return Image(number, name, width, height)
+    return Image(number, name, width, height, orientation(value))
 
 
 def read_annotation(value: Any, what: str, size: tuple[int, int] | None = None) -> tuple[Mask, Image | None]:
@@ -78,7 +88,7 @@ def read_annotation(value: Any, what: str, size: tuple[int, int] | None = None) 
     if name is not None:
         if not isinstance(name, str) or not name:
             raise InputError(f"{what}: file_name must be text")
-        image = Image(image_id, name, mask_rle.width, mask_rle.height)
+        image = Image(image_id, name, mask_rle.width, mask_rle.height, orientation(value))
     extra = {key: item for key, item in value.items() if key not in _OWN_KEYS}
     area, stated = rle.area(mask_rle), value.get("area")
     if isinstance(stated, int | float) and not isinstance(stated, bool) and math.isfinite(stated) and 0 <= stated != area:

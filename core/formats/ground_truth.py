@@ -37,12 +37,21 @@ class Match:
 class TruthImages:
     """The images of a ground truth, ``images`` in order of id, to be found by what others call them; ``what`` names it in messages.
 
-    ``plain_name`` makes two names comparable. ``named``: the images' names are more than their ids. Raises InputError if two images have
-    one id or one name.
+    ``plain_name`` makes two names comparable. ``named``: the images' names are more than their ids. ``exif`` says how EXIF orientations
+    were taken where it was drawn (``formats.photographs``). Raises InputError if two images have one id or one name.
     """
 
-    def __init__(self, what: str, images: Sequence[Image], plain_name: Callable[[str], str] | None = None, *, named: bool = True) -> None:
+    def __init__(
+        self,
+        what: str,
+        images: Sequence[Image],
+        plain_name: Callable[[str], str] | None = None,
+        *,
+        named: bool = True,
+        exif: str = "unknown",
+    ) -> None:
         self.what = what
+        self.exif = exif
         self.named = named
         self.images = tuple(sorted(images, key=lambda image: image.id))
         self._plain_name = plain_name
@@ -94,8 +103,9 @@ class GroundTruth(TruthImages):
         categories: Sequence[Mapping[str, Any]] = (),
         *,
         named: bool = True,
+        exif: str = "unknown",
     ) -> None:
-        super().__init__(what, images, named=named)
+        super().__init__(what, images, named=named, exif=exif)
         order = sorted(range(len(images)), key=lambda k: images[k].id)
         self.categories = tuple(categories)
         self.load: Callable[[int], MaskSet] = lambda k: load(order[k])
@@ -114,7 +124,7 @@ def open_ground_truth(path: str, *, segments: str | None = None, failures: Failu
         first = masks.first_line(stream, what)
         if masks.is_masks_stream(first):
             header, sets = masks.read_stream(first, stream, what)
-            return _held(what, list(sets), header.categories, header.named)
+            return _held(what, list(sets), header.categories, header.named, header.exif)
         values = coco_documents.parse_document(first, stream, what)
     if coco_documents.is_panoptic(values):
         entries = panoptic_images(values[0], segments or os.path.splitext(path)[0], what)
@@ -127,10 +137,10 @@ def open_ground_truth(path: str, *, segments: str | None = None, failures: Failu
     return _held(what, held, coco_documents.categories(values), coco_documents.names_images(values))
 
 
-def _held(what: str, sets: list[MaskSet], categories: Sequence[Mapping[str, Any]], named: bool) -> GroundTruth:
+def _held(what: str, sets: list[MaskSet], categories: Sequence[Mapping[str, Any]], named: bool, exif: str = "unknown") -> GroundTruth:
     if not sets:
         raise InputError(f"{what} has no images: there is nothing to compare with")
-    return GroundTruth(what, [s.image for s in sets], sets.__getitem__, categories, named=named)
+    return GroundTruth(what, [s.image for s in sets], sets.__getitem__, categories, named=named, exif=exif)
 
 
 def _open_folder(folder: str, what: str, failures: Failures | None) -> GroundTruth:

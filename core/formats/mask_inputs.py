@@ -47,6 +47,10 @@ class MaskInputs:
                 if header.named != first.named:
                     nameless = name if first.named else self._names[0]
                     raise InputError(f"{nameless} has no names of images, the others have: only shards of one run are joined")
+                if header.exif != first.exif:
+                    raise InputError(
+                        f"{name} has EXIF orientations {_exif(header)}, {self._names[0]} {_exif(first)}: only shards of one run are joined"
+                    )
                 if _space_hash(header) != _space_hash(first):
                     raise InputError(
                         f"{name} has masks named by {_space(header)}, {self._names[0]} by {_space(first)}: label spaces are not mixed; "
@@ -80,6 +84,10 @@ class MaskInputs:
                 raise InputError(f"image {image.id} ({show_path(image.file_name)}) is in {self._names[other]} and in {self._names[k]}")
             seen[image.id] = names[image.file_name] = k
             yield masks
+
+
+def _exif(header: MasksHeader) -> str:
+    return {"apply": "applied", "ignore": "ignored"}.get(header.exif, "nobody knows how")
 
 
 def _space_hash(header: MasksHeader) -> Any:

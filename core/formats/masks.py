@@ -41,7 +41,8 @@ class MasksHeader:
 
     ``root`` is the folder that the images' names are relative to, where it is known; ``labels`` the label space that the categories
     are of, where they are of one: its name, version and hash. Where ``named`` is False the images' names are only their ids, as in a
-    results list, and say nothing.
+    results list, and say nothing. ``exif`` says whether EXIF orientations were applied or ignored when the images were opened
+    (``formats.photographs``); ``unknown`` of masks from elsewhere.
     """
 
     description: str = "masks by ovskit"
@@ -50,6 +51,7 @@ class MasksHeader:
     pg: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
     labels: Mapping[str, Any] | None = None
     named: bool = True
+    exif: str = "apply"
 
     def to_line(self) -> bytes:
         own: dict[str, Any] = {"format": FORMAT}
@@ -59,6 +61,8 @@ class MasksHeader:
             own["labels"] = dict(self.labels)
         if not self.named:
             own["named"] = False
+        if self.exif != "apply":
+            own["exif"] = self.exif
         own["pg"] = [dict(entry) for entry in self.pg]
         info = {"description": self.description, "ovskit": own}
         head = jsonbytes.dumps({"info": info, "categories": [dict(c) for c in self.categories]})
@@ -112,7 +116,7 @@ class MasksWriter:
         out = self._out
         out.write((b"\n" if self._open_line else b"") + _IMAGES + b"\n")
         entries = [
-            jsonbytes.dumps({"id": i.id, "file_name": i.file_name, "width": i.width, "height": i.height})
+            jsonbytes.dumps({"id": i.id, "file_name": i.file_name, "width": i.width, "height": i.height, **_turned(i)})
             for i in sorted(self._images, key=lambda image: image.id)
         ]
         out.write(b",\n".join(entries) + (b"\n" if entries else b"") + _END + b"\n")
@@ -128,6 +132,7 @@ def _annotation(mask: Mask, new_ids: Mapping[int, int], image: Image) -> dict[st
         "area": mask.area,
         "bbox": list(mask.bbox),
         "iscrowd": mask.iscrowd,
+        **_turned(image),
     }
     if mask.score is not None:
         if not math.isfinite(mask.score):
@@ -140,6 +145,10 @@ def _annotation(mask: Mask, new_ids: Mapping[int, int], image: Image) -> dict[st
     return value
 
 
+def _turned(image: Image) -> dict[str, int]:
+    return {} if image.orientation == 1 else {coco.ORIENTATION: image.orientation}
+
+
 def open_masks(stream: BinaryIO, what: str, failures: Failures | None = None) -> tuple[MasksHeader, Iterator[MaskSet]]:
     """The header and the masks, image by image, of a masks stream or of any other COCO file.
 
@@ -150,12 +159,20 @@ def open_masks(stream: BinaryIO, what: str, failures: Failures | None = None) ->
     return read_masks(first_line(stream, what), stream, what, failures)
 
 
+def stated_exif(stream: BinaryIO, what: str) -> str:
+    """What a masks file says of its images' EXIF orientations (``MasksHeader.exif``), by its first line alone."""
+    first = first_line(stream, what)
+    return read_stream(first, stream, what)[0].exif if is_masks_stream(first) else "unknown"
+
+
 def read_masks(first: bytes, stream: BinaryIO, what: str, failures: Failures | None = None) -> tuple[MasksHeader, Iterator[MaskSet]]:
     """As ``open_masks``, of a stream whose ``first`` line has been read."""
     if is_masks_stream(first):
         return read_stream(first, stream, what)
     values = coco_documents.parse_document(first, stream, what)
-    header = MasksHeader(categories=coco_documents.categories(values) or (ENTITY,), named=coco_documents.names_images(values))
+    header = MasksHeader(
+        categories=coco_documents.categories(values) or (ENTITY,), named=coco_documents.names_images(values), exif="unknown"
+    )
     return header, coco_documents.mask_sets(values, what, failures)
 
 
@@ -197,8 +214,8 @@ def _header(head: Any, what: str) -> MasksHeader:
     well_formed = isinstance(categories, list) and all(isinstance(c, dict) for c in categories) and isinstance(labels, dict | None)
     if not (well_formed and isinstance(pg, list) and all(isinstance(e, dict) for e in pg) and isinstance(root, str | None)):
         raise InputError(f"{what}: line 1 has broken categories or provenance")
-    named = own.get("named") is not False
-    return MasksHeader(str(head.get("info", {}).get("description", "")), tuple(categories), root, tuple(pg), labels, named)
+    named, exif = own.get("named") is not False, str(own.get("exif", "apply"))
+    return MasksHeader(str(head.get("info", {}).get("description", "")), tuple(categories), root, tuple(pg), labels, named, exif)
 
 
 def _stream(stream: BinaryIO, what: str) -> Iterator[MaskSet]:

@@ -11,10 +11,7 @@ import os
 import tarfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
-from pathlib import Path
 
-from ovskit.core.formats import jsonbytes
 from ovskit.core.runtime.errors import InputError, MissingInputError, UsageError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif")
@@ -25,7 +22,8 @@ _TAR_BLOCK = 512
 class Source:
     """One image to read: its ``id`` and ``file_name`` as streams carry them, and where its bytes are.
 
-    ``offset`` and ``length`` are None for a file of its own, else the member's place in the tar at ``path``.
+    ``offset`` and ``length`` are None for a file of its own, else the member's place in the tar at ``path``. ``size`` (width, height) is
+    what a COCO file says of it. ``exif`` says what to do with its EXIF orientation (``formats.photographs``).
     """
 
     id: int
@@ -33,6 +31,8 @@ class Source:
     path: str
     offset: int | None = None
     length: int | None = None
+    size: tuple[int, int] | None = None
+    exif: str = "apply"
 
     def read(self) -> bytes:
         """The image's bytes. Raises MissingInputError if they cannot be read."""
@@ -91,7 +91,7 @@ def list_sources(inputs: Sequence[str], *, root: str | None = None) -> Sources:
         raise MissingInputError("no inputs: name files, folders, globs or tars, or pipe in a list of paths")
     base = os.path.normpath(root) if root is not None else _common_folder(holders)
     named = sorted(((_relative(item.path, base), item) for item in found), key=lambda pair: os.fsencode(pair[0]))
-    _refuse_twins(name for name, _ in named)
+    refuse_twins(name for name, _ in named)
     items = tuple(Source(k, name, f.tar or f.path, f.offset, f.length) for k, (name, f) in enumerate(named, 1))
     return Sources(base, items)
 
@@ -100,34 +100,6 @@ def parse_path_list(data: bytes, *, nul: bool = False) -> list[str]:
     """Paths from a list, one per line (or NUL-separated); empty entries are passed over. Bytes need not be UTF-8."""
     entries = data.split(b"\0") if nul else (line.removesuffix(b"\r") for line in data.split(b"\n"))
     return [os.fsdecode(entry) for entry in entries if entry]
-
-
-def sources_from_coco(path: str, *, root: str | None = None) -> Sources:
-    """The ``images`` of a COCO file, with its ids and names, found below ``root`` (default: the file's folder)."""
-    try:
-        data = Path(path).read_bytes()
-    except OSError as error:
-        raise MissingInputError(f"cannot read {show_path(path)}: {error.strerror}") from None
-    document = jsonbytes.loads(jsonbytes.without_mark(data), show_path(path))
-    images = document.get("images") if isinstance(document, dict) else None
-    if not isinstance(images, list):
-        raise InputError(f'{show_path(path)}: a COCO file has a list of "images"')
-    if not images:
-        raise MissingInputError(f'{show_path(path)}: its list of "images" is empty')
-    base = root if root is not None else os.path.dirname(path) or "."
-    items = []
-    for entry in images:
-        name = entry.get("file_name") if isinstance(entry, dict) else None
-        number = entry.get("id") if isinstance(entry, dict) else None
-        if not isinstance(name, str) or not name or type(number) is not int or not 0 < number < 10**12:
-            raise InputError(f"{show_path(path)}: every image needs a file_name and a positive whole id")
-        items.append(locate(number, name, base))
-    items.sort(key=lambda item: item.id)
-    for before, after in pairwise(items):
-        if before.id == after.id:
-            raise InputError(f"{show_path(path)}: two images have id {after.id}")
-    _refuse_twins(sorted(item.file_name for item in items))
-    return Sources(base, tuple(items))
 
 
 def locate(image_id: int, file_name: str, root: str) -> Source:
@@ -251,7 +223,8 @@ def _relative(path: str, base: str) -> str:
     return name
 
 
-def _refuse_twins(names: Iterable[str]) -> None:
+def refuse_twins(names: Iterable[str]) -> None:
+    """Raises InputError if a name is twice among the sorted ``names``."""
     before = None
     for name in names:
         if name == before:

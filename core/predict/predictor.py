@@ -18,8 +18,8 @@ import numpy as np
 import torch
 
 from ovskit.core.formats import rle
-from ovskit.core.formats.images import decode_image
-from ovskit.core.formats.sources import Source, show_path
+from ovskit.core.formats.photographs import read_source
+from ovskit.core.formats.sources import Source
 from ovskit.core.models.resize import resize_rgb
 from ovskit.core.models.segmenter.forest import forest
 from ovskit.core.models.segmenter.network import MULTIPLE, Segmenter
@@ -115,8 +115,7 @@ def predict_pixels(image: Image, pixels: UInt8, segmenter: Segmenter, options: P
 
 
 def _prepare(source: Source, options: PredictOptions) -> _Prepared:
-    pixels = decode_image(source.read(), show_path(source.file_name), max_pixels=options.max_pixels)
-    return _views(Image(source.id, source.file_name, pixels.shape[1], pixels.shape[0]), pixels, options)
+    return _views(*read_source(source, max_pixels=options.max_pixels), options)
 
 
 def _views(image: Image, pixels: UInt8, options: PredictOptions) -> _Prepared:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from ovskit.core.formats.ground_truth import GroundTruth
 from ovskit.core.formats.named_maps import NamedMaps, masks_of_map
-from ovskit.core.formats.photographs import load_photograph
+from ovskit.core.formats.photographs import APPLY, Photographs
 from ovskit.core.formats.sources import show_path
 from ovskit.core.records import Image, LabelMap, MaskSet
 from ovskit.core.runtime.errors import InputError, MissingInputError
@@ -26,8 +26,8 @@ class Scenes:
     among the panels, None where nothing leads and the images are those of ``others`` alone; ``roots`` are the folders of the photographs,
     the leading file's first, then those of ``others``. ``truth`` is the ground truth, of which a mask counts as found ``at`` this IoU; or
     it is one of label ``maps``, a panel after those of the files, and ``same`` says for each file which of its categories are the classes
-    of the maps, None where none are. An image that cannot be used goes to ``failures``. A few images are in memory at once, whatever the
-    number of ``workers``, and results do not depend on it. To be iterated once.
+    of the maps, None where none are. ``exif`` says how orientations are taken. An image that cannot be used goes to ``failures``. A few
+    images are in memory at once, whatever the number of ``workers``, and results do not depend on it. To be iterated once.
 
     Afterwards ``lacking`` says how many of them the ground truth does not have, and ``unused`` how many images only the ground
     truth has (0 if the scenes were not read to their end).
@@ -49,9 +49,12 @@ class Scenes:
         same: Sequence[SameClasses | None] = (),
         workers: int = 1,
         max_pixels: int = 178_956_970,
+        exif: str = APPLY,
     ) -> None:
         self._lead, self._what, self._others, self._place, self._named = lead, what, others, place, named
-        self._roots, self._failures, self._workers, self._max_pixels = roots, failures, workers, max_pixels
+        below = {root: Photographs(root, max_pixels=max_pixels, exif=exif) for root in roots}
+        self._photographs = [below[root] for root in roots]
+        self._failures, self._workers = failures, workers
         self._truth, self._at, self._maps, self._same = truth, at, maps, same
         self._compared = truth if maps is None else maps.maps
         self._used: set[int] = set()
@@ -90,7 +93,7 @@ class Scenes:
             image = entry.image
             if self._compared is not None and found is not None and not entry.named and self._compared.named:
                 image = replace(image, file_name=self._compared.images[found].file_name)
-            pixels = load_photograph(image, self._roots[there.index(True)], max_pixels=self._max_pixels)
+            pixels = self._photographs[there.index(True)].load(image)
             if self._maps is not None:
                 shown, agreements = self._compare(image, panels, found)
                 return Scene(image, pixels, (*panels, shown), agreements=agreements), found

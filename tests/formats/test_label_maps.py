@@ -82,6 +82,7 @@ MINIATURES = {
         "ILSVRC2012_val_00000236.JPEG", [[0, 50, -1]],
     ),
     "camvid": ("testannot/0001TP_008550.png", [[0, 10, 11]], "L", "test/0001TP_008550.png", [[0, 10, -1]]),
+    "binary": ("GT/0001.png", [[0, 127, 128]], "L", "0001.jpg", [[0, 0, 1]]),
 }  # fmt: skip
 
 
@@ -110,7 +111,7 @@ def test_a_split_chooses_the_images(tmp_path: Path) -> None:
     for k in range(3):
         save(tmp_path / f"SegmentationClass/{k}.png", IDS)
     (tmp_path / "ImageSets/Segmentation").mkdir(parents=True)
-    (tmp_path / "ImageSets/Segmentation/val.txt").write_text("0\n2\n")
+    (tmp_path / "ImageSets/Segmentation/val.txt").write_text("0\n\n2 -1\n")
     assert [image.file_name for image in open_label_folder(str(tmp_path), LAYOUTS["voc"]).images] == ["0.png", "2.png"]
 
 

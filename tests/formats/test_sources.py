@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ovskit.core.formats.sources import list_sources, locate, parse_path_list, show_path, sources_from_coco
+from ovskit.core.formats.coco_sources import sources_from_coco
+from ovskit.core.formats.sources import list_sources, locate, parse_path_list, show_path
 from ovskit.core.runtime.errors import InputError, MissingInputError, UsageError
 
 
@@ -140,8 +141,16 @@ def test_a_byte_order_mark_is_passed_over(tmp_path: Path) -> None:
     assert [source.file_name for source in sources_from_coco(str(tmp_path / "c.json")).items] == ["x.jpg"]
 
 
+def test_coco_images_may_have_any_ids(tmp_path: Path) -> None:
+    path = tmp_path / "c.json"
+    for ids, expected in (((0, -3, 10**15), (0, -3, 10**15)), (("b", "a", 7), (1, 2, 3))):
+        path.write_text(json.dumps({"images": [{"id": own, "file_name": f"{k}.jpg"} for k, own in enumerate(ids)]}))
+        found = sources_from_coco(str(path)).items
+        assert {source.file_name: source.id for source in found} == {f"{k}.jpg": number for k, number in enumerate(expected)}
+
+
 @pytest.mark.parametrize(
-    "images", [[{"id": 1}], [{"id": "1", "file_name": "a"}], [{"id": 1, "file_name": "a"}] * 2, 3, [{"id": 0, "file_name": "a"}]]
+    "images", [[{"id": 1}], [{"id": 1.5, "file_name": "a"}], [{"id": 1, "file_name": "a"}] * 2, 3, [{"id": 1 << 70, "file_name": "a"}]]
 )
 def test_broken_coco_images_are_refused(tmp_path: Path, images: object) -> None:
     path = tmp_path / "c.json"
