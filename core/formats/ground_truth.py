@@ -128,7 +128,13 @@ def open_ground_truth(path: str, *, segments: str | None = None, failures: Failu
         values = coco_documents.parse_document(first, stream, what)
     if coco_documents.is_panoptic(values):
         entries = panoptic_images(values[0], segments or os.path.splitext(path)[0], what)
-        return GroundTruth(what, [e.image for e in entries], lambda k: panoptic_masks(entries[k]), coco_documents.categories(values))
+        return GroundTruth(
+            what,
+            [e.image for e in entries],
+            lambda k: panoptic_masks(entries[k]),
+            coco_documents.categories(values),
+            named=coco_documents.names_images(values),
+        )
     if (coco_documents.is_results(values) and not coco_documents.is_of_one_image(values)) or (
         isinstance(values[0], dict) and "annotations" in values[0] and not values[0].keys() & {"images", "image"}
     ):
