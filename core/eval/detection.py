@@ -13,7 +13,8 @@ from ovskit.core.eval.groups import Annotator, Groups
 from ovskit.core.eval.matching import AREA_NAMES, AREAS, IOU_THRESHOLDS, THRESHOLDS, Matched, match
 from ovskit.core.eval.precision import PrecisionSpool, average_precision_of_one
 from ovskit.core.eval.recall import RecallSums
-from ovskit.core.formats.rle import RunTable, iou
+from ovskit.core.formats.rle import RunTable
+from ovskit.core.formats.rle_pairs import overlaps
 from ovskit.core.records import MaskSet
 from ovskit.core.runtime.errors import InputError
 
@@ -108,11 +109,11 @@ class DetectionScores:
         masks = [truth.masks[k] for k in of_truth]
         crowd = np.array([mask.iscrowd for mask in masks], np.int64)
         areas = np.array([mask.extra.get("area", mask.area) for mask in masks], np.float64)
-        overlap = iou(found, RunTable([mask.rle for mask in masks]), crowd)
+        pairs = overlaps(found, RunTable([mask.rle for mask in masks]), float(IOU_THRESHOLDS[0]), crowd).pairs
         own = found.areas.astype(np.float64)
         for annotator, members in annotators.items():
             columns = np.flatnonzero(np.isin(np.array(of_truth, np.int64), members))
-            matched = match(np.ascontiguousarray(overlap[:, columns]), own, areas[columns], crowd[columns] != 0)
+            matched = match(pairs.of_columns(columns), own, areas[columns], crowd[columns] != 0)
             yield Unit(annotator, category, scores[order], matched)
 
     def add(self, position: int, image: MatchedImage) -> None:

@@ -74,7 +74,8 @@ class Evaluator:
     """Takes predictions image by image: ``add`` each, then ``finish``. ``evaluate`` does the same, several images at once.
 
     For "miou" the ground truth is one of label maps, and predictions are label maps or masks, which are painted. Holds sums of every
-    image, and for AP a temporary file of the predictions; never masks. ``what`` names the predictions in messages.
+    image, and for AP a temporary file of the predictions; never masks. While an image is matched it holds the pairs of masks that
+    overlap by half, 16 bytes of each (``formats.rle_pairs``), never a matrix of all. ``what`` names the predictions in messages.
     """
 
     def __init__(self, truth: GroundTruth | LabelTruth, options: EvalOptions | None = None, *, what: str = "the predictions") -> None:
