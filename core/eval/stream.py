@@ -24,10 +24,11 @@ class ImageCounts:
 
 
 class Pairing:
-    """Finds the images of a stream of predictions, called ``what``, in a ground truth."""
+    """Finds the images of a stream of predictions, called ``what``, in a ground truth; ``may_be_empty`` says that it may name none."""
 
-    def __init__(self, truth: TruthImages, what: str) -> None:
+    def __init__(self, truth: TruthImages, what: str, *, may_be_empty: bool = False) -> None:
         self._truth = truth
+        self._may_be_empty = may_be_empty
         self._what = what
         self._names: dict[int, str] = {}  # what the stream calls each image that was found
         self._listed = self._strangers = self._by_id = 0
@@ -69,8 +70,8 @@ class Pairing:
                 yield position, MaskSet(image, ())
 
     def check(self) -> None:
-        """Raises InputError if no image was found."""
-        if self._names:
+        """Raises InputError if no image was found, of which there may be none in a results list."""
+        if self._names or (self._may_be_empty and not self._listed):
             return
         if self._first is None:
             raise InputError(f"{self._what} lists no image: there is nothing to score")

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, BinaryIO
 
 from ovskit.core.formats import jsonbytes, rle
+from ovskit.core.formats.lvis import image_name
 from ovskit.core.records import Image, Mask, MaskSet, Rle
 from ovskit.core.runtime.errors import InputError
 
@@ -21,9 +22,7 @@ def read_image(value: Any, what: str) -> Image:
     """An entry of a COCO file's ``images``. Raises InputError."""
     if not isinstance(value, dict):
         raise InputError(f"{what}: an image must be a JSON object")
-    number, name = value.get("id", value.get("image_id")), value.get("file_name")
-    if name is None and isinstance(value.get("coco_url"), str):  # LVIS names its images by address only
-        name = "/".join(value["coco_url"].split("/")[-2:])
+    number, name = value.get("id", value.get("image_id")), image_name(value)
     width, height = value.get("width"), value.get("height")
     if type(number) is not int or not isinstance(name, str) or not name:
         raise InputError(f"{what}: an image needs a whole id and a file_name")

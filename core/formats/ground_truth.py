@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from ovskit.core.formats import coco, jsonbytes, masks
 from ovskit.core.formats.image_names import ImageNames
+from ovskit.core.formats.lvis import Searched, searched_categories
 from ovskit.core.formats.panoptic import panoptic_images, panoptic_masks
 from ovskit.core.formats.sources import show_path
 from ovskit.core.records import Image, MaskSet
@@ -87,14 +88,23 @@ class TruthImages:
 
 
 class GroundTruth(TruthImages):
-    """A ground truth of masks: ``load(k)`` gives those of ``images[k]``; ``categories`` are COCO's."""
+    """A ground truth of masks: ``load(k)`` gives those of ``images[k]``; ``categories`` are COCO's.
+
+    ``searched`` says of LVIS' images, by id, which categories they were searched for; None where all were searched for all.
+    """
 
     def __init__(
-        self, what: str, images: Sequence[Image], load: Callable[[int], MaskSet], categories: Sequence[Mapping[str, Any]] = ()
+        self,
+        what: str,
+        images: Sequence[Image],
+        load: Callable[[int], MaskSet],
+        categories: Sequence[Mapping[str, Any]] = (),
+        searched: Mapping[int, Searched] | None = None,
     ) -> None:
         super().__init__(what, images)
         order = sorted(range(len(images)), key=lambda k: images[k].id)
         self.categories = tuple(categories)
+        self.searched = searched
         self.load: Callable[[int], MaskSet] = lambda k: load(order[k])
 
 
@@ -120,13 +130,15 @@ def open_ground_truth(path: str, *, segments: str | None = None) -> GroundTruth:
         isinstance(values[0], dict) and "annotations" in values[0] and not values[0].keys() & {"images", "image"}
     ):
         raise InputError(f'{what} lists no "images": it cannot say which images it is the ground truth of')
-    return _held(what, list(coco.mask_sets(values, what)), coco.categories(values))
+    return _held(what, list(coco.mask_sets(values, what)), coco.categories(values), searched_categories(values, what))
 
 
-def _held(what: str, sets: list[MaskSet], categories: Sequence[Mapping[str, Any]]) -> GroundTruth:
+def _held(
+    what: str, sets: list[MaskSet], categories: Sequence[Mapping[str, Any]], searched: Mapping[int, Searched] | None = None
+) -> GroundTruth:
     if not sets:
         raise InputError(f"{what} has no images: there is nothing to compare with")
-    return GroundTruth(what, [s.image for s in sets], sets.__getitem__, categories)
+    return GroundTruth(what, [s.image for s in sets], sets.__getitem__, categories, searched)
 
 
 def _open_folder(folder: str, what: str) -> GroundTruth:

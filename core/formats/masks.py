@@ -39,7 +39,8 @@ class MasksHeader:
     """What stands before the annotations: a description, the categories, the provenance and the images' root.
 
     ``root`` is the folder that the images' names are relative to, where it is known; ``labels`` the label space that the categories
-    are of, where they are of one: its name, version and hash.
+    are of, where they are of one: its name, version and hash. ``results`` is true of a results list, which names neither categories
+    nor the images on which nothing was found; it is not written.
     """
 
     description: str = "masks by ovskit"
@@ -47,6 +48,12 @@ class MasksHeader:
     root: str | None = None
     pg: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
     labels: Mapping[str, Any] | None = None
+    results: bool = False
+
+    @property
+    def names_categories(self) -> bool:
+        """Whether the file says what its categories are: others have none, or only the one that all masks without a class have."""
+        return bool(self.categories) and list(self.categories) != [ENTITY]
 
     def to_line(self) -> bytes:
         own: dict[str, Any] = {"format": FORMAT}
@@ -150,7 +157,8 @@ def read_masks(first: bytes, stream: BinaryIO, what: str) -> tuple[MasksHeader, 
     if is_masks_stream(first):
         return read_stream(first, stream, what)
     values = coco.parse_document(first, stream, what)
-    return MasksHeader(categories=coco.categories(values) or (ENTITY,)), coco.mask_sets(values, what)
+    header = MasksHeader(categories=coco.categories(values) or (ENTITY,), results=coco.is_results(values))
+    return header, coco.mask_sets(values, what)
 
 
 def first_line(stream: BinaryIO, what: str) -> bytes:

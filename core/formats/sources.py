@@ -15,6 +15,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from ovskit.core.formats import jsonbytes
+from ovskit.core.formats.lvis import image_name
 from ovskit.core.runtime.errors import InputError, MissingInputError, UsageError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif")
@@ -103,7 +104,10 @@ def parse_path_list(data: bytes, *, nul: bool = False) -> list[str]:
 
 
 def sources_from_coco(path: str, *, root: str | None = None) -> Sources:
-    """The ``images`` of a COCO file, with its ids and names, found below ``root`` (default: the file's folder)."""
+    """The ``images`` of a COCO file, with its ids and names, found below ``root`` (default: the file's folder).
+
+    LVIS' have no names; theirs are the last two parts of their address, ``val2017/000000397133.jpg``.
+    """
     try:
         data = Path(path).read_bytes()
     except OSError as error:
@@ -117,7 +121,7 @@ def sources_from_coco(path: str, *, root: str | None = None) -> Sources:
     base = root if root is not None else os.path.dirname(path) or "."
     items = []
     for entry in images:
-        name = entry.get("file_name") if isinstance(entry, dict) else None
+        name = image_name(entry) if isinstance(entry, dict) else None
         number = entry.get("id") if isinstance(entry, dict) else None
         if not isinstance(name, str) or not name or type(number) is not int or not 0 < number < 10**12:
             raise InputError(f"{show_path(path)}: every image needs a file_name and a positive whole id")
