@@ -175,7 +175,7 @@ def evaluate(
     if bg is Background.joint and match is MatchBy.ids:
         raise UsageError("--bg says what unlabelled pixels are where clusters are matched: add --match hungarian, or leave it out")
 
-    from ovskit.core.eval.categories import check_categories, class_agnostic
+    from ovskit.core.eval.categories import category_warnings, check_categories
     from ovskit.core.eval.evaluation import LVIS_MAXIMA, EvalOptions
     from ovskit.core.eval.evaluation import evaluate as score
     from ovskit.core.eval.report import Bootstrap, caption, class_table, per_image_json, score_files, seed_table, table, to_json
@@ -233,7 +233,7 @@ def evaluate(
                         check_categories(header, instances, what)
                     found = score(sets, truth, settings, what=what, lists_images=not header.results, workers=workers, watch=watch)
                     if instances is not None:
-                        said += class_agnostic(header, instances, found, what)
+                        said += category_warnings(header, instances, found, what)
             for warning in (*found.warnings, *said):
                 log.warning("%s", warning)
             done.append((path, found, provenance(ctx, pg, arguments=[path])))

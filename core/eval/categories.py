@@ -16,6 +16,7 @@ from ovskit.core.formats.masks import ENTITY, MasksHeader
 from ovskit.core.runtime.errors import InputError
 
 _ONLY = 1  # the number of masks without a class
+_NAMED = 8  # numbers that a message lists
 
 
 def listed_names(categories: Iterable[Mapping[str, Any]]) -> dict[int, str]:
@@ -67,18 +68,26 @@ def check_categories(header: MasksHeader, truth: GroundTruth, what: str) -> None
         )
 
 
-def class_agnostic(header: MasksHeader, truth: GroundTruth, found: Evaluation, what: str) -> list[str]:
-    """A line for a person if masks without classes on either side were scored by category; none if they were not."""
+def category_warnings(header: MasksHeader, truth: GroundTruth, found: Evaluation, what: str) -> list[str]:
+    """A line for a person if scores by category are of masks without classes, or of numbers that the ground truth does not list."""
     if found.detection is None or not found.options.by_category:
         return []
     true, predicted = found.detection.categories
-    without = "scores by category then mean nothing; leave --by-category out"
+    if not true & predicted:  # which the scores say themselves
+        return []
+    names = listed_names(truth.categories)
+    without = "so scores by category mean nothing; leave --by-category out"
     if not header.names_categories and predicted == {_ONLY} and (len(truth.categories) > 1 or true - {_ONLY}):
-        name = listed_names(truth.categories).get(_ONLY, "")
-        meant = f"the ground truth's category {_ONLY}{f' ({name})' if name else ''}"
-        return [f"{what}: all its masks have category_id {_ONLY}, as masks without a class do, and count as {meant}; {without}"]
+        meant = f"the ground truth's category {_ONLY}{f' ({names[_ONLY]})' if _ONLY in names else ''}"
+        return [f"{what}: all its masks have category_id {_ONLY}, as masks without a class do, and count as {meant}, {without}"]
     if not _names_classes(truth) and true == {_ONLY} and (len(header.categories) > 1 or predicted - {_ONLY}):
-        return [f"{what}: all masks of the ground truth have category_id {_ONLY}, as masks without a class do; {without}"]
+        return [f"{what}: all masks of the ground truth have category_id {_ONLY}, as masks without a class do, {without}"]
+    strangers = sorted(number for number in predicted - {one.get("id") for one in truth.categories} if number is not None)
+    if strangers and _names_classes(truth):
+        text = ", ".join(map(str, strangers[:_NAMED])) + (", …" if len(strangers) > _NAMED else "")
+        return [
+            f"{what}: its masks of category_id {text} are not scored, since the ground truth lists no such category; is it numbered so?"
+        ]
     return []
 
 
