@@ -86,7 +86,7 @@ def category_warnings(header: MasksHeader, truth: GroundTruth, found: Evaluation
     if strangers and _names_classes(truth):
         text = ", ".join(map(str, strangers[:_NAMED])) + (", …" if len(strangers) > _NAMED else "")
         return [
-            f"{what}: its masks of category_id {text} are not scored, since the ground truth lists no such category; is it numbered so?"
+            f"{what}: its masks of category_id {text} are not scored: the ground truth lists no such category; are both numbered alike?"
         ]
     return []
 

@@ -9,7 +9,7 @@ import pytest
 
 from tests.eval import lvis_judge
 
-from .conftest import Run, one_line
+from .conftest import Run, one_line, paint
 from .test_eval import annotation, document, written
 
 # COCO's numbers have gaps: 80 classes end at 90.
@@ -161,3 +161,20 @@ def test_lvis(ovs: Run, tmp_path: Path) -> None:
     done = ovs("ovs-eval", "--gt", truth, results)
     assert done.returncode == 0
     assert "AP without --by-category" in done.stderr.decode()
+
+
+def test_the_images_of_lvis(ovs: Run, tmp_path: Path) -> None:
+    """They have addresses, no names: extracted by them, masks are found again in the same file's ground truth."""
+    data, entries = lvis_judge.federated(9, images=2)
+    truth = written(tmp_path / "lvis.json", lvis_judge.document(data, entries))
+    (tmp_path / "coco" / "val2017").mkdir(parents=True)
+    for one in entries:
+        paint(one["id"], (one["width"], one["height"])).save(tmp_path / "coco" / "val2017" / f"{one['id']}.jpg")
+    done = ovs("ovs-extract", "--images", truth, "--root", tmp_path / "coco", "--size", 64, "-o", tmp_path / "f.npz")
+    assert done.returncode == 0, done.stderr
+    done = ovs("ovs-cluster", tmp_path / "f.npz", "--no-local", "-o", tmp_path / "masks.json")
+    assert done.returncode == 0, done.stderr
+    assert {one["file_name"] for one in json.loads((tmp_path / "masks.json").read_bytes())["images"]} == {"val2017/1.jpg", "val2017/2.jpg"}
+    done = ovs("ovs-eval", "--gt", truth, "--json", tmp_path / "masks.json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["matched_by_id"] == 0
