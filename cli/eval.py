@@ -154,9 +154,9 @@ def evaluate(
 ) -> None:
     """Score masks against ground truth: average recall, average precision, their hierarchy, or the IoU of classes.
 
-    Numbers are those of pycocotools; of mIoU two are in use, and both are shown. Images are found by name, by the end of their path, or
-    by id; those of the ground truth that the predictions do not list count as without masks. What could not be matched is said on
-    stderr.
+    Numbers are those of pycocotools; of mIoU two are in use, and both are shown. Images are found by name, by the end of their path, or by
+    name without extension; by id only where one side has no names, as results lists. Those of the ground truth that the predictions do not
+    list count as without masks. What could not be matched is said on stderr.
     """
     paths = masks or ["-"]
     maxima = None if max is None else _parse_maxima(max)
@@ -199,7 +199,7 @@ def evaluate(
     instances: GroundTruth | None = None
     truth: GroundTruth | LabelTruth
     if metric is Metric.miou:
-        classes = open_semantic_truth(gt, layout=layout, names=names, segments=segments, by_stem=any(map(os.path.isdir, paths)))
+        classes = open_semantic_truth(gt, layout=layout, names=names, segments=segments)
         matching = {MatchBy.ids: "ids", MatchBy.hungarian: "counts", MatchBy.hungarian_iou: "iou"}[match]
         settings = replace(settings, semantic=classes.options(matching, joint=bg is Background.joint))
         truth = classes.maps
@@ -231,7 +231,10 @@ def evaluate(
                         check_same_space(header, classes, what)
                     if instances is not None and by_category:
                         check_categories(header, instances, what)
-                    found = score(sets, truth, settings, what=what, lists_images=not header.results, workers=workers, watch=watch)
+                    found = score(
+                        sets, truth, settings,
+                        what=what, named=header.named, lists_images=not header.results, workers=workers, watch=watch,
+                    )  # fmt: skip
                     if instances is not None:
                         said += category_warnings(header, instances, found, what)
             for warning in (*found.warnings, *said):

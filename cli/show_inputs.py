@@ -121,7 +121,8 @@ def opened(wish: Wish, failures: Failures) -> Iterator[Shown]:
         others = [k for k in range(len(files)) if k != lead]
         scenes = Scenes(
             sets, names[lead or 0], roots=[wish.root or headers[k].root or root for k in ([] if lead is None else [lead]) + others],
-            failures=failures, others=[found[k] for k in others], place=lead, truth=truth, at=wish.match_iou, maps=maps,
+            failures=failures, others=[found[k] for k in others], place=lead,
+            named=lead is None or headers[lead].named, truth=truth, at=wish.match_iou, maps=maps,
             same=_same(columns, maps), workers=wish.workers, max_pixels=wish.max_pixels,
         )  # fmt: skip
         spaces = [s for s in (space, *map(space_of, headers.values())) if s is not None]

@@ -89,7 +89,7 @@ class _Judge:
         from ovskit.core.runtime.errors import InputError
 
         whole = open_ground_truth(truth)
-        self._some = GroundTruth(whole.what, whole.images[:limit], whole.load, whole.categories, whole.searched)
+        self._some = GroundTruth(whole.what, whole.images[:limit], whole.load, whole.categories, searched=whole.searched)
         self._folder = str(Path(truth).parent) if root is None else root
         self.images = self._some.images
         if all(mask.iscrowd for k in range(len(self.images)) for mask in self._some.load(k).masks):

@@ -79,9 +79,10 @@ class Evaluator:
 
     For "miou" the ground truth is one of label maps, and predictions are label maps or masks, which are painted. Holds sums of every
     image, and for AP a temporary file of the predictions; never masks. While an image is matched it holds the pairs of masks that
-    overlap by half, 16 bytes of each (``formats.rle_pairs``), never a matrix of all. ``what`` names the predictions in messages.
-    ``lists_images`` is false of a results list, which says nothing of images without a mask: one without any is no mistake.
-    Raises InputError for a ground truth of LVIS' that does not say of every image what it was searched for, where that matters.
+    overlap by half, 16 bytes of each (``formats.rle_pairs``), never a matrix of all. ``what`` names the predictions in messages;
+    ``named``: their images have names that are no mere ids (``MasksHeader.named``). ``lists_images`` is false of a results list, which
+    says nothing of images without a mask: one without any is no mistake. Raises InputError for a ground truth of LVIS' that does not
+    say of every image what it was searched for, where that matters.
     """
 
     def __init__(
@@ -90,12 +91,13 @@ class Evaluator:
         options: EvalOptions | None = None,
         *,
         what: str = "the predictions",
+        named: bool = True,
         lists_images: bool = True,
     ) -> None:
         self.truth = truth
         self.options = options = options or EvalOptions()
         self.what = what
-        self._pairing = Pairing(truth, what, may_be_empty=not lists_images and options.images == "all")
+        self._pairing = Pairing(truth, what, named=named, may_be_empty=not lists_images and options.images == "all")
         self._scores: DetectionScores | HierarchyScores | SemanticScores
         if options.metric == "miou":
             self._scores = SemanticScores(options.semantic)
@@ -184,20 +186,22 @@ def evaluate(
     options: EvalOptions | None = None,
     *,
     what: str = "the predictions",
+    named: bool = True,
     lists_images: bool = True,
     workers: int | None = None,
     watch: Callable[[Iterable[Any]], Iterable[Any]] = iter,
 ) -> Evaluation:
     """Score a stream of masks against ``truth``; the result depends neither on the order of images nor on ``workers``.
 
-    Images are found by ``GroundTruth.find``; those of the ground truth that the stream does not list count as without masks, unless
-    ``options`` say otherwise. A few images are in memory at once. Masks without a score all have 1, and rank in the order of the
-    stream [choice]. ``watch`` may wrap the images as they are done, for a progress bar.
+    Images are found by ``GroundTruth.find``, by id if they are not ``named``; those of the ground truth that the stream does not list count
+    as without masks, unless ``options`` say otherwise. A few images are in memory at once. Masks without a score all have 1, and rank in
+    the order of the stream [choice]. ``watch`` may wrap the images as they are done, for a progress bar.
 
     ``lists_images`` as for ``Evaluator``. Raises InputError if no image is found, two are the same one, sizes differ, only some masks
     have a score, the ground truth has nothing to find, or as ``sets`` does.
     """
-    return Evaluator(truth, options, what=what, lists_images=lists_images).run(sets, workers or default_workers(), watch)
+    evaluator = Evaluator(truth, options, what=what, named=named, lists_images=lists_images)
+    return evaluator.run(sets, workers or default_workers(), watch)
 
 
 class Evaluation:

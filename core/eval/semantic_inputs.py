@@ -37,23 +37,21 @@ class SemanticTruth:
         return SemanticOptions(self.classes, None if self.space is None else self.space.background, match, joint)
 
 
-def open_semantic_truth(
-    path: str, *, layout: str | None = None, names: str | None = None, segments: str | None = None, by_stem: bool = False
-) -> SemanticTruth:
+def open_semantic_truth(path: str, *, layout: str | None = None, names: str | None = None, segments: str | None = None) -> SemanticTruth:
     """The ground truth at ``path``: a folder of index maps, as ``layout`` says, or a COCO file, instances or panoptic.
 
     ``names`` is its label space; a layout has one of its own. A COCO file's categories are found in the space by name or synonym. Those
-    that are not there are background, with a warning, where the space has one. ``by_stem``: images are found by their name
-    without extension. Raises UsageError, InputError and MissingInputError for what cannot be used.
+    that are not there are background, with a warning, where the space has one. Raises UsageError, InputError and MissingInputError for what
+    cannot be used.
     """
     space = chosen_space(layout, names)
     if layout is not None or os.path.isdir(path):
         maps = open_named_maps(path, layout=layout, space=space).maps
         return SemanticTruth(maps, space, None if space is None else {one.id: one.name for one in space.classes})
-    return _of_masks(path, space, segments, by_stem=by_stem)
+    return _of_masks(path, space, segments)
 
 
-def _of_masks(path: str, space: LabelSpace | None, segments: str | None, *, by_stem: bool) -> SemanticTruth:
+def _of_masks(path: str, space: LabelSpace | None, segments: str | None) -> SemanticTruth:
     truth = open_ground_truth(path, segments=segments)
     listed = _listed(truth)
     if space is None:
@@ -62,7 +60,7 @@ def _of_masks(path: str, space: LabelSpace | None, segments: str | None, *, by_s
         for number in listed:
             if not 0 <= number <= LARGEST_ID:
                 raise InputError(f"{truth.what}: category {number}: ids of classes go from 0 to {LARGEST_ID}; --names gives it another")
-        maps = painted_truth(truth, {number: number for number in listed}, None, by_stem=by_stem)
+        maps = painted_truth(truth, {number: number for number in listed}, None)
         return SemanticTruth(maps, None, listed)
     by_word = {comparable(word): one.id for one in space.classes for word in one.words}
     class_of = {number: by_word[comparable(name)] for number, name in listed.items() if comparable(name) in by_word}
@@ -77,7 +75,7 @@ def _of_masks(path: str, space: LabelSpace | None, segments: str | None, *, by_s
             raise InputError(f"{truth.what}: its categories {text} are not in the label space {space.name}, which has no background either")
         warnings = (f"{truth.what}: its categories {text} are not in the label space {space.name} and count as background",)
         class_of |= dict.fromkeys(others, space.background)
-    maps = painted_truth(truth, class_of, space.background, by_stem=by_stem)
+    maps = painted_truth(truth, class_of, space.background)
     return SemanticTruth(maps, space, {one.id: one.name for one in space.classes}, warnings)
 
 

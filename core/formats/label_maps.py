@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from ovskit.core.formats.ground_truth import GroundTruth, TruthImages
+from ovskit.core.formats.image_names import without_suffix
 from ovskit.core.formats.images import decode_ids, image_size
 from ovskit.core.formats.label_layouts import PLAIN, Layout
 from ovskit.core.formats.labels import LARGEST_ID
@@ -29,9 +30,15 @@ class LabelTruth(TruthImages):
     """A ground truth of label maps: ``load(k)`` gives that of ``images[k]``."""
 
     def __init__(
-        self, what: str, images: Sequence[Image], load: Callable[[int], LabelMap], plain_name: Callable[[str], str] | None = None
+        self,
+        what: str,
+        images: Sequence[Image],
+        load: Callable[[int], LabelMap],
+        plain_name: Callable[[str], str] | None = None,
+        *,
+        named: bool = True,
     ) -> None:
-        super().__init__(what, images, plain_name)
+        super().__init__(what, images, plain_name, named=named)
         self.load = load
 
 
@@ -58,11 +65,11 @@ def open_label_folder(root: str, layout: Layout = PLAIN) -> LabelTruth:
     return LabelTruth(what, images, lambda k: LabelMap(images[k], _labels(sources[k], layout)), lambda name: _stem(name, layout))
 
 
-def painted_truth(truth: GroundTruth, class_of: Mapping[int, int], background: int | None, *, by_stem: bool = False) -> LabelTruth:
+def painted_truth(truth: GroundTruth, class_of: Mapping[int, int], background: int | None) -> LabelTruth:
     """A ground truth of masks as label maps: the smaller mask on top, each the class that its category is.
 
-    Pixels without a mask are ``background``; -1, void, if that is None. ``by_stem``: images are found by their name without
-    extension. ``load`` raises InputError for a mask of a category without a class.
+    Pixels without a mask are ``background``; -1, void, if that is None. ``load`` raises InputError for a mask of a category without a
+    class.
     """
     empty = -1 if background is None else background
 
@@ -76,7 +83,7 @@ def painted_truth(truth: GroundTruth, class_of: Mapping[int, int], background: i
             ) from None
         return LabelMap(masks.image, _painted(masks, truth_order(masks), ids, empty))
 
-    return LabelTruth(truth.what, truth.images, load, (lambda name: _stem(name, PLAIN)) if by_stem else None)
+    return LabelTruth(truth.what, truth.images, load, named=truth.named)
 
 
 def painted_prediction(masks: MaskSet) -> LabelMap:
@@ -146,8 +153,7 @@ def _stem(name: str, layout: Layout) -> str:
     """The name of a map or of its image without what tells them apart: extension and the layout's endings."""
     if layout.suffix and name.endswith(layout.suffix):
         return name[: -len(layout.suffix)]
-    stem = name.rpartition(".")[0] if "." in name.rpartition("/")[2] else name
-    return stem.removesuffix(layout.image_suffix)
+    return without_suffix(name).removesuffix(layout.image_suffix)
 
 
 def _text(path: str) -> str:

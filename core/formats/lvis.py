@@ -26,30 +26,34 @@ class Searched:
     said: bool = True
 
 
-def image_name(entry: Mapping[str, Any]) -> Any:
-    """What an entry of a file's ``images`` calls its image: its ``file_name``, else the last two parts of its ``coco_url``, such as
-    ``train2017/000000391895.jpg``. Whatever stands there where that is no text, None where nothing does."""
+def image_name(entry: Mapping[str, Any]) -> str | None:
+    """The name that an entry of a file's ``images`` gives its image; None if it gives none.
+
+    LVIS names its images by address only: the name is the last two parts of it, as in ``train2017/000000391895.jpg``.
+    """
     name, address = entry.get("file_name"), entry.get("coco_url")
-    return "/".join(address.split("/")[-2:]) if name is None and isinstance(address, str) else name
+    if name is None and isinstance(address, str):
+        name = "/".join(address.split("/")[-2:])
+    return name if isinstance(name, str) and name else None
 
 
-def searched_categories(values: list[Any], what: str) -> dict[int, Searched] | None:
-    """What a document's images were searched for, by image id; None if it says so of none, as all but LVIS' do.
+def searched_categories(values: list[Any], what: str) -> dict[int | str, Searched] | None:
+    """What a document's images were searched for, by the id that it gives them; None if it says so of none, as all but LVIS' do.
 
     Raises InputError for lists that are none of whole numbers.
     """
     images = values[0].get("images") if len(values) == 1 and isinstance(values[0], dict) else None
     if not isinstance(images, list) or not any(isinstance(one, dict) and _ABSENT in one for one in images):
         return None
-    found = {}
+    found: dict[int | str, Searched] = {}
     for one in images:
         number = one.get("id", one.get("image_id")) if isinstance(one, dict) else None
-        if type(number) is int:
+        if isinstance(number, int | str):
             found[number] = Searched(_ids(one, _ABSENT, number, what), _ids(one, _PARTIAL, number, what), _ABSENT in one)
     return found
 
 
-def _ids(entry: Mapping[str, Any], key: str, image: int, what: str) -> frozenset[int]:
+def _ids(entry: Mapping[str, Any], key: str, image: int | str, what: str) -> frozenset[int]:
     found = entry.get(key, [])
     if not isinstance(found, list) or not all(type(number) is int for number in found):
         raise InputError(f"{what}: image {image}: {key} must be a list of whole numbers")

@@ -44,6 +44,9 @@ class MaskInputs:
                     raise InputError(
                         f"{name} has its images below {header.root}, {self._names[0]} below {first.root}: only shards of one run are joined"
                     )
+                if header.named != first.named:
+                    nameless = name if first.named else self._names[0]
+                    raise InputError(f"{nameless} has no names of images, the others have: only shards of one run are joined")
                 if _space_hash(header) != _space_hash(first):
                     raise InputError(
                         f"{name} has masks named by {_space(header)}, {self._names[0]} by {_space(first)}: label spaces are not mixed; "

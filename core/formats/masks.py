@@ -21,9 +21,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
-from ovskit.core.formats import coco, jsonbytes
+from ovskit.core.formats import coco, coco_documents, jsonbytes
 from ovskit.core.records import Image, Mask, MaskSet
 from ovskit.core.runtime.errors import InputError
+from ovskit.core.runtime.failures import Failures
 
 FORMAT = "ovskit.masks/1"
 ENTITY = {"id": 1, "name": "entity", "supercategory": "entity"}
@@ -39,8 +40,9 @@ class MasksHeader:
     """What stands before the annotations: a description, the categories, the provenance and the images' root.
 
     ``root`` is the folder that the images' names are relative to, where it is known; ``labels`` the label space that the categories
-    are of, where they are of one: its name, version and hash. ``results`` is true of a results list, which names neither categories
-    nor the images on which nothing was found; it is not written.
+    are of, where they are of one: its name, version and hash. Where ``named`` is False the images' names are only their ids, as in a
+    results list, and say nothing. ``results`` is true of a results list, which names neither categories nor the images on which
+    nothing was found; it is not written.
     """
 
     description: str = "masks by ovskit"
@@ -48,6 +50,7 @@ class MasksHeader:
     root: str | None = None
     pg: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
     labels: Mapping[str, Any] | None = None
+    named: bool = True
     results: bool = False
 
     @property
@@ -61,6 +64,8 @@ class MasksHeader:
             own["root"] = self.root
         if self.labels is not None:
             own["labels"] = dict(self.labels)
+        if not self.named:
+            own["named"] = False
         own["pg"] = [dict(entry) for entry in self.pg]
         info = {"description": self.description, "ovskit": own}
         head = jsonbytes.dumps({"info": info, "categories": [dict(c) for c in self.categories]})
@@ -142,29 +147,35 @@ def _annotation(mask: Mask, new_ids: Mapping[int, int], image: Image) -> dict[st
     return value
 
 
-def open_masks(stream: BinaryIO, what: str) -> tuple[MasksHeader, Iterator[MaskSet]]:
+def open_masks(stream: BinaryIO, what: str, failures: Failures | None = None) -> tuple[MasksHeader, Iterator[MaskSet]]:
     """The header and the masks, image by image, of a masks stream or of any other COCO file.
 
     Images without a mask come last, when the list of images is known. Our own stream needs memory for one image; other
     COCO documents are parsed whole. The iterator raises InputError at the first thing that is wrong, and at the end if
-    the document is not complete.
+    the document is not complete; broken annotations of a document that is not ours go to ``failures`` if given.
     """
-    return read_masks(first_line(stream, what), stream, what)
+    return read_masks(first_line(stream, what), stream, what, failures)
 
 
-def read_masks(first: bytes, stream: BinaryIO, what: str) -> tuple[MasksHeader, Iterator[MaskSet]]:
+def read_masks(first: bytes, stream: BinaryIO, what: str, failures: Failures | None = None) -> tuple[MasksHeader, Iterator[MaskSet]]:
     """As ``open_masks``, of a stream whose ``first`` line has been read."""
     if is_masks_stream(first):
         return read_stream(first, stream, what)
-    values = coco.parse_document(first, stream, what)
-    header = MasksHeader(categories=coco.categories(values) or (ENTITY,), results=coco.is_results(values))
-    return header, coco.mask_sets(values, what)
+    values = coco_documents.parse_document(first, stream, what)
+    header = MasksHeader(
+        categories=coco_documents.categories(values) or (ENTITY,),
+        named=coco_documents.names_images(values),
+        results=coco_documents.is_results(values) and not coco_documents.is_of_one_image(values),
+    )
+    return header, coco_documents.mask_sets(values, what, failures)
 
 
 def first_line(stream: BinaryIO, what: str) -> bytes:
     """The first line of a masks file. Raises InputError if it cannot be one of JSON."""
     first = jsonbytes.without_mark(stream.readline(_LONGEST_LINE))
-    if not first.strip():
+    while first and not first.strip():  # blank lines before the beginning
+        first = stream.readline(_LONGEST_LINE)
+    if not first:
         raise InputError(f"{what} is empty: the command that should have written it failed or has not run")
     if first.lstrip()[:1] not in (b"{", b"["):
         start = bytes(first[:8]).hex(" ")
@@ -173,8 +184,14 @@ def first_line(stream: BinaryIO, what: str) -> bytes:
 
 
 def is_masks_stream(first: bytes) -> bool:
-    """Whether the line is the first of our own format."""
-    return first.rstrip().endswith(_ANNOTATIONS)
+    """Whether the line is the first of our own format, and not of a document that breaks its lines at the same place."""
+    if not first.rstrip().endswith(_ANNOTATIONS):
+        return False
+    try:
+        head = jsonbytes.loads(first.rstrip() + b"]}", "")
+    except InputError:
+        return False
+    return isinstance(head, dict) and isinstance(head.get("info"), dict) and "ovskit" in head["info"]
 
 
 def read_stream(first: bytes, stream: BinaryIO, what: str) -> tuple[MasksHeader, Iterator[MaskSet]]:
@@ -191,7 +208,8 @@ def _header(head: Any, what: str) -> MasksHeader:
     well_formed = isinstance(categories, list) and all(isinstance(c, dict) for c in categories) and isinstance(labels, dict | None)
     if not (well_formed and isinstance(pg, list) and all(isinstance(e, dict) for e in pg) and isinstance(root, str | None)):
         raise InputError(f"{what}: line 1 has broken categories or provenance")
-    return MasksHeader(str(head.get("info", {}).get("description", "")), tuple(categories), root, tuple(pg), labels)
+    named = own.get("named") is not False
+    return MasksHeader(str(head.get("info", {}).get("description", "")), tuple(categories), root, tuple(pg), labels, named)
 
 
 def _stream(stream: BinaryIO, what: str) -> Iterator[MaskSet]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 
 from ovskit.core.runtime.errors import Exit, InputError, MissingInputError, OvsError
 from ovskit.core.runtime.logs import get_logger
@@ -22,35 +23,40 @@ class Failures:
     def __init__(self, *, skip: bool) -> None:
         self._skip = skip
         self._lock = threading.Lock()
-        self._named: set[str] = set()
-        self.count = 0
+        self._named: set[tuple[str, str]] = set()
+        self._nouns: Counter[str] = Counter()
+
+    @property
+    def count(self) -> int:
+        """How many inputs were skipped."""
+        return self._nouns.total()
 
     @property
     def named_once(self) -> int:
-        """How many of ``count`` came by ``handle_again``."""
-        return len(self._named)
+        """How many of the images among ``count`` came by ``handle_again``."""
+        return sum(noun == "image" for noun, _ in self._named)
 
-    def handle(self, error: InputError | MissingInputError) -> None:
-        """Raise ``error``, or log it as skipped."""
+    def handle(self, error: InputError | MissingInputError, noun: str = "image") -> None:
+        """Raise ``error``, or log it as skipped; ``noun`` is what cannot be used."""
         if not self._skip:
             raise error
         with self._lock:
-            self.count += 1
+            self._nouns[noun] += 1
         log.error("skipped: %s", error)
 
-    def handle_again(self, error: InputError | MissingInputError) -> None:
+    def handle_again(self, error: InputError | MissingInputError, noun: str = "image") -> None:
         """As ``handle``, for inputs that come round more than once: the same error is named and counted the first time only."""
         if not self._skip:
             raise error
         with self._lock:
             known = len(self._named)
-            self._named.add(str(error))
+            self._named.add((noun, str(error)))
             if len(self._named) == known:
                 return
-        self.handle(error)
+        self.handle(error, noun)
 
     def report(self, done: int) -> None:
         """Call when the output is complete. Raises PartialError if anything was skipped."""
         if self.count:
-            noun = "image" if self.count == 1 else "images"
-            raise PartialError(f"skipped {self.count} {noun} that could not be used, named above; {done} done")
+            what = " and ".join(f"{count} {noun}{'s' * (count != 1)}" for noun, count in self._nouns.items())
+            raise PartialError(f"skipped {what} that could not be used, named above; {done} done")

@@ -69,7 +69,7 @@ def federated(seed: int, images: int = 8, distinct: bool = False) -> tuple[Scene
 
 def truth_of(data: Scene, entries: list[dict[str, Any]]) -> GroundTruth:
     found = searched_categories([{"images": entries}], "the ground truth")
-    return GroundTruth("the ground truth", [s.image for s in data.truth], data.truth.__getitem__, CATEGORIES, found)
+    return GroundTruth("the ground truth", [s.image for s in data.truth], data.truth.__getitem__, CATEGORIES, searched=found)
 
 
 def document(data: Scene, entries: list[dict[str, Any]]) -> dict[str, Any]:

@@ -63,7 +63,7 @@ def test_images_the_ground_truth_lacks_are_counted_and_not_scored() -> None:
     assert (after.counts.listed, after.counts.strangers) == (9, 3)
     assert after.predicted_masks == before.predicted_masks
     assert len(after.warnings) == 1
-    assert "3 of the 9 images predicted are not in the ground truth, such as stranger-0.jpg" in after.warnings[0]
+    assert "3 of the 9 images predicted are not in the ground truth (stranger-0.jpg, stranger-1.jpg, stranger-2.jpg)" in after.warnings[0]
 
 
 def renamed(masks: MaskSet, name: str, number: int | None = None) -> MaskSet:
@@ -77,10 +77,11 @@ def test_images_are_found_by_path_and_by_id() -> None:
     paths = [renamed(s, f"deep/er/{s.image.file_name}", 100 + k) for k, s in enumerate(data.predictions)]
     assert evaluate(paths, truth).metrics() == before.metrics()
     assert not evaluate(paths, truth).warnings
-    by_id = evaluate([renamed(s, f"x{s.image.id}.png") for s in data.predictions], truth)
+    with pytest.raises(InputError, match="none of its 6 images"):
+        evaluate([renamed(s, f"x{s.image.id}.png") for s in data.predictions], truth)
+    by_id = evaluate([renamed(s, str(s.image.id)) for s in data.predictions], truth, named=False)
     assert by_id.metrics() == before.metrics()
     assert by_id.counts.by_id == 6
-    assert "6 were matched by id only" in by_id.warnings[0]
 
 
 def test_what_is_refused() -> None:

@@ -134,14 +134,19 @@ def test_where_an_image_is_found(tmp_path: Path) -> None:
     assert find(1, "1.jpg") == (place[3], "path")
     assert find(1, "data/set/a/1.jpg") == (place[3], "path")
     assert find(1, "other/1.jpg") is None
-    assert find(3, "other/1.jpg") == (place[3], "id")
-    assert find(3, "x.jpg", 20) is None  # the same id by chance: it has another size
-    assert find(3, "3") == (place[3], "id")
+    assert find(3, "other/1.jpg") is None  # the same id by chance
+    assert find(1, "a\\1.jpg") == find(1, "a%2F1.jpg") == find(1, "./a//1.jpg") == (place[3], "form")
+    assert find(1, "c.PNG") == find(1, "masks/c.json") == find(1, "c") == (place[9], "stem")
+    assert find(3, "3") is None
     assert find(4, "11.jpg") is None
+    match = truth.find(Image(3, "3", 18, 12), named=False)
+    assert match is not None
+    assert (match.index, match.by) == (place[3], "id")
+    assert truth.find(Image(2, "2", 18, 12), named=False) is None  # ids alone, though b/2.jpg would fit
     with pytest.raises(InputError, match="20×12, but 18×12"):
         find(1, "a/1.jpg", 20)
     with pytest.raises(InputError, match="20×12, but 18×12"):
-        find(3, "3", 20)
+        truth.find(Image(3, "3", 20, 12), named=False)
 
 
 def test_an_ending_that_two_images_share_is_no_match(tmp_path: Path) -> None:

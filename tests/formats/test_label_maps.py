@@ -168,9 +168,13 @@ def test_a_ground_truth_of_masks() -> None:
     sets = MaskSet(Image(5, "a.jpg", 3, 2), (mask(1, part, 18), mask(2, whole, 3)))
     truth = painted_truth(GroundTruth("gt", [sets.image], lambda k: sets), {18: 1, 3: 0}, None)
     np.testing.assert_array_equal(truth.load(0).labels, [[1, 0, 0], [0, 0, -1]])
-    found = truth.find(Image(5, "other.jpg", 3, 2))
+    assert truth.find(Image(5, "other.jpg", 3, 2)) is None
+    found = truth.find(Image(5, "5", 3, 2), named=False)
     assert found is not None
     assert found.by == "id"
+    found = truth.find(Image(1, "a.png", 3, 2))
+    assert found is not None
+    assert found.by == "stem"
     background = painted_truth(GroundTruth("gt", [sets.image], lambda k: sets), {18: 1, 3: 0}, 0)
     np.testing.assert_array_equal(background.load(0).labels, [[1, 0, 0], [0, 0, 0]])
     empty = painted_truth(GroundTruth("gt", [sets.image], lambda k: MaskSet(sets.image, ())), {}, None)
