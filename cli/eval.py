@@ -97,10 +97,16 @@ def evaluate(
         ),
     ] = Metric.ar,
     max: Annotated[
-        str, typer.Option("--max", metavar="N,N,…", help="Masks an image may have, best first: AR@N for each; the largest for all else.")
-    ] = "1,10,1000",
+        str | None,
+        typer.Option(
+            "--max",
+            metavar="N,N,…",
+            show_default="1,10,1000; of LVIS by category 300",
+            help="Masks an image may have, best first: AR@N for each; the largest for all else.",
+        ),
+    ] = None,
     by_category: Annotated[
-        bool, typer.Option("--by-category", help="Match within categories and average over them (COCO's useCats=1).")
+        bool, typer.Option("--by-category", help="Match within categories and average over them (COCO's useCats=1; LVIS by its own rule).")
     ] = False,
     per_annotator: Annotated[
         bool, typer.Option("--per-annotator", help="Score each annotator's masks by themselves, then average.")
@@ -171,7 +177,7 @@ def evaluate(
     list count as without masks. What could not be matched is said on stderr.
     """
     paths = masks or ["-"]
-    maxima = _parse_maxima(max)
+    maxima = None if max is None else _parse_maxima(max)
     if [gt, *paths].count("-") > 1:
         raise UsageError("stdin (-) can be read once: name a file for all but one of --gt and the predictions")
     if metric is Metric.hierarchy and (by_category or per_annotator):
@@ -189,7 +195,8 @@ def evaluate(
     if bg is Background.joint and match is MatchBy.ids:
         raise UsageError("--bg says what unlabelled pixels are where clusters are matched: add --match hungarian, or leave it out")
 
-    from ovskit.core.eval.evaluation import EvalOptions
+    from ovskit.core.eval.categories import category_warnings, check_categories
+    from ovskit.core.eval.evaluation import LVIS_MAXIMA, EvalOptions
     from ovskit.core.eval.evaluation import evaluate as score
     from ovskit.core.eval.report import Bootstrap, caption, class_table, per_image_json, score_files, seed_table, table, to_json
     from ovskit.core.eval.semantic_inputs import check_same_space, open_semantic_truth, predicted_maps
@@ -208,8 +215,9 @@ def evaluate(
             if any(same_file(path, one) for one in (gt, *paths)):
                 raise UsageError(f"{option} {path} is what is read: scores would take its place; name another file")
             check_output(path, binary=False)
-    settings = EvalOptions(metric=metric.value, maxima=maxima, by_category=by_category, per_annotator=per_annotator, images=images.value)
+    settings = EvalOptions(metric=metric.value, by_category=by_category, per_annotator=per_annotator, images=images.value)
     classes = None
+    instances: GroundTruth | None = None
     truth: GroundTruth | LabelTruth
     if metric is Metric.miou:
         classes = open_semantic_truth(
@@ -221,7 +229,11 @@ def evaluate(
         for warning in classes.warnings:
             log.warning("%s", warning)
     else:
-        truth = open_ground_truth(gt, segments=segments)
+        truth = instances = open_ground_truth(gt, segments=segments)
+        if maxima is None and by_category and instances.searched is not None:
+            maxima = LVIS_MAXIMA
+    if maxima is not None:
+        settings = replace(settings, maxima=maxima)
     resampling = Bootstrap(bootstrap, seed, confidence)
     with ExitStack() as outputs:
         out = outputs.enter_context(open_output(output))
@@ -230,6 +242,7 @@ def evaluate(
         for path in paths:
             what = "stdin" if path == "-" else show_path(path)
             pg: Sequence[Mapping[str, Any]] = ()
+            said: list[str] = []
             watch = functools.partial(track, label="scoring")
             if classes is not None and os.path.isdir(path):
                 predicted = predicted_maps(path, classes, pred_layout or layout, clusters=match is not MatchBy.ids)
@@ -241,10 +254,17 @@ def evaluate(
                     pg = header.pg
                     if classes is not None and match is MatchBy.ids:
                         check_same_space(header, classes, what)
-                    found = score(sets, truth, settings, what=what, named=header.named, exif=header.exif, workers=workers, watch=watch)
+                    if instances is not None and by_category:
+                        check_categories(header, instances, what)
+                    found = score(
+                        sets, truth, settings,
+                        what=what, named=header.named, exif=header.exif, lists_images=not header.results, workers=workers, watch=watch,
+                    )  # fmt: skip
+                    if instances is not None:
+                        said += category_warnings(header, instances, found, what)
             if classes is not None:
                 classes.check()
-            for warning in found.warnings:
+            for warning in (*found.warnings, *said):
                 log.warning("%s", warning)
             done.append((path, found, provenance(ctx, pg, arguments=[path])))
             if lines is not None:
@@ -256,9 +276,9 @@ def evaluate(
                 jsonbytes.dumps(to_json(scored, gt, resampling, space=None if classes is None else classes.space, seeds=seeds)) + b"\n"
             )
         else:
-            said = caption(scored, resampling, None if classes is None else classes.space)
+            below = caption(scored, resampling, None if classes is None else classes.space)
             shown = [seed_table(scored) if seeds else table(scored), *([] if classes is None else [class_table(scored)])]
-            out.write(_draw(shown, said, for_terminal=output == "-" and sys.stdout.isatty()))
+            out.write(_draw(shown, below, for_terminal=output == "-" and sys.stdout.isatty()))
 
 
 def _parse_maxima(text: str) -> tuple[int, ...]:

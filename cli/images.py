@@ -20,7 +20,7 @@ Inputs = Annotated[
 ]
 Null = Annotated[bool, typer.Option("-0", "--null", help="Paths on stdin end with NUL, not newline.")]
 Coco = Annotated[
-    str | None, typer.Option("--images", metavar="COCO.json", help="Take the images a COCO file lists, with its ids; see --root.")
+    str | None, typer.Option("--images", metavar="COCO.json", help="Take the images a COCO or LVIS file lists, with its ids; see --root.")
 ]
 BatchSize = Annotated[str, typer.Option("--batch-size", metavar="N|auto", help="Images per pass; auto halves what does not fit.")]
 

@@ -181,8 +181,14 @@ def _columns(
     def asked(is_about: bool) -> bool:
         return wish.colour is Colour.category or (wish.colour is Colour.auto and is_about)
 
+    def listed(header: MasksHeader) -> Any:
+        """The categories of a file; a results list has none, and its numbers are believed to be the ground truth's, as scores do."""
+        given = maps if maps is not None else truth
+        believed = header.results and wish.colour is Colour.category and given is not None
+        return given.categories if believed else header.categories
+
     columns = [
-        Column(title, header.categories, header.pg, by_category=asked(k in folders or speaks_of_categories(header)))
+        Column(title, listed(header), header.pg, by_category=asked(k in folders or speaks_of_categories(header)))
         for k, (title, header) in enumerate(zip(titles(names), headers, strict=True))
     ]
     if maps is not None:

@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from ovskit.core.eval.categories import contradiction, listed_names
 from ovskit.core.eval.semantic import SemanticOptions
 from ovskit.core.formats.ground_truth import GroundTruth, open_ground_truth
 from ovskit.core.formats.label_layouts import PLAIN, layout_of
 from ovskit.core.formats.label_maps import LabelTruth, open_label_folder, painted_truth
-from ovskit.core.formats.labels import LARGEST_ID, LabelClass, LabelSpace, comparable
+from ovskit.core.formats.labels import LARGEST_ID, LabelSpace, comparable
 from ovskit.core.formats.map_census import Census
 from ovskit.core.formats.masks import ENTITY, MasksHeader
 from ovskit.core.formats.named_maps import NamedMaps, chosen_space, open_named_maps
@@ -146,27 +147,27 @@ def _watched(found: NamedMaps) -> tuple[LabelTruth, Callable[[], None]]:
 def check_same_space(header: MasksHeader, truth: SemanticTruth, what: str) -> None:
     """Raises InputError if the predictions ``what``, whose ``header`` is given, are of other classes than the ground truth.
 
-    An id that both have must have the same name, or a synonym. Where the header names a label space with another hash, both must have
-    the same ids as well: it may differ in templates, say, but not in classes.
+    An id that both have must have the same name, or a synonym, and a name the same id. Where the header names a label space with
+    another hash, both must have the same ids as well: it may differ in templates, say, but not in classes.
     """
     # A results list names no categories; all that ovskit writes says where its images are.
     if truth.classes is None or (header.root is None and list(header.categories) == [ENTITY]):
         return
     space = truth.space
-    words: dict[int, LabelClass] = {} if space is None else {one.id: one for one in space.classes}
-    own = "the ground truth's" if space is None else f"{space.name}'s"
+    ours: dict[int, tuple[str, ...]] = {number: (name,) for number, name in truth.classes.items() if name != str(number)}
+    if space is not None:
+        ours |= {one.id: one.words for one in space.classes}
     advice = (
         "two label spaces are mixed; name the masks by the ground truth's (ovs-label --names), or match clusters with --match hungarian"
     )
-    theirs = {one["id"]: one["name"] for one in header.categories if type(one.get("id")) is int and isinstance(one.get("name"), str)}
-    for number in sorted(theirs.keys() & truth.classes.keys()):
-        name, known = theirs[number], words[number].words if number in words else (truth.classes[number],)
-        if comparable(name) not in map(comparable, known):
-            raise InputError(f"{what}: category {number} is {name!r}, but {own} {number} is {truth.classes[number]!r}: {advice}")
+    found = contradiction(listed_names(header.categories), ours, "the ground truth's" if space is None else f"{space.name}'s")
+    if found is not None:
+        raise InputError(f"{what}: {found}: {advice}")
     if header.labels is None or (space is not None and header.labels.get("hash") == space.hash):
         return
-    if theirs.keys() != truth.classes.keys():
-        number = min(theirs.keys() ^ truth.classes.keys())
+    theirs = {one["id"] for one in header.categories if type(one.get("id")) is int}
+    if theirs != truth.classes.keys():
+        number = min(theirs ^ truth.classes.keys())
         which = f"has a class {number}" if number in theirs else f"has no class {number}"
         name, than = show_path(str(header.labels.get("name"))), "the ground truth" if space is None else space.name
         raise InputError(f"{what}: its label space {name} {which}, unlike {than}: {advice}")

@@ -28,10 +28,11 @@ class ImageCounts:
 
 class Pairing:
     """Finds the images of a stream of predictions, called ``what``, in a ground truth; ``named``: they have names that are no mere ids;
-    ``exif``: how EXIF orientations were taken when they were made (``formats.photographs``)."""
+    ``exif``: how EXIF orientations were taken when they were made (``formats.photographs``); ``may_be_empty``: there may be none."""
 
-    def __init__(self, truth: TruthImages, what: str, *, named: bool = True, exif: str = UNKNOWN) -> None:
+    def __init__(self, truth: TruthImages, what: str, *, named: bool = True, exif: str = UNKNOWN, may_be_empty: bool = False) -> None:
         self._truth = truth
+        self._may_be_empty = may_be_empty
         self._what = what
         self._named = named
         self._exif = exif
@@ -91,8 +92,8 @@ class Pairing:
                 yield position, MaskSet(image, ())
 
     def check(self) -> None:
-        """Raises InputError if no image was found."""
-        if self._names:
+        """Raises InputError if no image was found, of which there may be none in a results list."""
+        if self._names or (self._may_be_empty and not self._listed):
             return
         if not self._unknown:
             raise InputError(f"{self._what} lists no image: there is nothing to score")

@@ -6,6 +6,7 @@ import math
 from typing import Any, TypeGuard
 
 from ovskit.core.formats import rle
+from ovskit.core.formats.lvis import image_name
 from ovskit.core.records import Image, Mask, MaskSet, Rle
 from ovskit.core.runtime.errors import InputError
 
@@ -24,17 +25,6 @@ def orientation(value: Any) -> int:
     """The EXIF orientation that was undone when the image of this entry was opened, 1 to 8."""
     found = value.get(ORIENTATION) if isinstance(value, dict) else None
     return found if type(found) is int and 1 <= found <= 8 else 1
-
-
-def image_name(value: Any) -> str | None:
-    """The name that an entry of a COCO file's ``images`` gives its image; None if it gives none.
-
-    LVIS names its images by address only: the name is the last two parts of it.
-    """
-    name = value.get("file_name")
-    if name is None and isinstance(value.get("coco_url"), str):
-        name = "/".join(value["coco_url"].split("/")[-2:])
-    return name if isinstance(name, str) and name else None
 
 
 def whole_id(value: Any) -> TypeGuard[int]:

@@ -16,8 +16,9 @@ from dataclasses import replace
 from typing import Any, BinaryIO
 
 from ovskit.core.formats import jsonbytes
-from ovskit.core.formats.coco import has_mask, image_name, mask_set, read_annotation, read_image, whole_id
+from ovskit.core.formats.coco import has_mask, mask_set, read_annotation, read_image, whole_id
 from ovskit.core.formats.image_names import without_suffix
+from ovskit.core.formats.lvis import image_name
 from ovskit.core.records import Image, Mask, MaskSet
 from ovskit.core.runtime.errors import InputError
 from ovskit.core.runtime.failures import Failures

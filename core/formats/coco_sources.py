@@ -7,8 +7,8 @@ from itertools import pairwise
 from pathlib import Path
 
 from ovskit.core.formats import jsonbytes
-from ovskit.core.formats.coco import image_name
 from ovskit.core.formats.coco_documents import image_numbers
+from ovskit.core.formats.lvis import image_name
 from ovskit.core.formats.sources import Source, Sources, locate, refuse_twins, show_path
 from ovskit.core.runtime.errors import InputError, MissingInputError
 

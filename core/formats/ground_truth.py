@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from ovskit.core.formats import coco, coco_documents, masks
 from ovskit.core.formats.image_names import By, ImageNames
+from ovskit.core.formats.lvis import Searched, searched_categories
 from ovskit.core.formats.panoptic import panoptic_images, panoptic_masks
 from ovskit.core.formats.sources import show_path
 from ovskit.core.records import Image, MaskSet
@@ -93,7 +94,10 @@ class TruthImages:
 
 
 class GroundTruth(TruthImages):
-    """A ground truth of masks: ``load(k)`` gives those of ``images[k]``; ``categories`` are COCO's."""
+    """A ground truth of masks: ``load(k)`` gives those of ``images[k]``; ``categories`` are COCO's.
+
+    ``searched`` says of LVIS' images, by id, which categories they were searched for; None where all were searched for all.
+    """
 
     def __init__(
         self,
@@ -104,10 +108,12 @@ class GroundTruth(TruthImages):
         *,
         named: bool = True,
         exif: str = "unknown",
+        searched: Mapping[int, Searched] | None = None,
     ) -> None:
         super().__init__(what, images, named=named, exif=exif)
         order = sorted(range(len(images)), key=lambda k: images[k].id)
         self.categories = tuple(categories)
+        self.searched = searched
         self.load: Callable[[int], MaskSet] = lambda k: load(order[k])
 
 
@@ -124,7 +130,7 @@ def open_ground_truth(path: str, *, segments: str | None = None, failures: Failu
         first = masks.first_line(stream, what)
         if masks.is_masks_stream(first):
             header, sets = masks.read_stream(first, stream, what)
-            return _held(what, list(sets), header.categories, header.named, header.exif)
+            return _held(what, list(sets), header.categories, header.named, exif=header.exif)
         values = coco_documents.parse_document(first, stream, what)
     if coco_documents.is_panoptic(values):
         entries = panoptic_images(values[0], segments or os.path.splitext(path)[0], what)
@@ -140,13 +146,27 @@ def open_ground_truth(path: str, *, segments: str | None = None, failures: Failu
     ):
         raise InputError(f'{what} lists no "images": it cannot say which images it is the ground truth of')
     held = list(coco_documents.mask_sets(values, what, failures))
-    return _held(what, held, coco_documents.categories(values), coco_documents.names_images(values))
+    return _held(what, held, coco_documents.categories(values), coco_documents.names_images(values), _searched(values, what))
 
 
-def _held(what: str, sets: list[MaskSet], categories: Sequence[Mapping[str, Any]], named: bool, exif: str = "unknown") -> GroundTruth:
+def _held(
+    what: str,
+    sets: list[MaskSet],
+    categories: Sequence[Mapping[str, Any]],
+    named: bool,
+    searched: Mapping[int, Searched] | None = None,
+    exif: str = "unknown",
+) -> GroundTruth:
     if not sets:
         raise InputError(f"{what} has no images: there is nothing to compare with")
-    return GroundTruth(what, [s.image for s in sets], sets.__getitem__, categories, named=named, exif=exif)
+    return GroundTruth(what, [s.image for s in sets], sets.__getitem__, categories, named=named, searched=searched, exif=exif)
+
+
+def _searched(values: list[Any], what: str) -> dict[int, Searched] | None:
+    """What LVIS' images were searched for, by the ids that they have here."""
+    found = searched_categories(values, what)
+    numbers = {} if found is None else coco_documents.image_numbers(values[0]["images"], what)
+    return None if found is None else {numbers[own]: one for own, one in found.items()}
 
 
 def _open_folder(folder: str, what: str, failures: Failures | None) -> GroundTruth:

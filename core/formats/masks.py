@@ -41,7 +41,8 @@ class MasksHeader:
 
     ``root`` is the folder that the images' names are relative to, where it is known; ``labels`` the label space that the categories
     are of, where they are of one: its name, version and hash. Where ``named`` is False the images' names are only their ids, as in a
-    results list, and say nothing. ``exif`` says whether EXIF orientations were applied or ignored when the images were opened
+    results list, and say nothing. ``results`` is true of a results list, which names neither categories nor the images on which
+    nothing was found; it is not written. ``exif`` says whether EXIF orientations were applied or ignored when the images were opened
     (``formats.photographs``); ``unknown`` of masks from elsewhere.
     """
 
@@ -52,6 +53,12 @@ class MasksHeader:
     labels: Mapping[str, Any] | None = None
     named: bool = True
     exif: str = "apply"
+    results: bool = False
+
+    @property
+    def names_categories(self) -> bool:
+        """Whether the file says what its categories are: others have none, or only the one that all masks without a class have."""
+        return bool(self.categories) and list(self.categories) != [ENTITY]
 
     def to_line(self) -> bytes:
         own: dict[str, Any] = {"format": FORMAT}
@@ -171,7 +178,10 @@ def read_masks(first: bytes, stream: BinaryIO, what: str, failures: Failures | N
         return read_stream(first, stream, what)
     values = coco_documents.parse_document(first, stream, what)
     header = MasksHeader(
-        categories=coco_documents.categories(values) or (ENTITY,), named=coco_documents.names_images(values), exif="unknown"
+        categories=coco_documents.categories(values) or (ENTITY,),
+        named=coco_documents.names_images(values),
+        exif="unknown",
+        results=coco_documents.is_results(values) and not coco_documents.is_of_one_image(values),
     )
     return header, coco_documents.mask_sets(values, what, failures)
 

@@ -34,7 +34,7 @@ def panoptic_images(document: dict[str, Any], folder: str, what: str) -> list[Pa
     if not isinstance(images, list):
         raise InputError(f'{what} lists no "images": it cannot say which images it is the ground truth of')
     by_id = coco_documents.listed_images(images, what)
-    names = {c.get("id"): str(c.get("name")) for c in coco_documents.categories([document]) if type(c.get("id")) is int}
+    names = {c["id"]: str(c.get("name")) for c in coco_documents.categories([document]) if type(c.get("id")) is int}
     found = []
     for k, value in enumerate(annotations, 1):
         number = value.get("image_id") if isinstance(value, dict) else None

@@ -12,6 +12,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from ovskit.cli.method_settings import parse_fields
+from ovskit.cli.training_eval import _Judge
+from ovskit.core.formats.masks import open_masks
 from ovskit.core.runtime.errors import UsageError
 from ovskit.core.train.checkpoint import read_checkpoint
 from ovskit.core.train.correct import CorrectSettings
@@ -265,7 +267,27 @@ def test_evaluation_needs_its_photographs(ovs: Run, images: Path, masks: Path, t
     done = ovs(*begin, "--eval", tmp_path / "none.json")
     assert done.returncode == 66
     one_line(done, "none.json")
+    value = json.loads(masks.read_bytes())
+    crowds = tmp_path / "crowds.json"
+    crowds.write_text(json.dumps({**value, "annotations": [{**one, "iscrowd": 1} for one in value["annotations"]]}))
+    done = ovs(*begin, "--eval", crowds, "--eval-root", images, env=ONE_THREAD)
+    assert done.returncode == 65
+    one_line(done, "crowds.json", "nothing to find")
     assert not (tmp_path / "run" / "checkpoint.safetensors").exists()
+
+
+def test_evaluation_on_lvis_is_without_ap(images: Path, masks: Path, tmp_path: Path) -> None:
+    """Of what nobody was asked to annotate, AP without categories counts right masks as wrong."""
+    value = json.loads(masks.read_bytes())
+    path = tmp_path / "lvis.json"
+    for listed, names in (
+        (value["images"], ["AR@10", "AR@1000", "AP"]),
+        ([{**one, "neg_category_ids": []} for one in value["images"]], ["AR@10", "AR@1000"]),
+    ):
+        path.write_text(json.dumps({**value, "images": listed}))
+        with open(masks, "rb") as stream:
+            scores = _Judge(str(path), str(images), 5).score(open_masks(stream, "masks")[1])
+        assert list(scores) == names
 
 
 # dino

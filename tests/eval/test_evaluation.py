@@ -189,3 +189,21 @@ def test_memory_does_not_grow_with_the_number_of_predictions(monkeypatch: pytest
     few, many = peak(10, 300), peak(80, 300)
     # 21,000 more predictions: their records alone are 840 kB, their masks 10 MB.
     assert many - few < 300_000, (few, many)
+
+
+@pytest.mark.parametrize("metric", ["ar", "hierarchy"])
+def test_memory_does_not_grow_with_pairs_of_masks_that_do_not_overlap(metric: str) -> None:
+    """1,600 masks against as many: one matrix of float64 would be 20 MB."""
+    image = Image(1, "a.jpg", 320, 320)
+    shapes = [box(320, 320, y, x, 6, 6) for y in range(0, 320, 8) for x in range(0, 320, 8)]
+    truth = truth_of(MaskSet(image, tuple(mask(one, k + 1, parent_id=1 if k else None) for k, one in enumerate(shapes))))
+    found = [MaskSet(image, tuple(mask(one, k + 1, score=0.5) for k, one in enumerate(shapes)))]
+    options = EvalOptions(metric=metric, maxima=(10_000,))
+    evaluate(found, truth, options)
+    tracemalloc.start()
+    try:
+        evaluate(found, truth, options)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 4_000_000, peak
