@@ -32,7 +32,8 @@ def parse_shard(text: str | None, environ: Mapping[str, str] | None = None) -> S
     """Read ``I/N`` (zero-based, I < N) or ``auto``; None is the whole input.
 
     ``auto`` combines a SLURM array with the tasks of a step: I = array index · step tasks + task, N = array size · step
-    tasks. Raises UsageError with the valid form.
+    tasks. The array must be a whole one, whose indices begin at 0 or 1: tasks that are sent again by themselves make an array of
+    their own, which knows nothing of how many there were. Raises UsageError with the valid form.
     """
     if text is None:
         return Shard()
@@ -56,10 +57,18 @@ def _from_slurm(environ: Mapping[str, str]) -> Shard:
 
     if not any(key in environ for key in ("SLURM_ARRAY_TASK_ID", "SLURM_PROCID")):
         raise UsageError("--shard auto: neither SLURM_ARRAY_TASK_ID nor SLURM_PROCID is set; give --shard I/N outside SLURM")
-    first = number("SLURM_ARRAY_TASK_MIN", 0)
-    step = max(1, number("SLURM_ARRAY_TASK_STEP", 1))
-    array_index = (number("SLURM_ARRAY_TASK_ID", first) - first) // step
-    array_count = number("SLURM_ARRAY_TASK_COUNT", 1)
+    task, array_index, array_count = environ.get("SLURM_ARRAY_TASK_ID", ""), 0, 1
+    if task:
+        # SLURM takes the step from the text of --array, so it is 1 for a list of indices.
+        first, step = number("SLURM_ARRAY_TASK_MIN", 0), max(1, number("SLURM_ARRAY_TASK_STEP", 1))
+        array_count = number("SLURM_ARRAY_TASK_COUNT", 1)
+        last = number("SLURM_ARRAY_TASK_MAX", first + (array_count - 1) * step)
+        array_index, off = divmod(number("SLURM_ARRAY_TASK_ID", first) - first, step)
+        if first > 1 or last != first + (array_count - 1) * step or off or not 0 <= array_index < array_count:
+            raise UsageError(
+                f"--shard auto: task {task} is of an array of {array_count} from {first} to {last}, which is no whole one (0-{{N-1}} or "
+                "1-N): sent again by themselves, tasks do not know their N; say it: --shard $SLURM_ARRAY_TASK_ID/N, as counted from 0"
+            )
     tasks = number("SLURM_STEP_NUM_TASKS", 1)
     shard = Shard(array_index * tasks + number("SLURM_PROCID", 0), array_count * tasks)
     if shard.index >= shard.count:
