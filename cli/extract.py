@@ -106,6 +106,7 @@ def extract(
     if pool is not None and cls:
         raise UsageError("--pool writes one embedding per image and --cls adds one to patch features: choose one")
 
+    from ovskit.core.runtime.failures import Failures
     from ovskit.core.runtime.output import check_output, open_output, part_path
     from ovskit.core.runtime.shard import parse_shard
 
@@ -114,7 +115,8 @@ def extract(
     if skip_existing and os.path.exists(output):
         log.info("%s is there already", output)
         return
-    sources = img.find_images(inputs, coco=images, root=root, nul=nul)
+    failures = Failures(skip=on_error is opt.OnError.skip)
+    sources = img.find_images(inputs, failures, coco=images, root=root, nul=nul)
     chosen = part.pick(sources.items)
     log.info("%d images, %d in this shard", len(sources.items), len(chosen))
 
@@ -125,7 +127,6 @@ def extract(
     from ovskit.core.models.registry import load_backbone
     from ovskit.core.records import FeatureMap
     from ovskit.core.runtime.device import choose_device
-    from ovskit.core.runtime.failures import Failures
     from ovskit.core.runtime.progress import track
     from ovskit.core.runtime.workers import default_workers
 
@@ -147,7 +148,6 @@ def extract(
     )
     pg = provenance(ctx, [], arguments=inputs or [], model=spec.model, model_sha256=spec.weights_sha256)
     header = FeatureHeader(spec.to_json(), frame, dtype.value, sources.root, options.pool, pg)
-    failures = Failures(skip=on_error is opt.OnError.skip)
     with open_output(output, resume=resume) as out:
         if resume:
             writer, done = FeatureWriter.resume(out, header, str(part_path(output)))

@@ -12,6 +12,7 @@ from ovskit.core.runtime.errors import MissingInputError, UsageError
 
 if TYPE_CHECKING:
     from ovskit.core.formats.sources import Source, Sources
+    from ovskit.core.runtime.failures import Failures
 
 Inputs = Annotated[
     list[str] | None,
@@ -24,17 +25,20 @@ Coco = Annotated[
 BatchSize = Annotated[str, typer.Option("--batch-size", metavar="N|auto", help="Images per pass; auto halves what does not fit.")]
 
 
-def find_images(inputs: list[str] | None, *, coco: str | None = None, root: str | None = None, nul: bool = False) -> Sources:
+def find_images(
+    inputs: list[str] | None, failures: Failures, *, coco: str | None = None, root: str | None = None, nul: bool = False
+) -> Sources:
     """The images of ``inputs`` (files, folders, globs, tars; ``-``, also if there are none: a list on stdin), or those a COCO file lists.
 
-    Raises UsageError if stdin is a terminal or both are given, MissingInputError if nothing is named, and what the sources raise.
+    A damaged tar goes to ``failures``. Raises UsageError if stdin is a terminal or both are given, MissingInputError if nothing is
+    named, and what the sources raise.
     """
     from ovskit.core.formats.sources import list_sources, parse_path_list, sources_from_coco
 
     if coco is not None:
         if inputs:
             raise UsageError("--images COCO.json names the images itself: leave out the paths, or the option")
-        return sources_from_coco(coco, root=root)
+        return sources_from_coco(coco, root=root, failures=failures)
     paths: list[str] = []
     for text in inputs or ["-"]:
         if text != "-":
@@ -46,7 +50,7 @@ def find_images(inputs: list[str] | None, *, coco: str | None = None, root: str 
         if not listed:
             raise MissingInputError("no images: stdin held no path")
         paths += listed
-    return list_sources(paths, root=root)
+    return list_sources(paths, root=root, failures=failures)
 
 
 def left_of(chosen: Sequence[Source], done: Set[int], part: str) -> list[Source]:

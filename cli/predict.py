@@ -133,6 +133,7 @@ def predict(
     forest = hier or (Hier.head if len(factors) == 1 else Hier.none)
     batch = img.parse_batch(batch_size)
 
+    from ovskit.core.runtime.failures import Failures
     from ovskit.core.runtime.output import check_output, open_output, part_path
     from ovskit.core.runtime.shard import parse_shard
 
@@ -141,7 +142,8 @@ def predict(
     if skip_existing and os.path.exists(output):
         log.info("%s is there already", output)
         return
-    sources = img.find_images(inputs, coco=images, root=root, nul=nul)
+    failures = Failures(skip=on_error is opt.OnError.skip)
+    sources = img.find_images(inputs, failures, coco=images, root=root, nul=nul)
     chosen = part.pick(sources.items)
     log.info("%d images, %d in this shard", len(sources.items), len(chosen))
 
@@ -150,7 +152,6 @@ def predict(
     from ovskit.core.models.segmenter.open import input_size, open_segmenter
     from ovskit.core.predict.predictor import PredictOptions, predict_masks
     from ovskit.core.runtime.device import choose_device
-    from ovskit.core.runtime.failures import Failures
     from ovskit.core.runtime.progress import track
     from ovskit.core.runtime.workers import default_workers
 
@@ -171,7 +172,6 @@ def predict(
     )
     pg = provenance(ctx, [], arguments=inputs or [], model=loaded.segmenter.config.backbone, model_sha256=loaded.sha256)
     header = MasksHeader("masks by ovs-predict", root=sources.root, pg=pg)
-    failures = Failures(skip=on_error is opt.OnError.skip)
     with open_output(output, resume=resume) as out:
         done: set[int] = set()
         if resume:

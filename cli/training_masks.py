@@ -62,8 +62,8 @@ class MaskJob:
             eval_every=dev.every(given["eval_every"], given["checkpoint_every"], given["truth"]),
         )
         self._folder = run.run_folder(given["output"], resume=given["resume"])
-        self._photographs = list_sources(given["images"], root=given["root"]).items
         self._failures = Failures(skip=opt.OnError(given["on_error"]) is opt.OnError.skip)
+        self._photographs = list_sources(given["images"], root=given["root"], failures=self._failures).items
         self._devices = open_devices(given["device"], str(given["precision"]), accumulate=given["accumulate"])
 
     def train(

@@ -19,6 +19,7 @@ from ovskit.core.formats.labels import LARGEST_ID
 from ovskit.core.formats.rle import RunTable
 from ovskit.core.formats.rle_paint import topmost
 from ovskit.core.formats.sources import Source, show_path
+from ovskit.core.formats.walk import files_below
 from ovskit.core.records import Image, Int32, LabelMap, Mask, MaskSet
 from ovskit.core.runtime.errors import InputError, MissingInputError
 
@@ -136,10 +137,9 @@ def _image(source: Source) -> Image:
 def _maps_below(folder: str, layout: Layout) -> Iterator[str]:
     """Names relative to ``folder``, with slashes."""
     suffixes: Any = (layout.suffix,) if layout.suffix else SUFFIXES
-    for path, _, files in os.walk(folder):
-        for file in files:
-            if file.lower().endswith(suffixes) if not layout.suffix else file.endswith(suffixes):
-                yield os.path.relpath(os.path.join(path, file), folder).replace(os.sep, "/")
+    for path in files_below(folder):
+        if path.lower().endswith(suffixes) if not layout.suffix else path.endswith(suffixes):
+            yield os.path.relpath(path, folder).replace(os.sep, "/")
 
 
 def _stem(name: str, layout: Layout) -> str:
@@ -152,7 +152,7 @@ def _stem(name: str, layout: Layout) -> str:
 
 def _text(path: str) -> str:
     try:
-        with open(path, encoding="utf-8", errors="replace") as file:
+        with open(path, encoding="utf-8-sig", errors="replace") as file:
             return file.read()
     except OSError as error:
         raise MissingInputError(f"cannot read {show_path(path)}: {error.strerror}") from None

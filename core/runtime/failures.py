@@ -1,8 +1,9 @@
-"""What happens at an image that cannot be used: stop, or name it, count it and go on."""
+"""What happens at an image, or a whole tar of them, that cannot be used: stop, or name it, count it and go on."""
 
 from __future__ import annotations
 
 import threading
+from collections import Counter
 
 from ovskit.core.runtime.errors import Exit, InputError, MissingInputError, OvsError
 from ovskit.core.runtime.logs import get_logger
@@ -23,22 +24,27 @@ class Failures:
         self._skip = skip
         self._lock = threading.Lock()
         self._named: set[str] = set()
-        self.count = 0
+        self._kinds: Counter[str] = Counter()
+
+    @property
+    def count(self) -> int:
+        """How many were skipped."""
+        return self._kinds.total()
 
     @property
     def named_once(self) -> int:
         """How many of ``count`` came by ``handle_again``."""
         return len(self._named)
 
-    def handle(self, error: InputError | MissingInputError) -> None:
-        """Raise ``error``, or log it as skipped."""
+    def handle(self, error: InputError | MissingInputError, kind: str = "image") -> None:
+        """Raise ``error``, or log it as skipped; ``kind`` is what it is about."""
         if not self._skip:
             raise error
         with self._lock:
-            self.count += 1
+            self._kinds[kind] += 1
         log.error("skipped: %s", error)
 
-    def handle_again(self, error: InputError | MissingInputError) -> None:
+    def handle_again(self, error: InputError | MissingInputError, kind: str = "image") -> None:
         """As ``handle``, for inputs that come round more than once: the same error is named and counted the first time only."""
         if not self._skip:
             raise error
@@ -47,10 +53,10 @@ class Failures:
             self._named.add(str(error))
             if len(self._named) == known:
                 return
-        self.handle(error)
+        self.handle(error, kind)
 
     def report(self, done: int) -> None:
         """Call when the output is complete. Raises PartialError if anything was skipped."""
         if self.count:
-            noun = "image" if self.count == 1 else "images"
-            raise PartialError(f"skipped {self.count} {noun} that could not be used, named above; {done} done")
+            said = " and ".join(f"{number} {kind}{'' if number == 1 else 's'}" for kind, number in sorted(self._kinds.items()))
+            raise PartialError(f"skipped {said} that could not be used, named above; {done} done")
