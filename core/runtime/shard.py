@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from ovskit.core.runtime.errors import UsageError
+from ovskit.core.runtime.logs import get_logger
+
+log = get_logger("shard")
 
 T = TypeVar("T")
 
@@ -66,10 +69,12 @@ def _from_slurm(environ: Mapping[str, str]) -> Shard:
         array_index, off = divmod(number("SLURM_ARRAY_TASK_ID", first) - first, step)
         if first > 1 or last != first + (array_count - 1) * step or off or not 0 <= array_index < array_count:
             raise UsageError(
-                f"--shard auto: task {task} is of an array of {array_count} from {first} to {last}, which is no whole one (0-{{N-1}} or "
-                "1-N): sent again by themselves, tasks do not know their N; say it: --shard $SLURM_ARRAY_TASK_ID/N, as counted from 0"
+                f"--shard auto: task {task} is of an array of {array_count} from {first} to {last}, which is no whole one (0 to N-1, or "
+                "1 to N): sent again by themselves, tasks do not know their N; say it: --shard $SLURM_ARRAY_TASK_ID/N, as counted from 0"
             )
     tasks = number("SLURM_STEP_NUM_TASKS", 1)
+    if task and array_count * tasks == 1:
+        log.warning("--shard auto: an array of one task works on everything; one sent again by itself needs --shard %d/N", array_index)
     shard = Shard(array_index * tasks + number("SLURM_PROCID", 0), array_count * tasks)
     if shard.index >= shard.count:
         raise UsageError(f"--shard auto: SLURM's variables give shard {shard}, which does not exist; give --shard I/N")

@@ -85,5 +85,11 @@ def test_a_part_of_an_array_sent_again_is_refused(spec: str, task: int) -> None:
         parse_shard("auto", array(spec, task))
 
 
+def test_an_array_of_one_is_everything_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    """It may be the first task sent again, which nothing tells apart."""
+    assert parse_shard("auto", array("0", 0)) == Shard()
+    assert "needs --shard 0/N" in caplog.text
+
+
 def test_an_empty_variable_is_none() -> None:
     assert parse_shard("auto", {"SLURM_ARRAY_TASK_ID": "", "SLURM_PROCID": "1", "SLURM_STEP_NUM_TASKS": "2"}) == Shard(1, 2)
