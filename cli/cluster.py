@@ -15,11 +15,13 @@ import typer
 
 from ovskit.cli import options as opt
 from ovskit.cli.command import OvsApp, log, provenance
+from ovskit.cli.existing import is_there
 from ovskit.cli.values import parse_counts, parse_fraction, parse_thresholds
 from ovskit.core.runtime.errors import UsageError
 
 if TYPE_CHECKING:
     from ovskit.core.cluster.closer import CropExtractor
+    from ovskit.core.formats.features import FeatureHeader
     from ovskit.core.models.backbone import BackboneSpec
 
 app = OvsApp(
@@ -179,9 +181,6 @@ def cluster(
     from ovskit.core.runtime.output import check_output, open_output, part_path
 
     check_output(output, binary=False, resume=resume, pg=not no_pg)
-    if skip_existing and os.path.exists(output):
-        log.info("%s is there already", output)
-        return
 
     from ovskit.cli.cluster_methods import Found, check_files, check_flags, find_kmeans, find_light
     from ovskit.core.cluster.merge import is_compiled
@@ -199,6 +198,18 @@ def cluster(
         log.warning("first run: compiling the kernels, which takes some ten seconds once")
     failures = Failures(skip=on_error is opt.OnError.skip)
     threads = workers or default_workers()
+
+    def header_of(features: FeatureHeader) -> MasksHeader:
+        spec = BackboneSpec.from_json(features.model)
+        pg = provenance(ctx, features.pg, arguments=inputs or [], model=spec.model, model_sha256=spec.weights_sha256)
+        where = root if root is not None else features.root
+        return MasksHeader("regions by ovs-cluster", root=where, pg=pg, shard=features.shard)
+
+    skip = skip_existing and (save is None or os.path.isfile(save))
+    if skip and all(map(os.path.isfile, inputs or ["-"])):  # a pipe's header cannot be read twice
+        with FeatureInputs(inputs or []) as streams:
+            if is_there(output, header_of(streams.header), categories=False):
+                return
     with ExitStack() as stack:
         if method is Method.sohes:
             options = SohesOptions(
@@ -229,11 +240,11 @@ def cluster(
         else:
             find = find_kmeans if method is Method.kmeans else find_light
             found = find(ctx, stack, inputs or ["-"], failures, threads, track)
-            spec = BackboneSpec.from_json(found.header.model)
-        pg = provenance(ctx, found.header.pg, arguments=inputs or [], model=spec.model, model_sha256=spec.weights_sha256)
-        header = MasksHeader("regions by ovs-cluster", root=root if root is not None else found.header.root, pg=pg)
+        header = header_of(found.header)
         if found.categories is not None:
             header = replace(header, categories=found.categories)
+        if skip and is_there(output, header):
+            return
         done: set[int] = set()
         with open_output(output, resume=resume) as out:
             if resume:

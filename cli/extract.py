@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from enum import StrEnum
 from typing import Annotated
 
@@ -11,6 +10,7 @@ import typer
 from ovskit.cli import images as img
 from ovskit.cli import options as opt
 from ovskit.cli.command import OvsApp, log, provenance
+from ovskit.cli.existing import is_there
 from ovskit.core.runtime.errors import UsageError
 
 app = OvsApp(
@@ -112,9 +112,6 @@ def extract(
 
     part = parse_shard(shard)
     check_output(output, binary=True, resume=resume, pg=not no_pg)
-    if skip_existing and os.path.exists(output):
-        log.info("%s is there already", output)
-        return
     failures = Failures(skip=on_error is opt.OnError.skip)
     sources = img.find_images(inputs, failures, coco=images, root=root, nul=nul)
     chosen = part.pick(sources.items)
@@ -147,7 +144,9 @@ def extract(
         max_pixels=max_pixels,
     )
     pg = provenance(ctx, [], arguments=inputs or [], model=spec.model, model_sha256=spec.weights_sha256)
-    header = FeatureHeader(spec.to_json(), frame, dtype.value, sources.root, options.pool, pg)
+    header = FeatureHeader(spec.to_json(), frame, dtype.value, sources.root, options.pool, pg, part.stated)
+    if skip_existing and is_there(output, header, chosen=chosen, failures=failures):
+        return
     with open_output(output, resume=resume) as out:
         if resume:
             writer, done = FeatureWriter.resume(out, header, str(part_path(output)))

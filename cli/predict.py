@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,6 +11,7 @@ import typer
 from ovskit.cli import images as img
 from ovskit.cli import options as opt
 from ovskit.cli.command import OvsApp, log, provenance
+from ovskit.cli.existing import is_there
 from ovskit.cli.values import parse_numbers
 from ovskit.core.runtime.errors import UsageError
 
@@ -139,9 +139,6 @@ def predict(
 
     part = parse_shard(shard)
     check_output(output, binary=False, resume=resume, pg=not no_pg)
-    if skip_existing and os.path.exists(output):
-        log.info("%s is there already", output)
-        return
     failures = Failures(skip=on_error is opt.OnError.skip)
     sources = img.find_images(inputs, failures, coco=images, root=root, nul=nul)
     chosen = part.pick(sources.items)
@@ -171,7 +168,9 @@ def predict(
         precision=_dtype(precision, target),
     )
     pg = provenance(ctx, [], arguments=inputs or [], model=loaded.segmenter.config.backbone, model_sha256=loaded.sha256)
-    header = MasksHeader("masks by ovs-predict", root=sources.root, pg=pg)
+    header = MasksHeader("masks by ovs-predict", root=sources.root, pg=pg, shard=part.stated)
+    if skip_existing and is_there(output, header, chosen=chosen, failures=failures):
+        return
     with open_output(output, resume=resume) as out:
         done: set[int] = set()
         if resume:

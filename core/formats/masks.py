@@ -24,6 +24,7 @@ from typing import Any, BinaryIO
 from ovskit.core.formats import coco, jsonbytes
 from ovskit.core.records import Image, Mask, MaskSet
 from ovskit.core.runtime.errors import InputError
+from ovskit.core.runtime.shard import Shard, shard_of
 
 FORMAT = "ovskit.masks/1"
 ENTITY = {"id": 1, "name": "entity", "supercategory": "entity"}
@@ -39,7 +40,7 @@ class MasksHeader:
     """What stands before the annotations: a description, the categories, the provenance and the images' root.
 
     ``root`` is the folder that the images' names are relative to, where it is known; ``labels`` the label space that the categories
-    are of, where they are of one: its name, version and hash.
+    are of, where they are of one: its name, version and hash; ``shard`` which part of a run's images these are, None for all.
     """
 
     description: str = "masks by ovskit"
@@ -47,6 +48,7 @@ class MasksHeader:
     root: str | None = None
     pg: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
     labels: Mapping[str, Any] | None = None
+    shard: Shard | None = None
 
     def to_line(self) -> bytes:
         own: dict[str, Any] = {"format": FORMAT}
@@ -54,6 +56,8 @@ class MasksHeader:
             own["root"] = self.root
         if self.labels is not None:
             own["labels"] = dict(self.labels)
+        if self.shard is not None:
+            own["shard"] = str(self.shard)
         own["pg"] = [dict(entry) for entry in self.pg]
         info = {"description": self.description, "ovskit": own}
         head = jsonbytes.dumps({"info": info, "categories": [dict(c) for c in self.categories]})
@@ -171,8 +175,23 @@ def is_masks_stream(first: bytes) -> bool:
 
 def read_stream(first: bytes, stream: BinaryIO, what: str) -> tuple[MasksHeader, Iterator[MaskSet]]:
     """The header and the masks of a stream of our own format, whose ``first`` line has been read."""
-    head = jsonbytes.loads(first.rstrip() + b"]}", f"{what}: line 1")
-    return _header(head, what), _stream(stream, what)
+    return parse_header(first, what), _stream(stream, what)
+
+
+def listed_images(stream: BinaryIO, what: str) -> set[int]:
+    """The ids of the images that a stream of our own lists at its end, its first line having been read; annotations are passed over.
+
+    Raises InputError if it is not whole.
+    """
+    for number, line in enumerate(_lines(stream, what), 2):
+        if line.rstrip() == _IMAGES:
+            return {found.image.id for found in _closing_images(stream, what, number, {})}
+    raise InputError(f"{what} is truncated: it ends among the annotations; run the stage that wrote it again")
+
+
+def parse_header(first: bytes, what: str) -> MasksHeader:
+    """What the ``first`` line of a stream of our own says. Raises InputError."""
+    return _header(jsonbytes.loads(first.rstrip() + b"]}", f"{what}: line 1"), what)
 
 
 def _header(head: Any, what: str) -> MasksHeader:
@@ -183,7 +202,11 @@ def _header(head: Any, what: str) -> MasksHeader:
     well_formed = isinstance(categories, list) and all(isinstance(c, dict) for c in categories) and isinstance(labels, dict | None)
     if not (well_formed and isinstance(pg, list) and all(isinstance(e, dict) for e in pg) and isinstance(root, str | None)):
         raise InputError(f"{what}: line 1 has broken categories or provenance")
-    return MasksHeader(str(head.get("info", {}).get("description", "")), tuple(categories), root, tuple(pg), labels)
+    try:
+        shard = shard_of(own.get("shard"))
+    except ValueError as error:
+        raise InputError(f"{what}: line 1: {error}") from None
+    return MasksHeader(str(head.get("info", {}).get("description", "")), tuple(categories), root, tuple(pg), labels, shard)
 
 
 def _stream(stream: BinaryIO, what: str) -> Iterator[MaskSet]:

@@ -27,6 +27,11 @@ class Failures:
         self._kinds: Counter[str] = Counter()
 
     @property
+    def skips(self) -> bool:
+        """Whether inputs may be skipped."""
+        return self._skip
+
+    @property
     def count(self) -> int:
         """How many were skipped."""
         return self._kinds.total()

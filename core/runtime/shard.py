@@ -1,4 +1,4 @@
-"""Which part of the sorted input is ours: ``--shard I/N``, or ``auto`` from SLURM."""
+"""Which part of the sorted input is ours: ``--shard I/N``, or ``auto`` from SLURM; and what parts make a whole."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from ovskit.core.runtime.errors import UsageError
+from ovskit.core.runtime.errors import InputError, UsageError
 from ovskit.core.runtime.logs import get_logger
 
 log = get_logger("shard")
@@ -26,9 +26,48 @@ class Shard:
     def __str__(self) -> str:
         return f"{self.index}/{self.count}"
 
+    @property
+    def stated(self) -> Shard | None:
+        """What a header says: the only shard of one is the whole, and nothing is said of it."""
+        return self if self.count > 1 else None
+
     def pick(self, items: Sequence[T]) -> Sequence[T]:
         """This shard's items, in order."""
         return items[self.index :: self.count]
+
+
+def shard_of(value: object) -> Shard | None:
+    """The shard that a header names as text, None where it names none. Raises ValueError if it is no shard."""
+    if value is None:
+        return None
+    match = re.fullmatch(r"(\d{1,9})/(\d{1,9})", value) if isinstance(value, str) else None
+    if match is None or int(match[1]) >= int(match[2]):
+        raise ValueError(f"{value!r} is no shard")
+    return Shard(int(match[1]), int(match[2]))
+
+
+def join_shards(shards: Sequence[Shard | None], names: Sequence[str]) -> Shard | None:
+    """What the files ``names`` are together, that say of themselves to be ``shards``: the shard of a single one, None for the whole.
+
+    Raises InputError if some are shards and some are not, if they are of different counts, if one is there twice or one is missing.
+    """
+    if len(shards) == 1 or all(shard is None for shard in shards):
+        return shards[0] if len(shards) == 1 else None
+    places: dict[int, str] = {}
+    first, name = next((shard, name) for shard, name in zip(shards, names, strict=True) if shard is not None)
+    for shard, other in zip(shards, names, strict=True):
+        if shard is None:
+            raise InputError(f"{name} is shard {first}, but {other} is none: only the shards of one run are joined")
+        if shard.count != first.count:
+            raise InputError(f"{name} is shard {first}, but {other} is {shard}: only the shards of one run are joined")
+        if shard.index in places:
+            raise InputError(f"{places[shard.index]} and {other} are both shard {shard}: each is joined once")
+        places[shard.index] = other
+    missing = [str(Shard(k, first.count)) for k in range(first.count) if k not in places]
+    if missing:
+        listed = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
+        raise InputError(f"of the {first.count} shards {listed} {'is' if len(missing) == 1 else 'are'} missing: name all of them, or one")
+    return None
 
 
 def parse_shard(text: str | None, environ: Mapping[str, str] | None = None) -> Shard:
