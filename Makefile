@@ -44,7 +44,7 @@ lint: $(STAMP)
 	$(BIN)/lint-imports
 	$(BIN)/python man/generate.py --check
 
-# numba's cache does not notice an edit in a file that a kernel calls into; without it the tests run what is in the tree.
+# Without machine code from before, so that every kernel that the tests need is compiled once.
 # As many workers as cores, so one thread each; work is stolen in runs of neighbours, which share what they set up.
 test: lint
 	@find core -name '*.nb[ic]' -delete

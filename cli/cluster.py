@@ -15,6 +15,7 @@ import typer
 
 from ovskit.cli import options as opt
 from ovskit.cli.command import OvsApp, log, provenance
+from ovskit.cli.existing import is_there
 from ovskit.cli.values import parse_counts, parse_fraction, parse_thresholds
 from ovskit.core.runtime.errors import UsageError
 
@@ -181,9 +182,6 @@ def cluster(
     from ovskit.core.runtime.output import check_output, open_output, part_path
 
     check_output(output, binary=False, resume=resume, pg=not no_pg)
-    if skip_existing and os.path.exists(output):
-        log.info("%s is there already", output)
-        return
 
     from ovskit.cli.cluster_methods import Found, check_files, check_flags, find_kmeans, find_light
     from ovskit.core.cluster.merge import is_compiled
@@ -202,6 +200,19 @@ def cluster(
         log.warning("first run: compiling the kernels, which takes some ten seconds once")
     failures = Failures(skip=on_error is opt.OnError.skip)
     threads = workers or default_workers()
+
+    def header_of(features: FeatureHeader) -> MasksHeader:
+        spec = BackboneSpec.from_json(features.model)
+        pg = provenance(ctx, features.pg, arguments=inputs or [], model=spec.model, model_sha256=spec.weights_sha256)
+        where = root if root is not None else features.root
+        exif_of_all = settled_exif(exif, features.exif, "the feature stream")
+        return MasksHeader("regions by ovs-cluster", root=where, pg=pg, exif=exif_of_all, shard=features.shard)
+
+    skip = skip_existing and (save is None or os.path.isfile(save))
+    if skip and all(map(os.path.isfile, inputs or ["-"])):  # a pipe's header cannot be read twice
+        with FeatureInputs(inputs or []) as streams:
+            if is_there(output, header_of(streams.header), categories=False):
+                return
     with ExitStack() as stack:
         if method is Method.sohes:
             options = SohesOptions(
@@ -232,12 +243,11 @@ def cluster(
         else:
             find = find_kmeans if method is Method.kmeans else find_light
             found = find(ctx, stack, inputs or ["-"], failures, threads, track)
-            spec = BackboneSpec.from_json(found.header.model)
-        settled_exif(exif, found.header.exif, "the feature stream")
-        pg = provenance(ctx, found.header.pg, arguments=inputs or [], model=spec.model, model_sha256=spec.weights_sha256)
-        header = MasksHeader("regions by ovs-cluster", root=root if root is not None else found.header.root, pg=pg, exif=found.header.exif)
+        header = header_of(found.header)
         if found.categories is not None:
             header = replace(header, categories=found.categories)
+        if skip and is_there(output, header):
+            return
         done: set[int] = set()
         with open_output(output, resume=resume) as out:
             if resume:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from enum import StrEnum
 from typing import Annotated
 
@@ -11,6 +10,7 @@ import typer
 from ovskit.cli import images as img
 from ovskit.cli import options as opt
 from ovskit.cli.command import OvsApp, log, provenance
+from ovskit.cli.existing import is_there
 from ovskit.core.runtime.errors import UsageError
 
 app = OvsApp(
@@ -107,15 +107,14 @@ def extract(
     if pool is not None and cls:
         raise UsageError("--pool writes one embedding per image and --cls adds one to patch features: choose one")
 
+    from ovskit.core.runtime.failures import Failures
     from ovskit.core.runtime.output import check_output, open_output, part_path
     from ovskit.core.runtime.shard import parse_shard
 
     part = parse_shard(shard)
     check_output(output, binary=True, resume=resume, pg=not no_pg)
-    if skip_existing and os.path.exists(output):
-        log.info("%s is there already", output)
-        return
-    sources = img.find_images(inputs, coco=images, root=root, nul=nul, exif=exif)
+    failures = Failures(skip=on_error is opt.OnError.skip)
+    sources = img.find_images(inputs, failures, coco=images, root=root, nul=nul, exif=exif)
     chosen = part.pick(sources.items)
     log.info("%d images, %d in this shard", len(sources.items), len(chosen))
 
@@ -126,7 +125,6 @@ def extract(
     from ovskit.core.models.registry import load_backbone
     from ovskit.core.records import FeatureMap
     from ovskit.core.runtime.device import choose_device
-    from ovskit.core.runtime.failures import Failures
     from ovskit.core.runtime.progress import track
     from ovskit.core.runtime.workers import default_workers
 
@@ -147,8 +145,9 @@ def extract(
         max_pixels=max_pixels,
     )
     pg = provenance(ctx, [], arguments=inputs or [], model=spec.model, model_sha256=spec.weights_sha256)
-    header = FeatureHeader(spec.to_json(), frame, dtype.value, sources.root, options.pool, pg, exif=img.exif_of(sources))
-    failures = Failures(skip=on_error is opt.OnError.skip)
+    header = FeatureHeader(spec.to_json(), frame, dtype.value, sources.root, options.pool, pg, exif=img.exif_of(sources), shard=part.stated)
+    if skip_existing and is_there(output, header, chosen=chosen, failures=failures):
+        return
     with open_output(output, resume=resume) as out:
         if resume:
             writer, done = FeatureWriter.resume(out, header, str(part_path(output)))

@@ -13,6 +13,7 @@ from ovskit.core.runtime.errors import MissingInputError, UsageError
 
 if TYPE_CHECKING:
     from ovskit.core.formats.sources import Source, Sources
+    from ovskit.core.runtime.failures import Failures
 
 Inputs = Annotated[
     list[str] | None,
@@ -26,14 +27,21 @@ BatchSize = Annotated[str, typer.Option("--batch-size", metavar="N|auto", help="
 
 
 def find_images(
-    inputs: list[str] | None, *, coco: str | None = None, root: str | None = None, nul: bool = False, exif: str | None = None
+    inputs: list[str] | None,
+    failures: Failures,
+    *,
+    coco: str | None = None,
+    root: str | None = None,
+    nul: bool = False,
+    exif: str | None = None,
 ) -> Sources:
     """The images of ``inputs`` (files, folders, globs, tars; ``-``, also if there are none: a list on stdin), or those a COCO file lists.
 
     ``exif`` is what to do with their orientations; if nobody said, a stream of ours that lists them decides, and else they are applied.
-    Raises UsageError if stdin is a terminal or both are given, MissingInputError if nothing is named, and what the sources raise.
+    A damaged tar goes to ``failures``. Raises UsageError if stdin is a terminal or both are given, MissingInputError if nothing is named,
+    and what the sources raise.
     """
-    found = _find(inputs, coco=coco, root=root, nul=nul)
+    found = _find(inputs, failures, coco=coco, root=root, nul=nul)
     return found if exif is None else replace(found, items=tuple(replace(item, exif=str(exif)) for item in found.items))
 
 
@@ -42,14 +50,14 @@ def exif_of(sources: Sources) -> str:
     return "ignore" if any(item.exif == "ignore" for item in sources.items) else "apply"
 
 
-def _find(inputs: list[str] | None, *, coco: str | None, root: str | None, nul: bool) -> Sources:
+def _find(inputs: list[str] | None, failures: Failures, *, coco: str | None, root: str | None, nul: bool) -> Sources:
     from ovskit.core.formats.coco_sources import sources_from_coco
     from ovskit.core.formats.sources import list_sources, parse_path_list
 
     if coco is not None:
         if inputs:
             raise UsageError("--images COCO.json names the images itself: leave out the paths, or the option")
-        return sources_from_coco(coco, root=root)
+        return sources_from_coco(coco, root=root, failures=failures)
     paths: list[str] = []
     for text in inputs or ["-"]:
         if text != "-":
@@ -61,7 +69,7 @@ def _find(inputs: list[str] | None, *, coco: str | None, root: str | None, nul: 
         if not listed:
             raise MissingInputError("no images: stdin held no path")
         paths += listed
-    return list_sources(paths, root=root)
+    return list_sources(paths, root=root, failures=failures)
 
 
 def left_of(chosen: Sequence[Source], done: Set[int], part: str) -> list[Source]:

@@ -13,6 +13,7 @@ import typer
 from ovskit.cli import images as img
 from ovskit.cli import options as opt
 from ovskit.cli.command import OvsApp, log, provenance
+from ovskit.cli.existing import is_there
 from ovskit.cli.label_inputs import Settings, Wish, backbone_of, crop_of, split_inputs
 from ovskit.core.runtime.errors import UsageError
 
@@ -147,14 +148,12 @@ def label(
     check_output(output, binary=False, resume=resume, pg=not no_pg)
     if save is not None:
         check_output(save, binary=True)
-    if skip_existing and os.path.exists(output):
-        log.info("%s is there already", output)
-        return
     masks, features = split_inputs(inputs or [])
     if centroids == "-" and "-" in masks:
         raise UsageError("stdin (-) can be read once only: name a file for --from, or for the masks")
     wish = Wish(model, weights, size, context, mask_crop, device)
-    settings = Settings(output, resume, on_error, root, batch, workers, max_pixels, features, exif)
+    skip = skip_existing and (save is None or os.path.isfile(save))
+    settings = Settings(output, resume, skip, on_error, root, batch, workers, max_pixels, features, exif)
     if names is not None:
         _by_names(ctx, settings, wish, masks, names, top_k=top_k, min_prob=min_prob, drop=drop, score=score)
     elif centroids is not None:
@@ -197,14 +196,16 @@ def _by_names(
     with MaskInputs(masks) as opened:
         settings.where(opened.header)  # before weights are looked for
         backbone = backbone_of(wish, settings.features)
+        labels = {"name": space.name, "version": space.version, "hash": space.hash}
+        new = replace(opened.header, description="masks named by ovs-label", categories=name_categories(space), labels=labels)
+        if _is_there(ctx, settings, new, backbone):
+            return
 
         from ovskit.core.models.clip_text import load_clip_text
 
         text = load_clip_text(backbone.spec, weights=wish.weights, device=backbone.device)
         words = read_words(space, text, lambda classes: track(classes, "reading names", total=len(space.classes)))
         del text
-        labels = {"name": space.name, "version": space.version, "hash": space.hash}
-        new = replace(opened.header, description="masks named by ovs-label", categories=name_categories(space), labels=labels)
         look = settings.look(crop_of(wish, backbone), opened.header)
 
         def named(done: frozenset[int]) -> Iterator[MaskSet]:
@@ -237,6 +238,8 @@ def _from_centroids(ctx: typer.Context, settings: Settings, wish: Wish, masks: l
         by.check_same_model(said, backbone.spec.to_json(), what)
         centroids = found[by.NAME]
         new = _clustered(opened.header, len(centroids.rows))
+        if _is_there(ctx, settings, new, backbone):
+            return
         look = settings.look(crop, opened.header)
 
         def labelled(done: frozenset[int]) -> Iterator[MaskSet]:
@@ -269,6 +272,9 @@ def _by_clusters(
     with TwiceReadMasks(masks) as opened, VectorStore() as store:
         settings.where(opened.header)
         backbone = backbone_of(wish, settings.features)
+        new = _clustered(opened.header, count)
+        if _is_there(ctx, settings, new, backbone):
+            return
         crop = crop_of(wish, backbone)
         look = settings.look(crop, opened.header)
         if opened.spooled:
@@ -282,7 +288,6 @@ def _by_clusters(
         if save is not None:
             kept = {**by.about(backbone.spec, crop), "pg": _pg(ctx, opened.header, backbone)}
             save_centroids(save, {by.NAME: centroids}, kept)
-        new = _clustered(opened.header, count)
 
         def labelled(done: frozenset[int]) -> Iterator[MaskSet]:
             for each in collected.again(opened.second(), done):
@@ -321,13 +326,22 @@ def _pg(ctx: typer.Context, header: MasksHeader, backbone: Backbone) -> list[dic
     return provenance(ctx, header.pg, arguments=ctx.params.get("inputs") or [], model=spec.model, model_sha256=spec.weights_sha256)
 
 
+def _with_provenance(ctx: typer.Context, settings: Settings, header: MasksHeader, backbone: Backbone) -> MasksHeader:
+    return replace(header, pg=_pg(ctx, header, backbone), root=settings.where(header), exif=settings.exif or header.exif)
+
+
+def _is_there(ctx: typer.Context, settings: Settings, header: MasksHeader, backbone: Backbone) -> bool:
+    """Whether nothing is to be done, since the output is there."""
+    return settings.skip_existing and is_there(settings.output, _with_provenance(ctx, settings, header, backbone))
+
+
 def _write(ctx: typer.Context, settings: Settings, header: MasksHeader, backbone: Backbone, labelled: Any, failures: Failures) -> None:
     """The output, from what ``labelled`` gives for the images that are not done yet."""
     from ovskit.core.formats.masks import MasksWriter
     from ovskit.core.runtime.output import open_output, part_path
     from ovskit.core.runtime.progress import track
 
-    new = replace(header, pg=_pg(ctx, header, backbone), root=settings.where(header), exif=settings.exif or header.exif)
+    new = _with_provenance(ctx, settings, header, backbone)
     done: set[int] = set()
     with open_output(settings.output, resume=settings.resume) as out:
         if settings.resume:

@@ -37,6 +37,7 @@ class Settings:
 
     output: str
     resume: bool
+    skip_existing: bool
     on_error: opt.OnError
     root: str | None
     batch: int | None

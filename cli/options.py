@@ -12,7 +12,7 @@
 ``--exif``                  apply or ignore EXIF orientations
 ``--shard``                 I/N or auto
 ``--resume``                continue PATH.part after a kill
-``--skip-existing``         do nothing if the output is there
+``--skip-existing``         do nothing if the output is there, whole and of the same run
 ``--no-pg``                 leave out this run's provenance and all before it
 ``--config``                TOML settings
 ``--verbose, --quiet``      -v, -q   counted
@@ -93,7 +93,7 @@ ShardOption = Annotated[
 Resume = Annotated[
     bool, typer.Option("--resume", help="Keep an unfinished output as PATH.part, and go on from it where there is one; not with --no-pg.")
 ]
-SkipExisting = Annotated[bool, typer.Option("--skip-existing", help="Do nothing if the output file is there already.")]
+SkipExisting = Annotated[bool, typer.Option("--skip-existing", help="Do nothing if the output is there, whole and of this run.")]
 NoPg = Annotated[bool, typer.Option("--no-pg", help="Leave the provenance out of the output.")]
 Config = Annotated[
     Path | None,

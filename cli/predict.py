@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,6 +11,7 @@ import typer
 from ovskit.cli import images as img
 from ovskit.cli import options as opt
 from ovskit.cli.command import OvsApp, log, provenance
+from ovskit.cli.existing import is_there
 from ovskit.cli.values import parse_numbers
 from ovskit.core.runtime.errors import UsageError
 
@@ -134,15 +134,14 @@ def predict(
     forest = hier or (Hier.head if len(factors) == 1 else Hier.none)
     batch = img.parse_batch(batch_size)
 
+    from ovskit.core.runtime.failures import Failures
     from ovskit.core.runtime.output import check_output, open_output, part_path
     from ovskit.core.runtime.shard import parse_shard
 
     part = parse_shard(shard)
     check_output(output, binary=False, resume=resume, pg=not no_pg)
-    if skip_existing and os.path.exists(output):
-        log.info("%s is there already", output)
-        return
-    sources = img.find_images(inputs, coco=images, root=root, nul=nul, exif=exif)
+    failures = Failures(skip=on_error is opt.OnError.skip)
+    sources = img.find_images(inputs, failures, coco=images, root=root, nul=nul, exif=exif)
     chosen = part.pick(sources.items)
     log.info("%d images, %d in this shard", len(sources.items), len(chosen))
 
@@ -151,7 +150,6 @@ def predict(
     from ovskit.core.models.segmenter.open import input_size, open_segmenter
     from ovskit.core.predict.predictor import PredictOptions, predict_masks
     from ovskit.core.runtime.device import choose_device
-    from ovskit.core.runtime.failures import Failures
     from ovskit.core.runtime.progress import track
     from ovskit.core.runtime.workers import default_workers
 
@@ -171,8 +169,9 @@ def predict(
         precision=_dtype(precision, target),
     )
     pg = provenance(ctx, [], arguments=inputs or [], model=loaded.segmenter.config.backbone, model_sha256=loaded.sha256)
-    header = MasksHeader("masks by ovs-predict", root=sources.root, pg=pg, exif=img.exif_of(sources))
-    failures = Failures(skip=on_error is opt.OnError.skip)
+    header = MasksHeader("masks by ovs-predict", root=sources.root, pg=pg, exif=img.exif_of(sources), shard=part.stated)
+    if skip_existing and is_there(output, header, chosen=chosen, failures=failures):
+        return
     with open_output(output, resume=resume) as out:
         done: set[int] = set()
         if resume:

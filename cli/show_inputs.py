@@ -54,10 +54,9 @@ class Wish:
             return False
         if self.layout is not None or self.names is not None:
             return True
-        try:
-            return not any(name.endswith(".json") for name in os.listdir(self.gt))
-        except OSError:
-            return False  # to be said by whoever opens it
+        from ovskit.core.formats.ground_truth import is_sa1b_folder
+
+        return not is_sa1b_folder(self.gt)
 
     def check(self) -> None:
         """Raises UsageError for options that say nothing here."""
@@ -120,7 +119,7 @@ def opened(wish: Wish, failures: Failures) -> Iterator[Shown]:
         for k in folders:
             own = open_named_maps(files[k], layout=None if wish.gt is not None else wish.layout, space=space, void=void, partial=True)
             own.check()
-            found[k] = open_map_folder(files[k], own, root)
+            found[k] = open_map_folder(files[k], own, root, failures)
             headers[k] = found[k].header
         columns, truth_column = _columns(wish, [headers[k] for k in range(len(files))], names, folders, maps, truth)
         others = [k for k in range(len(files)) if k != lead]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ovskit.cli import options as opt
 from ovskit.cli.command import log, provenance
+from ovskit.cli.existing import is_there
 
 if TYPE_CHECKING:
     import typer
@@ -55,9 +55,6 @@ def run_mask_stage(
 
     if output is not None:
         check_output(output, binary=False, resume=resume, pg=not ctx.params.get("no_pg"))
-    if output is not None and skip_existing and os.path.exists(output):
-        log.info("%s is there already", output)
-        return
     failures = Failures(skip=on_error is opt.OnError.skip)
     with MaskInputs(masks or ["-"]) as inputs:
         header = inputs.header
@@ -65,6 +62,8 @@ def run_mask_stage(
         pg = provenance(ctx, header.pg, arguments=masks, **(facts or {}))
         new = replace(header, description=description, pg=pg)
         new = replace(new, root=header.root if root is None else root, exif=header.exif if exif is None else str(exif))
+        if output is not None and skip_existing and is_there(output, new):
+            return
         done: set[int] = set()
         with ExitStack() as stack:
             writer = None

@@ -95,10 +95,12 @@ def backbone(
     model.safetensors. Ctrl-C and SIGTERM leave a checkpoint after the step under way. On a CPU a run that was stopped and
     resumed ends with the same bytes as one that was not.
     """
-    sources = img.find_images(inputs, root=root, exif=exif)
+    from ovskit.core.runtime.failures import Failures
+
+    failures = Failures(skip=on_error is opt.OnError.skip)
+    sources = img.find_images(inputs, failures, root=root, exif=exif)
     folder = run.run_folder(output, resume=resume)
 
-    from ovskit.core.runtime.failures import Failures
     from ovskit.core.runtime.progress import track
     from ovskit.core.train.backbone import BackboneRecipe, BackboneSettings, precompute
     from ovskit.core.train.devices import open_devices
@@ -107,7 +109,6 @@ def backbone(
     options = run.train_options(
         ctx, final_share=FINAL_SHARE, betas=BETAS, channels_last=True, eval_every=dev.every(eval_every, checkpoint_every, truth)
     )
-    failures = Failures(skip=on_error is opt.OnError.skip)
     devices = open_devices(device, precision.value, accumulate=accumulate)
     with devices.first_goes_first():
         pool = precompute(

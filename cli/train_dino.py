@@ -71,17 +71,18 @@ def dino(
     Ctrl-C and SIGTERM leave a checkpoint after the step under way. On a CPU a run that was stopped and resumed ends with the
     same bytes as one that was not.
     """
-    sources = img.find_images(inputs, root=root, exif=exif)
+    from ovskit.core.runtime.failures import Failures
+
+    failures = Failures(skip=on_error is opt.OnError.skip)
+    sources = img.find_images(inputs, failures, root=root, exif=exif)
     folder = run.run_folder(output, resume=resume)
 
-    from ovskit.core.runtime.failures import Failures
     from ovskit.core.runtime.progress import track
     from ovskit.core.train.devices import open_devices
     from ovskit.core.train.dino import DinoRecipe, DinoSettings, precompute
 
     settings = DinoSettings(**run.fields_of(setting, DinoSettings, batch=batch))
     options = run.train_options(ctx, final_share=FINAL_SHARE)
-    failures = Failures(skip=on_error is opt.OnError.skip)
     devices = open_devices(device, precision.value, accumulate=accumulate)
     with devices.first_goes_first():
         pool = precompute(

@@ -63,10 +63,10 @@ class MaskJob:
             eval_every=dev.every(given["eval_every"], given["checkpoint_every"], given["truth"]),
         )
         self._folder = run.run_folder(given["output"], resume=given["resume"])
-        self._exif = self._settled_exif(given["exif"])
-        listed = list_sources(given["images"], root=given["root"]).items
-        self._photographs = tuple(replace(photograph, exif=self._exif) for photograph in listed)
         self._failures = Failures(skip=opt.OnError(given["on_error"]) is opt.OnError.skip)
+        self._exif = self._settled_exif(given["exif"])
+        listed = list_sources(given["images"], root=given["root"], failures=self._failures).items
+        self._photographs = tuple(replace(photograph, exif=self._exif) for photograph in listed)
         self._devices = open_devices(given["device"], str(given["precision"]), accumulate=given["accumulate"])
 
     def _settled_exif(self, asked: str | None) -> str:

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from ovskit.core.records import Float, Int32
+from ovskit.core.runtime.kernels import njit
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,12 +39,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from ovskit.core.cluster.compiled import compiled
 from ovskit.core.cluster.edge_heap import ENTRY, ONE, OPERATIONS, SIZE, pack, rekey, similarity_of
@@ -64,7 +62,9 @@ from ovskit.core.cluster.region_graph import (
     evaluate,
     merge_top,
 )
+from ovskit.core.runtime import kernels
 from ovskit.core.runtime.errors import InputError, UsageError
+from ovskit.core.runtime.kernels import njit
 
 LAZY_DEGREE = 24
 """Unions with at least this many edges are bounded by angles first. A choice, by measurement; it does not change results."""
@@ -239,4 +239,4 @@ def _merge_all(
 
 def is_compiled() -> bool:
     """Whether the kernel's machine code is cached from an earlier run; compiling it takes some ten seconds."""
-    return any(Path(_merge_all.stats.cache_path).glob("merge._merge_all-*.nbi"))
+    return kernels.is_compiled(_merge_all)

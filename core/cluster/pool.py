@@ -9,11 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 
 from ovskit.core.cluster.merge import MergeSequence, partition
 from ovskit.core.cluster.scores import region_scores
 from ovskit.core.records import Float, Int32
+from ovskit.core.runtime.kernels import njit
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from ovskit.core.runtime.failures import Failures
 from ovskit.core.runtime.limits import allow_open_files
 from ovskit.core.runtime.output import open_input
 from ovskit.core.runtime.provenance import merge_entries
+from ovskit.core.runtime.shard import join_shards
 from ovskit.core.runtime.workers import ordered_map
 
 if TYPE_CHECKING:  # the local step alone needs torch
@@ -35,9 +36,9 @@ class RootedFeatures:
 class FeatureInputs:
     """Feature streams read as if they were one: shards joined give what the whole run would have given.
 
-    ``header`` is the first stream's, with the provenance of all. Opening raises InputError if a header is broken or the
-    streams were not made by the same model in the same way, MissingInputError if a file is not there. ``names`` are what messages call
-    them, if not by their paths.
+    ``header`` is the first stream's, with the provenance of all, and the shard of a single one. Opening raises InputError if a header
+    is broken or the streams were not made by the same model in the same way or are not all shards of their run, MissingInputError if a
+    file is not there. ``names`` are what messages call them, if not by their paths.
     """
 
     def __init__(self, paths: Sequence[str], names: Sequence[str] | None = None) -> None:
@@ -55,10 +56,11 @@ class FeatureInputs:
                     raise InputError(f"{name} was not extracted like {self._names[0]}: their models or sizes differ")
             if first.pool is not None:
                 raise InputError(f"{self._names[0]} holds pooled embeddings, not patch features; extract without --pool")
+            shard = join_shards([header.shard for header in headers], self._names)
         except BaseException:  # whatever it is goes on up; the files must not stay open
             self._stack.close()
             raise
-        self.header = replace(first, pg=merge_entries([header.pg for header in headers]))
+        self.header = replace(first, pg=merge_entries([header.pg for header in headers]), shard=shard)
 
     def __enter__(self) -> Self:
         return self

@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from ovskit.core.records import Int32
+from ovskit.core.runtime.kernels import njit
 
 Int64 = npt.NDArray[np.int64]
 

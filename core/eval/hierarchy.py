@@ -17,13 +17,13 @@ from array import array
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from ovskit.core.formats.matching import match_masks
 from ovskit.core.formats.rle import RunTable
 from ovskit.core.formats.rle_pairs import overlaps
 from ovskit.core.records import MaskSet
 from ovskit.core.runtime.errors import InputError
+from ovskit.core.runtime.kernels import njit
 
 Float64 = npt.NDArray[np.float64]
 Int64 = npt.NDArray[np.int64]

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from ovskit.core.formats.rle_pairs import Pairs
+from ovskit.core.runtime.kernels import njit
 
 Bool = npt.NDArray[np.bool_]
 Float64 = npt.NDArray[np.float64]

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
+
+from ovskit.core.runtime.kernels import njit
 
 Float64 = npt.NDArray[np.float64]
 Int32 = npt.NDArray[np.int32]

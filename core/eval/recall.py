@@ -10,9 +10,9 @@ from array import array
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from ovskit.core.eval.matching import AREA_BITS, AREAS, THRESHOLDS, Matched
+from ovskit.core.runtime.kernels import njit
 
 Float64 = npt.NDArray[np.float64]
 Int64 = npt.NDArray[np.int64]

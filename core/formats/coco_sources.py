@@ -11,13 +11,15 @@ from ovskit.core.formats.coco_documents import image_numbers
 from ovskit.core.formats.lvis import image_name
 from ovskit.core.formats.sources import Source, Sources, locate, refuse_twins, show_path
 from ovskit.core.runtime.errors import InputError, MissingInputError
+from ovskit.core.runtime.failures import Failures
 
 
-def sources_from_coco(path: str, *, root: str | None = None) -> Sources:
+def sources_from_coco(path: str, *, root: str | None = None, failures: Failures | None = None) -> Sources:
     """The ``images`` of a COCO file, with its ids and names, found below ``root`` (default: the file's folder).
 
-    Ids are whole numbers, or texts, which are numbered (``image_numbers``); LVIS names its images by address. Raises MissingInputError if
-    the file is not there or lists nothing, InputError if it is broken, an image has no name, or two have one.
+    Ids are whole numbers, or texts, which are numbered (``image_numbers``); LVIS names its images by address. Those in a damaged tar are
+    left out if there are ``failures`` for it to go to. Raises MissingInputError if the file is not there or lists nothing, InputError if it
+    is broken, an image has no name, or two have one.
     """
     what = show_path(path)
     try:
@@ -38,7 +40,13 @@ def sources_from_coco(path: str, *, root: str | None = None) -> Sources:
         name = image_name(entry)
         if name is None:
             raise InputError(f"{what}: image {called} has no file_name (and no coco_url), so nobody knows where it is")
-        found = locate(number, name, base)
+        try:
+            found = locate(number, name, base)
+        except InputError as error:
+            if failures is None:
+                raise
+            failures.handle_again(error, "tar")
+            continue
         items.append(Source(found.id, name, found.path, found.offset, found.length, _size(entry), exif))
     items.sort(key=lambda item: item.id)
     for before, after in pairwise(items):

@@ -25,9 +25,11 @@ import numpy as np
 
 from ovskit.core.formats import coco, jsonbytes
 from ovskit.core.formats.npy import npy_chunks, parse_npy
-from ovskit.core.formats.zipstream import StoredZipWriter, read_members, scan_complete
+from ovskit.core.formats.same_run import begun_otherwise, unlike
+from ovskit.core.formats.zipstream import Member, StoredZipWriter, read_members, scan_complete
 from ovskit.core.records import EmbeddingBlock, FeatureMap, Float, Image
 from ovskit.core.runtime.errors import InputError, UsageError
+from ovskit.core.runtime.shard import Shard, shard_of
 
 FORMAT = "ovskit.features/1"
 HEADER = "ovs.json"
@@ -39,7 +41,8 @@ class FeatureHeader:
 
     ``model`` is ``BackboneSpec.to_json()``; ``size`` the (height, width) every image was resized to, or None where the
     aspect was kept; ``root`` the folder that the images' names are relative to; ``pg`` the provenance; ``pool`` is
-    None for patch features, else how the embeddings were pooled; ``exif`` says whether EXIF orientations were applied or ignored.
+    None for patch features, else how the embeddings were pooled; ``exif`` says whether EXIF orientations were applied or ignored;
+    ``shard`` is which part of the images these are, None for all.
     """
 
     model: Mapping[str, Any]
@@ -49,8 +52,10 @@ class FeatureHeader:
     pool: str | None = None
     pg: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
     exif: str = "apply"
+    shard: Shard | None = None
 
     def to_bytes(self) -> bytes:
+        part = {} if self.shard is None else {"shard": str(self.shard)}
         return jsonbytes.dumps(
             {
                 "format": FORMAT,
@@ -60,6 +65,7 @@ class FeatureHeader:
                 "pool": self.pool,
                 "root": self.root,
                 **({} if self.exif == "apply" else {"exif": self.exif}),
+                **part,
                 "pg": [dict(entry) for entry in self.pg],
             }
         )
@@ -83,6 +89,7 @@ class FeatureHeader:
                 pool=None if value["pool"] is None else str(value["pool"]),
                 pg=tuple(value["pg"]),
                 exif=str(value.get("exif", "apply")),
+                shard=shard_of(value.get("shard")),
             )
         except (KeyError, TypeError, ValueError, IndexError):
             raise InputError(f"{what}: header {HEADER} is incomplete; extract the features again") from None
@@ -107,8 +114,9 @@ class FeatureWriter:
             file.truncate()
             return cls(file, header), set()
         file.seek(0)
-        if bytes(next(read_members(file, what))[1]) != header.to_bytes():
-            raise UsageError(f"{what} was begun with other inputs or options; run the same command again, or remove it to start anew")
+        begun = bytes(next(read_members(file, what))[1])
+        if begun != header.to_bytes():
+            raise UsageError(begun_otherwise(what, unlike(FeatureHeader.from_bytes(begun, what), header)))
         # The last record may lack a member that the others have, so it is done again.
         folders = [member.name.partition("/")[0] for member in members]
         whole = 1 + sum(folder != folders[-1] for folder in folders[1:])
@@ -137,6 +145,17 @@ class FeatureWriter:
     def finish(self) -> None:
         """Write the central directory that marks the stream as complete."""
         self._zip.finish()
+
+
+def image_ids(file: BinaryIO, members: Sequence[Member], header: FeatureHeader, what: str) -> set[int]:
+    """The ids of the images of a whole stream with these ``members``. Raises InputError."""
+    if header.pool is not None:
+        file.seek(0)
+        return _pooled_ids(file, len(members), what)
+    folders = {name.removesuffix("/image.json") for name, *_ in members if name.endswith("/image.json")}
+    if not all(folder.isdecimal() for folder in folders):
+        raise InputError(f"{what}: unexpected members; this is no stream that ovs-extract wrote")
+    return {int(folder) for folder in folders}
 
 
 def _pooled_ids(file: BinaryIO, members: int, what: str) -> set[int]:

@@ -18,6 +18,7 @@ from ovskit.core.formats.image_names import By, ImageNames
 from ovskit.core.formats.lvis import Searched, searched_categories
 from ovskit.core.formats.panoptic import panoptic_images, panoptic_masks
 from ovskit.core.formats.sources import show_path
+from ovskit.core.formats.walk import files_below
 from ovskit.core.records import Image, MaskSet
 from ovskit.core.runtime.errors import InputError, MissingInputError
 from ovskit.core.runtime.failures import Failures
@@ -169,14 +170,19 @@ def _searched(values: list[Any], what: str) -> dict[int, Searched] | None:
     return None if found is None else {numbers[own]: one for own, one in found.items()}
 
 
+def is_sa1b_folder(folder: str) -> bool:
+    """Whether a folder of ground truth has SA-1B's JSON files: in itself, or below it where no PNG or TIFF could be a label map."""
+    paths = [path for path in files_below(folder) if path.lower().endswith((".json", ".png", ".tif", ".tiff"))]
+    found = [path.endswith(".json") for path in paths]
+    return any(os.path.dirname(path) == os.path.normpath(folder) and is_json for path, is_json in zip(paths, found, strict=True)) or (
+        bool(found) and all(found)
+    )
+
+
 def _open_folder(folder: str, what: str, failures: Failures | None) -> GroundTruth:
-    try:
-        names = sorted(name for name in os.listdir(folder) if name.endswith(".json"))
-    except OSError as error:
-        raise MissingInputError(f"cannot read {what}: {error.strerror}") from None
-    if not names:
+    paths = sorted((path for path in files_below(folder) if path.endswith(".json")), key=os.fsencode)
+    if not paths:
         raise MissingInputError(f"{what} has no .json files: SA-1B's form is one for each image")
-    paths = [os.path.join(folder, name) for name in names]
     return GroundTruth(what, [_image_of(path, failures) for path in paths], lambda k: _load(paths[k], failures))
 
 

@@ -21,6 +21,7 @@ from ovskit.core.formats.rle import RunTable
 from ovskit.core.formats.rle_paint import topmost
 from ovskit.core.formats.sources import SUFFIXES as PICTURES
 from ovskit.core.formats.sources import Source, show_path
+from ovskit.core.formats.walk import files_below
 from ovskit.core.records import Image, Int32, LabelMap, Mask, MaskSet
 from ovskit.core.runtime.errors import InputError, MissingInputError
 from ovskit.core.runtime.logs import get_logger
@@ -175,10 +176,9 @@ def _image(source: Source) -> Image:
 def _maps_below(folder: str, layout: Layout) -> Iterator[str]:
     """Names relative to ``folder``, with slashes."""
     suffixes = _suffixes(layout)
-    for path, _, files in os.walk(folder):
-        for file in files:
-            if file.lower().endswith(suffixes) if not layout.suffix else file.endswith(suffixes):
-                yield os.path.relpath(os.path.join(path, file), folder).replace(os.sep, "/")
+    for path in files_below(folder):
+        if path.lower().endswith(suffixes) if not layout.suffix else path.endswith(suffixes):
+            yield os.path.relpath(path, folder).replace(os.sep, "/")
 
 
 def _suffixes(layout: Layout) -> tuple[str, ...]:
@@ -195,7 +195,7 @@ def _stem(name: str, layout: Layout) -> str:
 
 def _text(path: str) -> str:
     try:
-        with open(path, encoding="utf-8", errors="replace") as file:
+        with open(path, encoding="utf-8-sig", errors="replace") as file:
             return file.read()
     except OSError as error:
         raise MissingInputError(f"cannot read {show_path(path)}: {error.strerror}") from None

@@ -16,14 +16,16 @@ from ovskit.core.runtime.errors import InputError, UsageError
 from ovskit.core.runtime.limits import allow_open_files
 from ovskit.core.runtime.output import open_input
 from ovskit.core.runtime.provenance import merge_entries
+from ovskit.core.runtime.shard import join_shards
 
 
 class MaskInputs:
     """Masks files (``-`` is stdin) as one stream; ``header`` is the first one's, with the provenance of all.
 
     Images come in order of id as far as each file is in that order, so shards joined give what the whole run would have
-    given. One image of each file is in memory. Opening raises InputError if a header is broken or two files name different
-    folders of images, label spaces or categories, MissingInputError if a file is not there, UsageError for stdin named twice.
+    given. One image of each file is in memory. Opening raises InputError if a header is broken, if two files name different
+    folders of images, label spaces or categories, or if not all shards of a run are there; MissingInputError if a file is not
+    there, UsageError for stdin named twice.
     """
 
     def __init__(self, paths: Sequence[str]) -> None:
@@ -58,10 +60,11 @@ class MaskInputs:
                     )
                 if list(header.categories) != list(first.categories):
                     raise InputError(f"{name} and {self._names[0]} have different categories: only shards of one run are joined")
+            shard = join_shards([header.shard for header in headers], self._names)
         except BaseException:  # whatever it is goes on up; the files must not stay open
             self._stack.close()
             raise
-        self.header = replace(first, pg=merge_entries([header.pg for header in headers]))
+        self.header = replace(first, pg=merge_entries([header.pg for header in headers]), shard=shard)
 
     def __enter__(self) -> Self:
         return self

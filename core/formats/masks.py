@@ -25,6 +25,7 @@ from ovskit.core.formats import coco, coco_documents, jsonbytes
 from ovskit.core.records import Image, Mask, MaskSet
 from ovskit.core.runtime.errors import InputError
 from ovskit.core.runtime.failures import Failures
+from ovskit.core.runtime.shard import Shard, shard_of
 
 FORMAT = "ovskit.masks/1"
 ENTITY = {"id": 1, "name": "entity", "supercategory": "entity"}
@@ -43,7 +44,7 @@ class MasksHeader:
     are of, where they are of one: its name, version and hash. Where ``named`` is False the images' names are only their ids, as in a
     results list, and say nothing. ``results`` is true of a results list, which names neither categories nor the images on which
     nothing was found; it is not written. ``exif`` says whether EXIF orientations were applied or ignored when the images were opened
-    (``formats.photographs``); ``unknown`` of masks from elsewhere.
+    (``formats.photographs``); ``unknown`` of masks from elsewhere. ``shard`` is which part of a run's images these are, None for all.
     """
 
     description: str = "masks by ovskit"
@@ -53,6 +54,7 @@ class MasksHeader:
     labels: Mapping[str, Any] | None = None
     named: bool = True
     exif: str = "apply"
+    shard: Shard | None = None
     results: bool = False
 
     @property
@@ -70,6 +72,8 @@ class MasksHeader:
             own["named"] = False
         if self.exif != "apply":
             own["exif"] = self.exif
+        if self.shard is not None:
+            own["shard"] = str(self.shard)
         own["pg"] = [dict(entry) for entry in self.pg]
         info = {"description": self.description, "ovskit": own}
         head = jsonbytes.dumps({"info": info, "categories": [dict(c) for c in self.categories]})
@@ -212,8 +216,23 @@ def is_masks_stream(first: bytes) -> bool:
 
 def read_stream(first: bytes, stream: BinaryIO, what: str) -> tuple[MasksHeader, Iterator[MaskSet]]:
     """The header and the masks of a stream of our own format, whose ``first`` line has been read."""
-    head = jsonbytes.loads(first.rstrip() + b"]}", f"{what}: line 1")
-    return _header(head, what), _stream(stream, what)
+    return parse_header(first, what), _stream(stream, what)
+
+
+def listed_images(stream: BinaryIO, what: str) -> set[int]:
+    """The ids of the images that a stream of our own lists at its end, its first line having been read; annotations are passed over.
+
+    Raises InputError if it is not whole.
+    """
+    for number, line in enumerate(_lines(stream, what), 2):
+        if line.rstrip() == _IMAGES:
+            return {found.image.id for found in _closing_images(stream, what, number, {})}
+    raise InputError(f"{what} is truncated: it ends among the annotations; run the stage that wrote it again")
+
+
+def parse_header(first: bytes, what: str) -> MasksHeader:
+    """What the ``first`` line of a stream of our own says. Raises InputError."""
+    return _header(jsonbytes.loads(first.rstrip() + b"]}", f"{what}: line 1"), what)
 
 
 def _header(head: Any, what: str) -> MasksHeader:
@@ -225,7 +244,11 @@ def _header(head: Any, what: str) -> MasksHeader:
     if not (well_formed and isinstance(pg, list) and all(isinstance(e, dict) for e in pg) and isinstance(root, str | None)):
         raise InputError(f"{what}: line 1 has broken categories or provenance")
     named, exif = own.get("named") is not False, str(own.get("exif", "apply"))
-    return MasksHeader(str(head.get("info", {}).get("description", "")), tuple(categories), root, tuple(pg), labels, named, exif)
+    try:
+        shard = shard_of(own.get("shard"))
+    except ValueError as error:
+        raise InputError(f"{what}: line 1: {error}") from None
+    return MasksHeader(str(head.get("info", {}).get("description", "")), tuple(categories), root, tuple(pg), labels, named, exif, shard)
 
 
 def _stream(stream: BinaryIO, what: str) -> Iterator[MaskSet]:

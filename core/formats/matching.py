@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from ovskit.core.formats.rle_pairs import Pairs
+from ovskit.core.runtime.kernels import njit
 
 Int64 = npt.NDArray[np.int64]
 

@@ -15,6 +15,7 @@ from ovskit.core.formats.images import MAX_PIXELS, decode_photograph
 from ovskit.core.formats.sources import Source, list_sources, locate, show_path
 from ovskit.core.records import Image, UInt8
 from ovskit.core.runtime.errors import InputError, MissingInputError, UsageError
+from ovskit.core.runtime.failures import Failures
 from ovskit.core.runtime.logs import get_logger
 
 log = get_logger("photographs")
@@ -118,13 +119,15 @@ def _say_turned(what: str, orientation: int) -> None:
         )
 
 
-def photograph_names(images: Sequence[Image], root: str, plain_name: Callable[[str], str]) -> list[str | None]:
+def photograph_names(
+    images: Sequence[Image], root: str, plain_name: Callable[[str], str], failures: Failures | None = None
+) -> list[str | None]:
     """The names, relative to ``root``, of the photographs that ``images`` are of; None where there is none, or no single one.
 
-    ``plain_name`` makes names comparable. Raises MissingInputError if there is no photograph below ``root``, InputError if two have
-    one plain name.
+    ``plain_name`` makes names comparable; a damaged tar goes to ``failures``. Raises MissingInputError if there is no photograph
+    below ``root``, InputError if two have one plain name.
     """
-    there = list_sources([root], root=root).items
+    there = list_sources([root], root=root, failures=failures).items
     names = ImageNames([Image(one.id, plain_name(one.file_name), 0, 0) for one in there], show_path(root))
     places = (names.find(plain_name(image.file_name)) for image in images)
     return [None if place is None else there[place[0]].file_name for place in places]

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from ovskit.core.formats import coco, jsonbytes
+from ovskit.core.formats.masks import is_masks_stream, parse_header
+from ovskit.core.formats.same_run import begun_otherwise, unlike
 from ovskit.core.records import Image
 from ovskit.core.runtime.errors import InputError, UsageError
 
@@ -31,7 +33,9 @@ def resume_point(file: BinaryIO, header_line: bytes, what: str) -> ResumePoint |
     if not first.endswith(b"\n"):
         return None
     if first != header_line:
-        raise UsageError(f"{what} was begun with other inputs or options; run the same command again, or remove it to start anew")
+        if not is_masks_stream(first):
+            raise UsageError(begun_otherwise(what, "is no masks stream of ovskit"))
+        raise UsageError(begun_otherwise(what, unlike(parse_header(first, what), parse_header(header_line, what))))
     offset = start_of_last = len(first)
     images: list[Image] = []
     last_id = last_id_before = 0

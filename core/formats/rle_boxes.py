@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from ovskit.core.formats.rle import RunTable
 from ovskit.core.formats.rle_kernels import characters_per_run, put_changes
 from ovskit.core.records import Rle, UInt8
 from ovskit.core.runtime.errors import InputError
+from ovskit.core.runtime.kernels import njit
 
 Int64 = npt.NDArray[np.int64]
 Box = tuple[int, int, int, int]

@@ -13,12 +13,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from ovskit.core.formats.rle import MAX_PIXELS
 from ovskit.core.formats.rle_kernels import characters_per_run, put_number
 from ovskit.core.records import Rle
 from ovskit.core.runtime.errors import InputError
+from ovskit.core.runtime.kernels import njit
 
 Int32 = npt.NDArray[np.int32]
 Int64 = npt.NDArray[np.int64]

@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
+
+from ovskit.core.runtime.kernels import njit
 
 Int64 = npt.NDArray[np.int64]
 Float64 = npt.NDArray[np.float64]

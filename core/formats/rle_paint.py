@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from ovskit.core.formats.rle import RunTable
 from ovskit.core.records import Int32
+from ovskit.core.runtime.kernels import njit
 
 
 def topmost(table: RunTable, count: int | None = None) -> Int32:

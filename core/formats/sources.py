@@ -1,21 +1,28 @@
 """Which images a command works on: files, folders, globs, path lists, tar shards, a COCO file's ``images``.
 
 Every input has one name, its path relative to the *root*: the deepest folder that holds all inputs, unless one is
-given. An uncompressed tar counts as a folder, so its members are named and found again like files.
+given. An uncompressed tar counts as a folder, so its members are named and found again like files. Paths that differ from what
+is there only in how their letters are composed are found.
 """
 
 from __future__ import annotations
 
+import codecs
 import glob
 import os
-import tarfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from ovskit.core.formats.paths import show_path, spelled, spellings
+from ovskit.core.formats.tars import SUFFIXES, find_member, tar_index
+from ovskit.core.formats.walk import files_below, folders_below, leads_above
 from ovskit.core.runtime.errors import InputError, MissingInputError, UsageError
+from ovskit.core.runtime.failures import Failures
+from ovskit.core.runtime.logs import get_logger
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif")
-_TAR_BLOCK = 512
+log = get_logger("sources")
+
+__all__ = ["SUFFIXES", "Source", "Sources", "list_sources", "locate", "parse_path_list", "refuse_twins", "show_path"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,31 +71,28 @@ class _Found:
     length: int | None = None
 
 
-def show_path(path: str) -> str:
-    """A path fit for one line of a terminal: control characters and undecodable bytes escaped."""
-    try:
-        text = os.fsencode(path).decode("utf-8", "backslashreplace")
-    except UnicodeEncodeError:  # a surrogate that no file name has, but that JSON can hold
-        text = path.encode("utf-8", "backslashreplace").decode("utf-8")
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
-
-
-def list_sources(inputs: Sequence[str], *, root: str | None = None) -> Sources:
+def list_sources(inputs: Sequence[str], *, root: str | None = None, failures: Failures | None = None) -> Sources:
     """The images that ``inputs`` (files, folders, globs, tars) name, sorted by name, ids from 1.
 
-    Folders are searched recursively, hidden entries left out. Raises MissingInputError for a path that is not there, a
-    glob or folder without images; InputError for a damaged tar or two images of one name; UsageError where ``root``
-    does not hold an input.
+    Folders are searched as ``walk.files_below`` does. A damaged tar goes to ``failures`` if there are any, and nothing of it is used;
+    one without images is passed over, if there are others. Raises MissingInputError for a path that is not there, a glob or folder
+    without images, or no images at all; InputError for a damaged tar or two images of one name; UsageError where ``root`` does not
+    hold an input.
     """
     found: list[_Found] = []
     holders: list[str] = []
-    for text in inputs:
-        for path in _expand(text):
-            new, holder = _search(path)
-            found += new
-            holders.append(holder)
-    if not found:
+    paths = [path for text in inputs for path in _expand(text)]
+    for path in paths:
+        if len(paths) > 1 and leads_above(path):
+            log.warning("passed over %s: a link to a folder that holds it", show_path(path))
+            continue
+        new, holder = _search(path, failures)
+        found += new
+        holders.append(holder)
+    if not inputs:
         raise MissingInputError("no inputs: name files, folders, globs or tars, or pipe in a list of paths")
+    if not found:
+        raise MissingInputError(f"no images in {', '.join(map(show_path, paths[:3]))}{' …' if len(paths) > 3 else ''}")
     base = os.path.normpath(root) if root is not None else _common_folder(holders)
     named = sorted(((_relative(item.path, base), item) for item in found), key=lambda pair: os.fsencode(pair[0]))
     refuse_twins(name for name, _ in named)
@@ -97,7 +101,13 @@ def list_sources(inputs: Sequence[str], *, root: str | None = None) -> Sources:
 
 
 def parse_path_list(data: bytes, *, nul: bool = False) -> list[str]:
-    """Paths from a list, one per line (or NUL-separated); empty entries are passed over. Bytes need not be UTF-8."""
+    """Paths from a list, one per line (or NUL-separated); empty entries are passed over. Bytes need not be UTF-8.
+
+    A byte-order mark is passed over, and a list in UTF-16 with one is read, as Windows' PowerShell writes them.
+    """
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        data = data.decode("utf-16", "surrogatepass").encode("utf-8", "surrogatepass")
+    data = data.removeprefix(codecs.BOM_UTF8)
     entries = data.split(b"\0") if nul else (line.removesuffix(b"\r") for line in data.split(b"\n"))
     return [os.fsdecode(entry) for entry in entries if entry]
 
@@ -105,19 +115,21 @@ def parse_path_list(data: bytes, *, nul: bool = False) -> list[str]:
 def locate(image_id: int, file_name: str, root: str) -> Source:
     """Find again an image that a stream names, below ``root``; a part of the path that is a tar is looked into.
 
-    A missing file is only noticed by ``Source.read``.
+    A missing file is only noticed by ``Source.read``. Raises InputError for a damaged tar.
     """
     path = os.path.join(root, file_name)
-    if os.path.lexists(path):
-        return Source(image_id, file_name, path)
+    there = spelled(path)
+    if there is not None:
+        return Source(image_id, file_name, there)
     head = path
     inside: list[str] = []
     while head and head not in (os.sep, "."):
-        if os.path.isfile(head):
-            if head.endswith(".tar"):
-                member = _tar_index(head).get("/".join(reversed(inside)))
+        tar = spelled(head)
+        if tar is not None and os.path.isfile(tar):
+            if tar.endswith(".tar"):
+                member = find_member(tar, "/".join(reversed(inside)))
                 if member is not None:
-                    return Source(image_id, file_name, head, member.offset, member.length)
+                    return Source(image_id, file_name, tar, member.offset, member.length)
             break
         head, tail = os.path.split(head)
         inside.append(tail)
@@ -125,85 +137,81 @@ def locate(image_id: int, file_name: str, root: str) -> Source:
 
 
 def _expand(text: str) -> list[str]:
-    if os.path.lexists(text):
-        return [text]
+    there = spelled(text)
+    if there is not None:
+        return [there]
     if glob.has_magic(text):
-        matches = glob.glob(text, recursive=True)
+        matches = next((found for pattern in spellings(text) if (found := _matches(pattern))), None)
         if not matches:
             raise MissingInputError(f"no file matches {show_path(text)}")
         return matches
     raise MissingInputError(f"no such file or folder: {show_path(text)}")
 
 
-def _search(path: str) -> tuple[list[_Found], str]:
+def _matches(pattern: str) -> list[str]:
+    """What a glob matches; ``**`` is any folder below, found as all folders are, since glob's own goes round with links."""
+    before, mark, after = _around_stars(pattern)
+    if not mark:
+        return glob.glob(pattern)
+    found: dict[str, None] = {}
+    for base in glob.glob(before) if before else ["."]:
+        if not os.path.isdir(base):
+            continue
+        if not after:
+            found[base] = None  # all files below it, which is what its folder stands for
+            continue
+        for folder in folders_below(base):
+            start = glob.escape(os.path.normpath(folder) if before else os.path.relpath(folder))
+            found |= dict.fromkeys(_matches(after if start == "." else os.path.join(start, after)))
+    return list(found)
+
+
+def _around_stars(pattern: str) -> tuple[str, str, str]:
+    """What stands before the first ``**`` that is a whole part of the path, that, and what comes after."""
+    parts = pattern.split(os.sep)
+    if "**" not in parts:
+        return pattern, "", ""
+    k = parts.index("**")
+    return os.sep.join(parts[:k]) or (os.sep if k else ""), "**", os.sep.join(part for part in parts[k + 1 :] if part)
+
+
+def _search(path: str, failures: Failures | None) -> tuple[list[_Found], str]:
     """What one existing path holds, and the folder that its names are relative to at the deepest."""
     path = os.path.normpath(path)
     if os.path.isdir(path):
-        found = _walk(path)
-        if not found:
+        found, empty = _below(path, failures)
+        if not (found or empty):
             raise MissingInputError(f"no images in {show_path(path)} (looked for {' '.join(SUFFIXES)} and .tar)")
         return found, path
     if path.lower().endswith((".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")):
         raise UsageError(f"{show_path(path)}: compressed tars cannot be read at random; unpack it, or store it as plain .tar")
     if path.endswith(".tar"):
-        return list(_tar_index(path).values()), path
+        return _in_tar(path, failures), path
     return [_Found(path)], os.path.dirname(path) or "."
 
 
-def _walk(folder: str) -> list[_Found]:
+def _below(folder: str, failures: Failures | None) -> tuple[list[_Found], bool]:
+    """The images of a folder, and whether it has tars without any."""
     found: list[_Found] = []
-
-    def refuse(error: OSError) -> None:
-        raise MissingInputError(f"cannot read folder {show_path(str(error.filename))}: {error.strerror}") from None
-
-    for where, folders, files in os.walk(folder, onerror=refuse, followlinks=True):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in files:
-            if name.startswith("."):
-                continue
-            path = os.path.join(where, name)
-            if name.lower().endswith(SUFFIXES):
-                found.append(_Found(path))
-            elif name.endswith(".tar"):
-                found += _tar_index(path).values()
-    return found
+    empty = False
+    for path in files_below(folder):
+        if path.lower().endswith(SUFFIXES):
+            found.append(_Found(path))
+        elif path.endswith(".tar"):
+            inside = _in_tar(path, failures)
+            found += inside
+            empty |= not inside
+    return found, empty
 
 
-_TAR_INDEXES: dict[tuple[str, int, int], dict[str, _Found]] = {}
-
-
-def _tar_index(path: str) -> dict[str, _Found]:
-    """Image members of an uncompressed tar by name. Raises InputError where it is damaged, truncated or names one twice."""
+def _in_tar(path: str, failures: Failures | None) -> list[_Found]:
     try:
-        status = os.stat(path)
-        key = (os.path.abspath(path), status.st_size, status.st_mtime_ns)
-        if key in _TAR_INDEXES:
-            return _TAR_INDEXES[key]
-        index: dict[str, _Found] = {}
-        end = 0
-        with tarfile.open(path, "r:", errors="surrogateescape") as archive:
-            for member in archive:
-                end = member.offset_data + (-(-member.size // _TAR_BLOCK) * _TAR_BLOCK if member.isreg() else 0)
-                name = member.name.removeprefix("./")
-                if not member.isreg() or not name.lower().endswith(SUFFIXES) or os.path.basename(name).startswith("."):
-                    continue
-                if name in index:
-                    raise InputError(f"{show_path(path)}: two members are named {show_path(name)}")
-                index[name] = _Found(os.path.join(path, name), path, member.offset_data, member.size)
-        with open(path, "rb") as file:
-            file.seek(end)
-            closing = file.read(2 * _TAR_BLOCK)
-    except tarfile.TarError:
-        raise InputError(f"{show_path(path)} is no readable tar, or a damaged one; make it again") from None
-    except OSError as error:
-        raise MissingInputError(f"cannot read {show_path(path)}: {error.strerror}") from None
-    # Without its two closing blocks a tar that was cut between members looks complete to every tool.
-    if closing != bytes(2 * _TAR_BLOCK):
-        raise InputError(f"{show_path(path)} is truncated: its closing blocks are missing; copy it again")
-    if not index:
-        raise MissingInputError(f"no images in {show_path(path)}")
-    _TAR_INDEXES[key] = index
-    return index
+        return [_Found(os.path.join(path, name), path, offset, length) for name, offset, length in tar_index(path).values()]
+    except (InputError, MissingInputError) as error:
+        if failures is None:
+            raise
+        failures.handle(error, "tar")
+        return []
 
 
 def _common_folder(holders: Iterable[str]) -> str:

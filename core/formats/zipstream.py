@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
+import io
 import re
 import struct
 from collections.abc import Iterable, Iterator
@@ -209,6 +210,34 @@ def scan_complete(file: BinaryIO, what: str = "the partial file") -> tuple[list[
         members.append(member)
         offset += len(header) + member.size
     return members, offset
+
+
+def read_directory(file: BinaryIO, what: str) -> list[Member]:
+    """The members of a seekable file by its central directory alone, which only a finished writer leaves behind.
+
+    What the members hold is not read. Raises ``InputError`` if the file is cut, or not of our dialect.
+    """
+    tail = len(_end_records(0, 0, 0))
+    size = file.seek(0, io.SEEK_END)
+    file.seek(max(0, size - tail))
+    end = _read_up_to(file, tail)
+    if len(end) == tail and end[:4] == b"PK\6\6":
+        count, _, directory_size, start = _END64.unpack(end[: _END64.size])[6:]
+        if end == _end_records(count, directory_size, start) and start + directory_size + tail == size:
+            file.seek(start)
+            directory = _read_up_to(file, directory_size)
+            members, at = [], 0
+            while at + _CENTRAL.size <= len(directory):
+                after = at + _CENTRAL.size + _CENTRAL.unpack_from(directory, at)[10]
+                if after + _ZIP64_CENTRAL.size > len(directory):
+                    break
+                _, _, length, _, offset = _ZIP64_CENTRAL.unpack_from(directory, after)
+                name = directory[at + _CENTRAL.size : after].decode("ascii", "replace")
+                members.append(Member(name, _CENTRAL.unpack_from(directory, at)[7], length, offset))
+                at = after + _ZIP64_CENTRAL.size
+            if len(members) == count and b"".join(map(_central_header, members)) == directory:
+                return members
+    raise InputError(f"{what} is no whole feature stream: its end is missing or damaged; remove it and {_AGAIN}")
 
 
 # The dialect, each record written in one place; readers compare against these bytes.

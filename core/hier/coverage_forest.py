@@ -16,11 +16,11 @@ from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from ovskit.core.formats.rle import RunTable, coverage, intersections
 from ovskit.core.records import MaskSet, Rle
 from ovskit.core.runtime.errors import InputError
+from ovskit.core.runtime.kernels import njit
 
 Int64 = npt.NDArray[np.int64]
 

@@ -22,9 +22,9 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from ovskit.core.records import Int32, UInt8
+from ovskit.core.runtime.kernels import njit
 
 Int64 = npt.NDArray[np.int64]
 UInt16 = npt.NDArray[np.uint16]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from ovskit.core.formats.rle_boxes import Box, encode_box
 from ovskit.core.records import Rle, UInt8
+from ovskit.core.runtime.kernels import njit
 
 Float32 = npt.NDArray[np.float32]
 Int64 = npt.NDArray[np.int64]

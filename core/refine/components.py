@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from ovskit.core.formats.rle import RunTable
 from ovskit.core.formats.rle_kernels import characters_per_run, put_changes
 from ovskit.core.records import Rle
+from ovskit.core.runtime.kernels import njit
 
 Bools = npt.NDArray[np.bool_]
 Int64 = npt.NDArray[np.int64]

@@ -12,8 +12,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit, types
+from numba import types
 from numba.extending import intrinsic
+
+from ovskit.core.runtime.kernels import njit
 
 Float32 = npt.NDArray[np.float32]
 Int64 = npt.NDArray[np.int64]

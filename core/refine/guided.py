@@ -25,13 +25,13 @@ from typing import Any
 import cv2
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from ovskit.core.formats.rle import RunTable
 from ovskit.core.formats.rle_boxes import Box, box_around, decode_box, encode_box
 from ovskit.core.records import Int32, Mask, Rle, UInt8
 from ovskit.core.refine.refiner import Refiner, check_sizes
 from ovskit.core.runtime.errors import UsageError
+from ovskit.core.runtime.kernels import njit
 
 Float64 = npt.NDArray[np.float64]
 Int64 = npt.NDArray[np.int64]

@@ -24,7 +24,6 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from ovskit.core.formats.rle import RunTable
 from ovskit.core.formats.rle_boxes import box_around, decode_box, encode_box
@@ -32,6 +31,7 @@ from ovskit.core.models.superpixels import Superpixels, superpixels
 from ovskit.core.records import Int32, Mask, Rle, UInt8
 from ovskit.core.refine.refiner import Refiner, check_sizes
 from ovskit.core.runtime.errors import UsageError
+from ovskit.core.runtime.kernels import njit
 
 Int64 = npt.NDArray[np.int64]
 

@@ -1,4 +1,4 @@
-"""What happens at an image that cannot be used: stop, or name it, count it and go on."""
+"""What happens at an image, or a whole tar of them, that cannot be used: stop, or name it, count it and go on."""
 
 from __future__ import annotations
 
@@ -24,39 +24,44 @@ class Failures:
         self._skip = skip
         self._lock = threading.Lock()
         self._named: set[tuple[str, str]] = set()
-        self._nouns: Counter[str] = Counter()
+        self._kinds: Counter[str] = Counter()
+
+    @property
+    def skips(self) -> bool:
+        """Whether inputs may be skipped."""
+        return self._skip
 
     @property
     def count(self) -> int:
-        """How many inputs were skipped."""
-        return self._nouns.total()
+        """How many were skipped."""
+        return self._kinds.total()
 
     @property
     def named_once(self) -> int:
         """How many of the images among ``count`` came by ``handle_again``."""
-        return sum(noun == "image" for noun, _ in self._named)
+        return sum(kind == "image" for kind, _ in self._named)
 
-    def handle(self, error: InputError | MissingInputError, noun: str = "image") -> None:
-        """Raise ``error``, or log it as skipped; ``noun`` is what cannot be used."""
+    def handle(self, error: InputError | MissingInputError, kind: str = "image") -> None:
+        """Raise ``error``, or log it as skipped; ``kind`` is what it is about."""
         if not self._skip:
             raise error
         with self._lock:
-            self._nouns[noun] += 1
+            self._kinds[kind] += 1
         log.error("skipped: %s", error)
 
-    def handle_again(self, error: InputError | MissingInputError, noun: str = "image") -> None:
+    def handle_again(self, error: InputError | MissingInputError, kind: str = "image") -> None:
         """As ``handle``, for inputs that come round more than once: the same error is named and counted the first time only."""
         if not self._skip:
             raise error
         with self._lock:
             known = len(self._named)
-            self._named.add((noun, str(error)))
+            self._named.add((kind, str(error)))
             if len(self._named) == known:
                 return
-        self.handle(error, noun)
+        self.handle(error, kind)
 
     def report(self, done: int) -> None:
         """Call when the output is complete. Raises PartialError if anything was skipped."""
         if self.count:
-            what = " and ".join(f"{count} {noun}{'s' * (count != 1)}" for noun, count in self._nouns.items())
-            raise PartialError(f"skipped {what} that could not be used, named above; {done} done")
+            said = " and ".join(f"{number} {kind}{'' if number == 1 else 's'}" for kind, number in sorted(self._kinds.items()))
+            raise PartialError(f"skipped {said} that could not be used, named above; {done} done")

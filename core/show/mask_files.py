@@ -21,6 +21,7 @@ from ovskit.core.formats.photographs import photograph_names
 from ovskit.core.formats.sources import show_path
 from ovskit.core.records import Image, LabelMap, MaskSet
 from ovskit.core.runtime.errors import InputError, MissingInputError
+from ovskit.core.runtime.failures import Failures
 from ovskit.core.runtime.output import open_input
 
 
@@ -73,14 +74,15 @@ def open_mask_file(path: str) -> Iterator[MaskFile]:
             yield MaskFile(what, header, [s.image for s in held], held.__getitem__)
 
 
-def open_map_folder(path: str, maps: NamedMaps, root: str) -> MaskFile:
+def open_map_folder(path: str, maps: NamedMaps, root: str, failures: Failures | None = None) -> MaskFile:
     """A folder of index maps as a mask file, a mask for each class; its images are the photographs below ``root`` of the same names.
 
-    Raises InputError if two maps are of one photograph, or two photographs have one name without extension; MissingInputError if there
-    are none. ``load`` raises InputError for a map that cannot be used, MissingInputError if its photograph is not there.
+    A damaged tar below ``root`` goes to ``failures``. Raises InputError if two maps are of one photograph, or two photographs have one
+    name without extension; MissingInputError if there are none. ``load`` raises InputError for a map that cannot be used,
+    MissingInputError if its photograph is not there.
     """
     what = show_path(path)
-    names = photograph_names(maps.maps.images, root, maps.maps.plain_name)
+    names = photograph_names(maps.maps.images, root, maps.maps.plain_name, failures)
     images = [replace(one, file_name=name or one.file_name) for one, name in zip(maps.maps.images, names, strict=True)]
 
     def load(k: int) -> MaskSet:

@@ -11,11 +11,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 
 from ovskit.core.formats.rle import RunTable
 from ovskit.core.records import Mask, MaskSet
 from ovskit.core.runtime.errors import InputError
+from ovskit.core.runtime.kernels import njit
 
 # Keys whose larger values are finer partitions of one merge sequence; the others, level and depth, are looked up exactly.
 NESTED = ("threshold", "count")

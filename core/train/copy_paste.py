@@ -13,10 +13,10 @@ from typing import Literal, NamedTuple
 import cv2
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from ovskit.core.formats.rle import RunTable
 from ovskit.core.records import UInt8
+from ovskit.core.runtime.kernels import njit
 from ovskit.core.train.geometry import View, count_points, warp_image, warp_masks, warp_union
 
 Bool = npt.NDArray[np.bool_]

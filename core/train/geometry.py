@@ -16,11 +16,11 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
-from numba import njit
 from torch import Tensor
 
 from ovskit.core.formats.rle import RunTable
 from ovskit.core.records import UInt8
+from ovskit.core.runtime.kernels import njit
 
 Int64 = npt.NDArray[np.int64]
 

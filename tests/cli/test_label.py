@@ -84,9 +84,14 @@ def test_a_killed_run_goes_on_where_it_was(ovs: Run, few: Path, tmp_path: Path) 
     done = ovs("ovs-label", "--clusters", 2, few, "-o", out, "--resume")
     assert done.returncode == 0, done.stderr
     assert out.read_bytes() == whole.read_bytes()
-    out.write_bytes(b"there")
+    before = out.stat().st_mtime_ns
     assert ovs("ovs-label", "--clusters", 2, few, "-o", out, "--skip-existing").returncode == 0
-    assert out.read_bytes() == b"there"
+    assert out.stat().st_mtime_ns == before
+    done = ovs("ovs-label", "--clusters", 3, few, "-o", out, "--skip-existing")
+    assert done.returncode == 2
+    one_line(done, "was made by 'ovs-label --clusters 2")
+    assert ovs("ovs-label", "--clusters", 3, few, "-o", out, "--skip-existing", "--save", tmp_path / "c.npz").returncode == 0
+    assert (tmp_path / "c.npz").exists()  # what is not there is made
 
 
 def test_from_photographs_to_a_score(shell: Run, images: Path, tmp_path: Path) -> None:

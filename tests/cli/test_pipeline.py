@@ -69,9 +69,11 @@ def test_shards_together_are_the_whole(ovs: Run, images: Path, features: Path, t
         parts.append(np.load(tmp_path / f"{k}.npz"))
     names = [name for part in parts for name in part if name != "ovs.json"]
     assert sorted(names) == sorted(set(whole) - {"ovs.json"})
-    for part in parts:
-        assert part["ovs.json"] == whole["ovs.json"]
-        for name in part:
+    for k, part in enumerate(parts):
+        said = json.loads(part["ovs.json"])
+        assert said.pop("shard") == f"{k}/3"
+        assert said == json.loads(whole["ovs.json"])
+        for name in set(part) - {"ovs.json"}:
             assert np.array_equal(part[name], whole[name])
     from_parts = ovs("ovs-cluster", "--no-local", "--no-pg", *(tmp_path / f"{k}.npz" for k in range(3)))
     from_whole = ovs("ovs-cluster", "--no-local", "--no-pg", features)
@@ -158,13 +160,6 @@ def test_a_flag_beats_the_environment_beats_the_file_beats_the_default(ovs: Run,
     assert thresholds(*config, "--thresholds", "0.6,0.1", env={"OVS_THRESHOLDS": "0.3,0.2"}) == {0.6, 0.1}
 
 
-def test_skip_existing_touches_nothing(ovs: Run, features: Path, tmp_path: Path) -> None:
-    (tmp_path / "m.json").write_bytes(b"mine")
-    done = ovs("ovs-cluster", features, "--skip-existing", "-o", tmp_path / "m.json")
-    assert done.returncode == 0
-    assert (tmp_path / "m.json").read_bytes() == b"mine"
-
-
 def test_an_existing_output_is_replaced_only_when_complete(ovs: Run, features: Path, tmp_path: Path) -> None:
     target = tmp_path / "m.json"
     target.write_bytes(b"mine")
@@ -217,7 +212,7 @@ def test_going_on_with_another_shard_is_refused(ovs: Run, images: Path, tmp_path
     part.write_bytes(whole[:-200])
     done = ovs(*arguments, "--shard", "1/2")
     assert done.returncode == 2
-    one_line(done, "out.npz.part", "image 1", "--shard")
+    one_line(done, "out.npz.part", "is shard 0/2, and this run is shard 1/2", "--shard")
     assert not out.exists()
     assert ovs(*arguments, "--shard", "0/2").returncode == 0
     assert out.read_bytes() == whole

@@ -7,10 +7,10 @@ import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numba import njit
 from numba.core.errors import TypingError
 
 from ovskit.core.cluster.lanes import LANES, SINGLE_LANES, add_split, dot, dot_single, dot_split
+from ovskit.core.runtime.kernels import njit
 
 
 @njit

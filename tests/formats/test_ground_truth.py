@@ -9,7 +9,7 @@ import pytest
 from PIL import Image as Pillow
 
 from ovskit.core.formats import rle
-from ovskit.core.formats.ground_truth import open_ground_truth
+from ovskit.core.formats.ground_truth import is_sa1b_folder, open_ground_truth
 from ovskit.core.formats.masks import MasksHeader, MasksWriter
 from ovskit.core.records import Image, Mask, MaskSet
 from ovskit.core.runtime.errors import InputError, MissingInputError
@@ -225,6 +225,38 @@ def test_broken_files(tmp_path: Path, content: str, error: type[Exception], word
     path.write_text(content)
     with pytest.raises(error, match=words):
         open_ground_truth(str(path))
+
+
+def test_a_folder_of_sa1b_is_walked_like_any_other(tmp_path: Path) -> None:
+    folder = sa1b(tmp_path)
+    plain = open_ground_truth(str(folder))
+    masks = [plain.load(k) for k in range(len(plain))]
+    (folder / "._sa_0.json").write_bytes(b"what macOS leaves")
+    (folder / ".cache").mkdir()
+    (folder / ".cache" / "sa_0.json").write_bytes((folder / f"sa_{IMAGES[0].id}.json").read_bytes())
+    (tmp_path / "more").mkdir()
+    (folder / f"sa_{IMAGES[-1].id}.json").rename(tmp_path / "more" / "z.json")
+    (folder / "linked").symlink_to("../more")
+    (folder / "linked" / "round").symlink_to("..")
+    found = open_ground_truth(str(folder))
+    assert found.images == plain.images
+    assert [found.load(k) for k in range(len(found))] == masks
+
+
+def test_which_folders_are_sa1bs(tmp_path: Path) -> None:
+    def is_one(*names: str) -> bool:
+        folder = tmp_path / str(len(list(tmp_path.iterdir())))
+        for name in names:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_bytes(b"")
+        return is_sa1b_folder(f"{folder}/")
+
+    assert is_one("sa_1.json", "sa_1.jpg")
+    assert is_one("sa_000/sa_1.json", "sa_000/sa_1.jpg")
+    assert is_one("sa_1.json", "x/a.png")
+    assert not is_one("a.png", ".b.json", "._c.json")
+    assert not is_one("SegmentationClass/a.png", "notes/a.json")
+    assert not is_one("readme.txt")
 
 
 def test_a_folder_without_json_files(tmp_path: Path) -> None:

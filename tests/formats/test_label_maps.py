@@ -180,3 +180,21 @@ def test_a_ground_truth_of_masks() -> None:
     np.testing.assert_array_equal(background.load(0).labels, [[1, 0, 0], [0, 0, 0]])
     empty = painted_truth(GroundTruth("gt", [sets.image], lambda k: MaskSet(sets.image, ())), {}, None)
     np.testing.assert_array_equal(empty.load(0).labels, np.full((2, 3), -1))
+
+
+def test_hidden_maps_are_nobodys_and_linked_folders_are_read(tmp_path: Path) -> None:
+    save(tmp_path / "maps" / "a.png", IDS)
+    save(tmp_path / "maps" / ".ipynb_checkpoints" / "a-checkpoint.png", IDS)
+    (tmp_path / "maps" / "._a.png").write_bytes(b"what macOS leaves")
+    save(tmp_path / "elsewhere" / "b.png", IDS)
+    (tmp_path / "maps" / "more").symlink_to("../elsewhere")
+    (tmp_path / "maps" / "more" / "round").symlink_to("..")
+    assert [image.file_name for image in open_label_folder(str(tmp_path / "maps")).images] == ["a.png", "more/b.png"]
+
+
+def test_a_split_list_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    for name in "ab":
+        save(tmp_path / "SegmentationClass" / f"{name}.png", IDS)
+    (tmp_path / "ImageSets" / "Segmentation").mkdir(parents=True)
+    (tmp_path / "ImageSets" / "Segmentation" / "val.txt").write_text("a\r\nb\r\n", "utf-8-sig")
+    assert len(open_label_folder(str(tmp_path), LAYOUTS["voc"])) == 2

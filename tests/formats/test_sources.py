@@ -2,6 +2,7 @@ import io
 import json
 import os
 import tarfile
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from ovskit.core.formats.coco import read_image
 from ovskit.core.formats.coco_sources import sources_from_coco
 from ovskit.core.formats.sources import list_sources, locate, parse_path_list, show_path
 from ovskit.core.runtime.errors import InputError, MissingInputError, UsageError
+from ovskit.core.runtime.failures import Failures, PartialError
 
 
 def touch(root: Path, *names: str) -> None:
@@ -24,7 +26,7 @@ def make_tar(path: Path, *names: str) -> None:
     with tarfile.open(path, "w") as archive:
         for name in names:
             entry = tarfile.TarInfo(name)
-            entry.size = len(name)
+            entry.size = len(name.encode())
             archive.addfile(entry, io.BytesIO(name.encode()))
 
 
@@ -115,6 +117,96 @@ def test_a_dangling_link_is_listed_and_fails_when_read(tmp_path: Path) -> None:
     (item,) = list_sources([str(tmp_path)]).items
     with pytest.raises(MissingInputError, match=r"gone\.jpg"):
         item.read()
+
+
+def test_a_link_to_its_own_folder_adds_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    touch(tmp_path, "a.jpg", "s/b.jpg")
+    for name in ("one", "two"):
+        (tmp_path / name).symlink_to(".")
+    monkeypatch.chdir(tmp_path)
+    for inputs in (["."], ["**/*.jpg"], ["**"], ["*"], sorted(os.listdir(tmp_path))):
+        assert names(inputs) == ["a.jpg", "s/b.jpg"]
+    assert names(["one"]) == ["a.jpg", "s/b.jpg"]
+
+
+def test_two_stars_are_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    touch(tmp_path, "r/a.jpg", "r/x/b.jpg", "r/x/y/c.jpg", "r/x/y/d.png", "r/[1]/e.jpg", "r/.h/f.jpg", "q/x/g.jpg")
+    monkeypatch.chdir(tmp_path)
+    assert names(["r/**/*.jpg"], root="r") == ["[1]/e.jpg", "a.jpg", "x/b.jpg", "x/y/c.jpg"]
+    assert names(["r/**/y/*.png"], root="r") == ["x/y/d.png"]
+    assert names(["**/x/*.jpg"], root=".") == ["q/x/g.jpg", "r/x/b.jpg"]
+    assert names([f"{tmp_path}/*/**/y/**/*.jpg"], root=str(tmp_path)) == ["r/x/y/c.jpg"]
+    with pytest.raises(MissingInputError, match="no file matches"):
+        list_sources(["r/**/*.gif"])
+
+
+def test_an_empty_tar_beside_others_is_no_error(tmp_path: Path) -> None:
+    make_tar(tmp_path / "0.tar")
+    make_tar(tmp_path / "1.tar", "a.jpg")
+    make_tar(tmp_path / "2.tar", "a.txt")
+    assert names([str(tmp_path)]) == ["1.tar/a.jpg"]
+    assert names([str(tmp_path / "0.tar"), str(tmp_path / "1.tar")]) == ["1.tar/a.jpg"]
+    for inputs in ([tmp_path / "0.tar"], [tmp_path / "0.tar", tmp_path / "2.tar"]):
+        with pytest.raises(MissingInputError, match="no images"):
+            list_sources([str(path) for path in inputs])
+
+
+def test_a_damaged_tar_is_skipped_as_a_whole(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    touch(tmp_path, "z.jpg")
+    make_tar(tmp_path / "0.tar", "a.jpg", "b.jpg")
+    make_tar(tmp_path / "1.tar", "a.jpg")
+    (tmp_path / "0.tar").write_bytes((tmp_path / "0.tar").read_bytes()[:2048])
+    with pytest.raises(InputError, match=r"0\.tar"):
+        list_sources([str(tmp_path)])
+    failures = Failures(skip=True)
+    found = list_sources([str(tmp_path)], failures=failures)
+    assert [(item.id, item.file_name) for item in found.items] == [(1, "1.tar/a.jpg"), (2, "z.jpg")]
+    with pytest.raises(PartialError, match="skipped 1 tar that could not be used, named above; 2 done"):
+        failures.report(2)
+    assert "0.tar is truncated" in caplog.text
+    path = tmp_path / "c.json"
+    path.write_text(json.dumps({"images": [{"id": k, "file_name": f"{t}.tar/{n}.jpg"} for k, (t, n) in enumerate(["0a", "0b", "1a"], 1)]}))
+    failures = Failures(skip=True)
+    assert [item.id for item in sources_from_coco(str(path), failures=failures).items] == [3]
+    assert failures.count == 1
+    with pytest.raises(InputError, match=r"0\.tar"):
+        sources_from_coco(str(path))
+
+
+@pytest.mark.parametrize(("stored", "asked"), [("NFD", "NFC"), ("NFC", "NFD")])
+def test_accents_are_found_however_they_are_composed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stored: str, asked: str) -> None:
+    folder, file, tar = (unicodedata.normalize(stored, name) for name in ("Été", "naïve.jpg", "é.tar"))
+    touch(tmp_path, f"{folder}/{file}", f"{folder}/plain.jpg")
+    make_tar(tmp_path / folder / tar, file)
+    monkeypatch.chdir(tmp_path)
+    other = unicodedata.normalize(asked, f"{folder}/{file}")
+    mixed = f"{unicodedata.normalize(asked, folder)}/{file}"
+    for path in (other, mixed, f"./{other}", str(tmp_path / other)):
+        (item,) = list_sources([path], root=str(tmp_path)).items
+        assert item.file_name == f"{folder}/{file}"  # as it is there
+        assert locate(1, path, ".").read() == item.read()
+    assert names([unicodedata.normalize(asked, f"{folder}/na*.jpg")]) == [file]
+    inside = unicodedata.normalize(asked, f"{folder}/{tar}/{file}")
+    assert locate(1, inside, ".").read() == unicodedata.normalize(stored, file).encode()
+    (tmp_path / "c.json").write_text(json.dumps({"images": [{"id": 3, "file_name": other}]}))
+    (item,) = sources_from_coco("c.json").items
+    assert (item.id, item.file_name, item.read()) == (3, other, f"{folder}/{file}".encode())
+
+
+def test_the_name_that_is_there_goes_before_one_like_it(tmp_path: Path) -> None:
+    both = [unicodedata.normalize(form, "é.jpg") for form in ("NFC", "NFD")]
+    touch(tmp_path, *both)
+    if len(os.listdir(tmp_path)) < 2:
+        pytest.skip("this file system takes the two for one")
+    for name in both:
+        assert names([str(tmp_path / name)]) == [name]
+
+
+def test_a_byte_order_mark_before_a_path_list() -> None:
+    assert parse_path_list(b"\xef\xbb\xbfa.jpg\r\nb.jpg\r\n") == ["a.jpg", "b.jpg"]
+    assert parse_path_list(b"\xef\xbb\xbfa.jpg\0b.jpg\0", nul=True) == ["a.jpg", "b.jpg"]
+    assert parse_path_list("a.jpg\r\né.jpg\r\n".encode("utf-16")) == ["a.jpg", "é.jpg"]
+    assert parse_path_list(b"\xef\xbb\xbf") == []
 
 
 def test_path_lists() -> None:

@@ -25,13 +25,14 @@ def test_no_shard_is_everything() -> None:
 
 
 def test_auto_combines_array_and_step_tasks() -> None:
-    # sbatch --array=10-16:2 (4 tasks), srun -n 3: twelve shards
+    # sbatch --array=0-6:2 (4 tasks), srun -n 3: twelve shards
     seen = set()
-    for task in (10, 12, 14, 16):
+    for task in (0, 2, 4, 6):
         for rank in range(3):
             environ = {
                 "SLURM_ARRAY_TASK_ID": str(task),
-                "SLURM_ARRAY_TASK_MIN": "10",
+                "SLURM_ARRAY_TASK_MIN": "0",
+                "SLURM_ARRAY_TASK_MAX": "6",
                 "SLURM_ARRAY_TASK_STEP": "2",
                 "SLURM_ARRAY_TASK_COUNT": "4",
                 "SLURM_PROCID": str(rank),
@@ -54,3 +55,41 @@ def test_auto_with_tasks_only_and_array_only() -> None:
 def test_auto_outside_slurm_or_with_nonsense_is_refused(environ: dict[str, str]) -> None:
     with pytest.raises(UsageError, match="--shard auto"):
         parse_shard("auto", environ)
+
+
+def array(spec: str, task: int) -> dict[str, str]:
+    """What SLURM sets for a task of ``sbatch --array=spec``: the step is that of the text, the rest counts indices."""
+    indices: set[int] = set()
+    for part in spec.split(","):
+        span, _, step = part.partition(":")
+        begin, _, end = span.partition("-")
+        indices |= set(range(int(begin), int(end or begin) + 1, int(step or 1)))
+    step = (spec.partition(":")[2] or "1").partition(",")[0]
+    numbers = {"ID": task, "COUNT": len(indices), "MIN": min(indices), "MAX": max(indices), "STEP": step}
+    return {f"SLURM_ARRAY_TASK_{name}": str(number) for name, number in numbers.items()}
+
+
+@pytest.mark.parametrize(
+    ("spec", "task", "shard"),
+    [("0-3", 2, "2/4"), ("1-4", 4, "3/4"), ("0-6:3", 3, "1/3"), ("1-7:2", 7, "3/4"), ("0", 0, "0/1"), ("0,1,2", 1, "1/3")],
+)
+def test_a_whole_array_counts_from_its_first_index(spec: str, task: int, shard: str) -> None:
+    assert str(parse_shard("auto", array(spec, task))) == shard
+
+
+@pytest.mark.parametrize(
+    ("spec", "task"), [("2", 2), ("1,3", 3), ("0,2", 0), ("2-3", 2), ("0-1,3", 3), ("10-16:2", 12), ("0-4:2,5", 5), ("0-3", 4), ("1-3", 0)]
+)
+def test_a_part_of_an_array_sent_again_is_refused(spec: str, task: int) -> None:
+    with pytest.raises(UsageError, match=r"--shard \$SLURM_ARRAY_TASK_ID/N"):
+        parse_shard("auto", array(spec, task))
+
+
+def test_an_array_of_one_is_everything_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    """It may be the first task sent again, which nothing tells apart."""
+    assert parse_shard("auto", array("0", 0)) == Shard()
+    assert "needs --shard 0/N" in caplog.text
+
+
+def test_an_empty_variable_is_none() -> None:
+    assert parse_shard("auto", {"SLURM_ARRAY_TASK_ID": "", "SLURM_PROCID": "1", "SLURM_STEP_NUM_TASKS": "2"}) == Shard(1, 2)

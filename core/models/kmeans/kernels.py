@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from ovskit.core.records import Int32
+from ovskit.core.runtime.kernels import njit
 
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
