@@ -25,6 +25,7 @@ from typing import Any, NoReturn
 
 import typer
 
+from ovskit.cli.plain_text import never_fail, plain
 from ovskit.core import __version__
 from ovskit.core.runtime.errors import Exit, MissingInputError, OvsError, UsageError
 from ovskit.core.runtime.logs import get_logger, setup_logging
@@ -84,6 +85,7 @@ class _Tool(typer.Typer):
 
         command: Any = get_command(self)
         for part in (command, *getattr(command, "commands", {}).values()):
+            part.get_help = functools.partial(_plain_help, part.get_help)
             for parameter in part.params:
                 parameter.show_envvar = False  # one sentence in the man page says it for all
                 if parameter.name in _NOT_FROM_ENVIRONMENT:
@@ -96,6 +98,7 @@ class _Tool(typer.Typer):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the command line and leave with its status."""
+        never_fail()
         try:
             code = self.click_command().main(*args, prog_name=self.tool, standalone_mode=False, **kwargs)
         except _ClickUsageError as error:
@@ -163,6 +166,11 @@ def _epilog(examples: Examples) -> str:
     for comment, command in examples:
         lines += [f"  # {comment}", f"  {command}"]
     return "\n".join(lines)
+
+
+def _plain_help(get_help: Callable[[Any], str], context: Any) -> str:
+    # Typer would write UTF-8 to a stdout whose encoding is ASCII.
+    return plain(get_help(context))
 
 
 def _guarded(tool: str, function: Callable[..., None]) -> Callable[..., None]:
