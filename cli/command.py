@@ -20,14 +20,14 @@ import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NoReturn
 
 import typer
 
 from ovskit.cli.plain_text import never_fail, plain
+from ovskit.cli.settings import listen, parse_error, unheard, with_origins, word_of
 from ovskit.core import __version__
-from ovskit.core.runtime.errors import Exit, MissingInputError, OvsError, UsageError
+from ovskit.core.runtime.errors import Exit, OvsError
 from ovskit.core.runtime.logs import get_logger, setup_logging
 from ovskit.core.runtime.provenance import NEUTRAL, append_entry, command_line
 from ovskit.core.runtime.signals import Terminated, handle_sigterm
@@ -36,12 +36,6 @@ log = get_logger("cli")
 
 # Typer carries Click inside itself and names only this one of its usage errors; its base is all of them.
 _ClickUsageError: type[Exception] = typer.BadParameter.__mro__[1]
-
-# What names one run's files or asks for information must not leak into the other commands of a pipe.
-_NOT_FROM_ENVIRONMENT = frozenset(
-    "output root config images version help list_models install_completion show_completion resume".split()
-    + "gt segments sheet per_image tree init save source centroids".split()
-)
 
 _NOTHING_LEFT = "nothing half-written is left"
 
@@ -84,12 +78,13 @@ class _Tool(typer.Typer):
         from typer.main import get_command
 
         command: Any = get_command(self)
-        for part in (command, *getattr(command, "commands", {}).values()):
+        tool = self.tool.removeprefix("ovs-")
+        parts = [((tool,), command), *(((tool, name), part) for name, part in getattr(command, "commands", {}).items())]
+        for path, part in parts:
+            listen(part, path)
             part.get_help = functools.partial(_plain_help, part.get_help)
             for parameter in part.params:
                 parameter.show_envvar = False  # one sentence in the man page says it for all
-                if parameter.name in _NOT_FROM_ENVIRONMENT:
-                    parameter.allow_from_autoenv = False
         return command
 
     def leaves(self) -> list[Leaf]:
@@ -104,7 +99,7 @@ class _Tool(typer.Typer):
         except _ClickUsageError as error:
             context = getattr(error, "ctx", None)
             where = self.tool if context is None else context.command_path
-            _say(self.tool, f"{_one_line(error.format_message()).removesuffix('.')}; see {where} --help")  # type: ignore[attr-defined]
+            _say(self.tool, f"{_one_line(parse_error(error)).removesuffix('.')}; see {where} --help")
             code = Exit.USAGE
         except OvsError as error:  # from a settings callback, before the command's own guard
             _say(self.tool, _one_line(str(error)))
@@ -157,8 +152,7 @@ class OvsGroup(_Tool):
         return [Leaf(f"{self.tool} {name}", commands[name], examples) for name, examples in self._examples.items()]
 
 
-# Named outright, a subcommand's prefix is not OVS_BACKBONE but that of all others.
-_CONTEXT = {"auto_envvar_prefix": "OVS", "help_option_names": ["-h", "--help"], "max_content_width": 100}
+_CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
 def _epilog(examples: Examples) -> str:
@@ -183,8 +177,11 @@ def _guarded(tool: str, function: Callable[..., None]) -> Callable[..., None]:
 
             warnings.simplefilter("ignore")  # other libraries' advice; ours goes through the log
         code = Exit.OK
+        context = kwargs.get("ctx")
         try:
             handle_sigterm()
+            for line in () if context is None else unheard(context):
+                log.warning("%s", line)
             function(*args, **kwargs)
             if sys.stdout is not None:
                 sys.stdout.flush()
@@ -192,7 +189,8 @@ def _guarded(tool: str, function: Callable[..., None]) -> Callable[..., None]:
             raise
         except OvsError as error:
             code = error.exit_code
-            log.error("%s", _one_line(str(error)), exc_info=verbose > 1)
+            said = str(error) if context is None else with_origins(str(error), context)
+            log.error("%s", _one_line(said), exc_info=verbose > 1)
         except BrokenPipeError:
             code = Exit.CLOSED_PIPE
         except KeyboardInterrupt as error:
@@ -261,56 +259,6 @@ def show_version(value: bool) -> None:
         raise typer.Exit()
 
 
-def load_config(ctx: typer.Context, value: Path | None) -> Path | None:
-    """Callback of ``--config``: its values become the defaults below flags and environment.
-
-    The TOML file may hold settings for every command at its top level, for one in a table of its name (``[cluster]``),
-    and for one subcommand in a table within that (``[train.backbone]``). A setting in a command's own table that it does
-    not know is an error; in the table of a group it is one if no subcommand knows it.
-    """
-    if value is None or ctx.resilient_parsing:
-        return value
-    import tomllib
-
-    try:
-        data = tomllib.loads(value.read_text("utf-8"))
-    except OSError as error:
-        raise MissingInputError(f"cannot read --config {value}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"--config {value} is not TOML: {error}") from None
-    contexts = [ctx] if ctx.parent is None else [ctx.parent, ctx]
-    known = _option_names(ctx.command)
-    found = {key: item for key, item in data.items() if not isinstance(item, dict)}
-    table, name = data, ""
-    for context in contexts:
-        key = (context.command.name or "").removeprefix("ovs-")
-        name = f"{name}.{key}" if name else key
-        table = table.get(key, {})
-        if not isinstance(table, dict):
-            raise UsageError(f"--config {value}: [{name}] must be a table")
-        subcommands = getattr(context.command, "commands", {})
-        valid = _option_names(context.command).union(*map(_option_names, subcommands.values()))
-        for key in table:
-            if key.replace("-", "_") not in valid and key not in subcommands:
-                raise UsageError(f"--config {value}: [{name}] has {key!r}, which is no option of {context.command_path}")
-        found |= {key: item for key, item in table.items() if key not in subcommands}
-    settings = {key.replace("-", "_"): item for key, item in found.items()}
-    ctx.default_map = {key: _setting(item) for key, item in settings.items() if key in known}
-    return value
-
-
-def _option_names(command: Any) -> set[str]:
-    return {parameter.name for parameter in command.params}
-
-
-def _setting(value: Any) -> Any:
-    if isinstance(value, bool):
-        return value
-    if isinstance(value, list):
-        return ",".join(str(item) for item in value)
-    return str(value)
-
-
 def provenance(
     ctx: typer.Context,
     previous: Sequence[Mapping[str, Any]],
@@ -333,8 +281,7 @@ def provenance(
             if isinstance(value, list | tuple):
                 repeated += [word for item in value for word in (parameter.opts[0], str(item))]
             elif name not in NEUTRAL:
-                # As it is typed, which need not be what the parameter is called.
-                options[max(parameter.opts, key=len).removeprefix("--").replace("-", "_")] = value
+                options[word_of(parameter)] = value  # as it is typed, which need not be what the parameter is called
     tool = ctx.find_root().command.name or ""
     subcommands = [] if ctx.parent is None else [ctx.command.name or ""]
     command = shlex.join([tool, *subcommands]) + command_line(tool, options, [*repeated, *arguments]).removeprefix(tool)
