@@ -25,11 +25,11 @@ from typing import Any, NoReturn
 import typer
 
 from ovskit.cli.plain_text import never_fail, plain
-from ovskit.cli.settings import listen, parse_error, unheard, with_origins, word_of
+from ovskit.cli.settings import listen, options_of, parse_error, unheard, with_origins, word_of
 from ovskit.core import __version__
 from ovskit.core.runtime.errors import Exit, OvsError
 from ovskit.core.runtime.logs import get_logger, setup_logging
-from ovskit.core.runtime.provenance import NEUTRAL, append_entry, command_line
+from ovskit.core.runtime.provenance import append_entry, command_line
 from ovskit.core.runtime.signals import Terminated, handle_sigterm
 
 log = get_logger("cli")
@@ -272,19 +272,15 @@ def provenance(
     if ctx.params.get("no_pg"):
         return []
     options: dict[str, Any] = {}
-    repeated: list[str] = []
-    for parameter in ctx.command.params:
-        name = parameter.name or ""
-        source = ctx.get_parameter_source(name)
-        if parameter.param_type_name == "option" and source is not None and source.name not in ("DEFAULT",):
-            value = ctx.params.get(name)
-            if isinstance(value, list | tuple):
-                repeated += [word for item in value for word in (parameter.opts[0], str(item))]
-            elif name not in NEUTRAL:
-                options[word_of(parameter)] = value  # as it is typed, which need not be what the parameter is called
+    for parameter in options_of(ctx.command):
+        source = ctx.get_parameter_source(parameter.name)
+        value = ctx.params.get(parameter.name)
+        is_off = value is False and not parameter.secondary_opts  # which only the environment or a file can say
+        if source is not None and source.name != "DEFAULT" and not is_off:
+            options[word_of(parameter)] = value  # as it is typed, which need not be what the parameter is called
     tool = ctx.find_root().command.name or ""
     subcommands = [] if ctx.parent is None else [ctx.command.name or ""]
-    command = shlex.join([tool, *subcommands]) + command_line(tool, options, [*repeated, *arguments]).removeprefix(tool)
+    command = shlex.join([tool, *subcommands]) + command_line(tool, options, arguments).removeprefix(tool)
     return append_entry(
         previous,
         tool=tool,
