@@ -97,7 +97,8 @@ def cluster(
         ),
     ] = None,
     counts: Annotated[
-        str | None, typer.Option("--counts", metavar="N,N,…", help="Record partitions at these region counts instead.")
+        str | None,
+        typer.Option("--counts", metavar="N,N,…", help="Record partitions at these region counts instead; crops go by --thresholds."),
     ] = None,
     nms: Annotated[
         float, typer.Option("--nms", min=0.0, max=1.0, metavar="IOU", help="Of two regions above this IoU the smaller goes; 1 keeps all.")
@@ -183,7 +184,7 @@ def cluster(
         log.info("%s is there already", output)
         return
 
-    from ovskit.cli.cluster_methods import Found, check_files, check_flags, find_kmeans, find_light
+    from ovskit.cli.cluster_methods import Found, check_files, check_flags, check_local, find_kmeans, find_light
     from ovskit.core.cluster.merge import is_compiled
     from ovskit.core.cluster.sohes import SohesOptions
     from ovskit.core.cluster.streams import FeatureInputs, cluster_stream
@@ -219,6 +220,7 @@ def cluster(
             if thresholds is None and counts is None and spec.counts is not None:
                 options = replace(options, counts=spec.counts)
             look_closer = spec.local if local is None else local
+            check_local(ctx, look_closer)
             closer = _closer(spec, streams.header.dtype, root, weights, device, local_size, max_pixels) if look_closer else None
             found = Found(
                 streams.header,

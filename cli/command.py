@@ -24,6 +24,7 @@ from typing import Any, NoReturn
 
 import typer
 
+from ovskit.cli.idle import check_heard
 from ovskit.cli.plain_text import never_fail, plain
 from ovskit.cli.settings import listen, options_of, parse_error, unheard, with_origins, word_of
 from ovskit.core import __version__
@@ -180,8 +181,10 @@ def _guarded(tool: str, function: Callable[..., None]) -> Callable[..., None]:
         context = kwargs.get("ctx")
         try:
             handle_sigterm()
-            for line in () if context is None else unheard(context):
-                log.warning("%s", line)
+            if context is not None:
+                for line in unheard(context):
+                    log.warning("%s", line)
+                check_heard(context)
             function(*args, **kwargs)
             if sys.stdout is not None:
                 sys.stdout.flush()
