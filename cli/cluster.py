@@ -119,7 +119,8 @@ def cluster(
     small: Annotated[str, typer.Option("--small", metavar="SHARE", help="Regions below this share of the image are small.")] = "1/1024",
     local_size: Annotated[int, typer.Option("--local-size", min=8, max=4096, metavar="N", help="Crops are resized to N×N.")] = 256,
     min_local: Annotated[
-        float, typer.Option("--min-local", min=0.0, metavar="N", help="Smallest subregion of a crop, in patches of the whole image.")
+        float,
+        typer.Option("--min-local", min=0.0, max=1e6, metavar="N", help="Smallest subregion of a crop, in patches of the whole image."),
     ] = 4.0,
     context: Annotated[
         float, typer.Option("--context", min=1.0, max=100.0, metavar="X", help="Side of a crop, in longer sides of the region's box.")

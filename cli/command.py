@@ -38,6 +38,7 @@ log = get_logger("cli")
 # Typer carries Click inside itself and names only this one of its usage errors; its base is all of them.
 _ClickUsageError: type[Exception] = typer.BadParameter.__mro__[1]
 
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _NOTHING_LEFT = "nothing half-written is left"
 
 # For the CPU's memory torch raises a plain RuntimeError.
@@ -229,6 +230,7 @@ def _unexpected(error: Exception, given: Mapping[str, Any], *, traceback: bool) 
 def _one_line(text: str) -> str:
     """A message without line breaks or bytes that a terminal would act on."""
     text = " ".join(text.split())
+    text = _CONTROL.sub(lambda sign: f"\\x{ord(sign[0]):02x}", text)
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 

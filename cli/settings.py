@@ -291,7 +291,7 @@ def parse_error(error: Any) -> str:
     cause: Any = error.__cause__
     what, wanted = flag_of(parameter), str(error.message)
     if hasattr(cause, "errors"):  # pydantic's
-        what += f" {cause.errors()[0].get('input')}"
+        what += " " + (str(cause.errors()[0].get("input")) or "''")
         wanted = _wanted(parameter) or wanted.removeprefix("Value error, ")
     where = None if context is None else origin(context, parameter)
     return f"{what}{'' if where is None else f' (from {where})'}: {wanted}"
@@ -309,5 +309,5 @@ def _wanted(parameter: Any) -> str:
     if number is None:
         return ""
     low, high = parameter.min, parameter.max
-    bounds = f" from {low:g}" * (low is not None) + (f" to {high:g}" if high is not None else " up" * (low is not None))
-    return f"give {number}{bounds}"
+    bounds = ("" if low is None else f" from {low:g}") + ("" if high is None else f" to {high:g}")
+    return f"give {number}{bounds}{' up' if high is None and low is not None else ''}"

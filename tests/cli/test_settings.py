@@ -7,8 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 
-from ovskit.cli.settings import COMMANDS, DIFFERENT, NOT_FROM_ENVIRONMENT, flag_of, is_setting, options_of, variables_of, word_of
+from ovskit.cli.settings import (
+    COMMANDS,
+    DIFFERENT,
+    NOT_FROM_ENVIRONMENT,
+    flag_of,
+    is_setting,
+    options_of,
+    parse_error,
+    variables_of,
+    word_of,
+)
 
 from .conftest import Run, one_line
 from .test_help import COMMANDS as TOOLS
@@ -233,6 +244,29 @@ def test_what_is_wrong_and_where_it_comes_from(
     said = one_line(done, *(word.replace("FILE", "c.toml") for word in words))
     assert "Value error" not in said
     assert "Input should" not in said
+
+
+@pytest.mark.parametrize("name", LEAVES)
+def test_what_cannot_be_read_is_said_in_our_words(name: str) -> None:
+    for option in options_of(CLICKS[name]):
+        if option.is_flag or not is_setting(option):
+            continue
+        for bad in ("", "nan", "x", "-1", "1e400"):
+            words = [f"{flag_of(option)}={bad}", *([] if word_of(option) == "gt" else REQUIRED.get(name, []))]
+            try:
+                parsed(name, words)
+            except typer.BadParameter as error:
+                said = parse_error(error)
+                assert said.startswith(f"{flag_of(option)}"), said
+                assert re.search(r": (choose|give) ", said), said
+                assert "nput should" not in said
+                assert "alue error" not in said
+
+
+def test_what_a_terminal_would_act_on_is_escaped(ovs: Run) -> None:
+    done = ovs("ovs-cluster", "--nms", "\x1b[31m")
+    assert done.returncode == 2
+    one_line(done, "--nms \\x1b[31m: give a number from 0 to 1")
 
 
 def test_a_file_for_several_commands(tmp_path: Path) -> None:
