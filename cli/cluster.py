@@ -99,7 +99,8 @@ def cluster(
         ),
     ] = None,
     counts: Annotated[
-        str | None, typer.Option("--counts", metavar="N,N,…", help="Record partitions at these region counts instead.")
+        str | None,
+        typer.Option("--counts", metavar="N,N,…", help="Record partitions at these region counts instead; crops go by --thresholds."),
     ] = None,
     nms: Annotated[
         float, typer.Option("--nms", min=0.0, max=1.0, metavar="IOU", help="Of two regions above this IoU the smaller goes; 1 keeps all.")
@@ -120,7 +121,8 @@ def cluster(
     small: Annotated[str, typer.Option("--small", metavar="SHARE", help="Regions below this share of the image are small.")] = "1/1024",
     local_size: Annotated[int, typer.Option("--local-size", min=8, max=4096, metavar="N", help="Crops are resized to N×N.")] = 256,
     min_local: Annotated[
-        float, typer.Option("--min-local", min=0.0, metavar="N", help="Smallest subregion of a crop, in patches of the whole image.")
+        float,
+        typer.Option("--min-local", min=0.0, max=1e6, metavar="N", help="Smallest subregion of a crop, in patches of the whole image."),
     ] = 4.0,
     context: Annotated[
         float, typer.Option("--context", min=1.0, max=100.0, metavar="X", help="Side of a crop, in longer sides of the region's box.")
@@ -183,7 +185,7 @@ def cluster(
 
     check_output(output, binary=False, resume=resume, pg=not no_pg)
 
-    from ovskit.cli.cluster_methods import Found, check_files, check_flags, find_kmeans, find_light
+    from ovskit.cli.cluster_methods import Found, check_files, check_flags, check_local, find_kmeans, find_light
     from ovskit.core.cluster.merge import is_compiled
     from ovskit.core.cluster.sohes import SohesOptions
     from ovskit.core.cluster.streams import FeatureInputs, cluster_stream
@@ -233,6 +235,7 @@ def cluster(
             if thresholds is None and counts is None and spec.counts is not None:
                 options = replace(options, counts=spec.counts)
             look_closer = spec.local if local is None else local
+            check_local(ctx, look_closer)
             closer = _closer(streams.header, spec, root, weights, device, local_size, max_pixels) if look_closer else None
             found = Found(
                 streams.header,

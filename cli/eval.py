@@ -15,6 +15,7 @@ import typer
 
 from ovskit.cli import options as opt
 from ovskit.cli.command import OvsApp, log, provenance
+from ovskit.cli.plain_text import stdout_bytes
 from ovskit.core.runtime.errors import UsageError
 
 if TYPE_CHECKING:
@@ -278,7 +279,8 @@ def evaluate(
         else:
             below = caption(scored, resampling, None if classes is None else classes.space)
             shown = [seed_table(scored) if seeds else table(scored), *([] if classes is None else [class_table(scored)])]
-            out.write(_draw(shown, below, for_terminal=output == "-" and sys.stdout.isatty()))
+            drawn = _draw(shown, below, for_terminal=output == "-" and sys.stdout.isatty())
+            out.write(stdout_bytes(drawn) if output == "-" else drawn.encode("utf-8", "backslashreplace"))
 
 
 def _parse_maxima(text: str) -> tuple[int, ...]:
@@ -288,7 +290,7 @@ def _parse_maxima(text: str) -> tuple[int, ...]:
     return tuple(sorted(int(word) for word in words))
 
 
-def _draw(tables: Sequence[tuple[list[str], list[list[str]]]], said: str, *, for_terminal: bool) -> bytes:
+def _draw(tables: Sequence[tuple[list[str], list[list[str]]]], said: str, *, for_terminal: bool) -> str:
     """Tables and what is said below them as text: as wide as they are, or as the terminal is."""
     import io
 
@@ -312,4 +314,4 @@ def _draw(tables: Sequence[tuple[list[str], list[list[str]]]], said: str, *, for
         console = Console(file=text, force_terminal=for_terminal, width=width, color_system="auto" if for_terminal else None)
         console.print(drawn)
     console.print(Text(said), soft_wrap=True)
-    return text.getvalue().encode("utf-8", "backslashreplace")
+    return text.getvalue()

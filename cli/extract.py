@@ -11,6 +11,7 @@ from ovskit.cli import images as img
 from ovskit.cli import options as opt
 from ovskit.cli.command import OvsApp, log, provenance
 from ovskit.cli.existing import is_there
+from ovskit.cli.plain_text import plain
 from ovskit.core.runtime.errors import UsageError
 
 app = OvsApp(
@@ -54,7 +55,7 @@ def _list_models(value: bool) -> None:
         from ovskit.core.models.names import model_names
 
         for entry in model_names():
-            typer.echo(f"{entry.name:<20} {entry.description}")
+            typer.echo(plain(f"{entry.name:<20} {entry.description}"))
         raise typer.Exit()
 
 

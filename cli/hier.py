@@ -9,6 +9,7 @@ import typer
 
 from ovskit.cli import options as opt
 from ovskit.cli.command import OvsApp
+from ovskit.cli.plain_text import stdout_bytes
 from ovskit.cli.stage import run_mask_stage
 from ovskit.core.runtime.errors import UsageError
 
@@ -79,7 +80,7 @@ def hier(
 
         def show(grown: MaskSet) -> None:
             if text is not None:
-                text.write("".join(f"{line}\n" for line in draw_forest(grown)).encode("utf-8", "backslashreplace"))
+                text.write(stdout_bytes("".join(f"{line}\n" for line in draw_forest(grown))))
 
         run_mask_stage(
             ctx,

@@ -30,7 +30,8 @@ from typing import Annotated
 
 import typer
 
-from ovskit.cli.command import load_config, show_version
+from ovskit.cli.command import show_version
+from ovskit.cli.settings import load_config
 
 
 class OnError(StrEnum):

@@ -210,12 +210,15 @@ def test_precedence_of_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert steps("steps = 1") == 1
     assert steps("steps = 1\n[train]\nsteps = 2\n[cluster]\nsteps = 7") == 2
     assert steps("steps = 1\n[train]\nsteps = 2\n[train.backbone]\nsteps = 3") == 3
-    monkeypatch.setenv("OVS_BACKBONE_STEPS", "7")  # the name is that of the option alone
-    monkeypatch.setenv("OVS_TRAIN_STEPS", "7")
+    monkeypatch.setenv("OVS_BACKBONE_STEPS", "7")  # the command's name is train
     assert steps("[train.backbone]\nsteps = 3") == 3
     monkeypatch.setenv("OVS_STEPS", "4")
     assert steps("[train.backbone]\nsteps = 3") == 4
-    assert steps("[train.backbone]\nsteps = 3", "--steps", "5") == 5
+    monkeypatch.setenv("OVS_TRAIN_STEPS", "5")
+    assert steps("[train.backbone]\nsteps = 3") == 5
+    monkeypatch.setenv("OVS_TRAIN_BACKBONE_STEPS", "6")
+    assert steps("[train.backbone]\nsteps = 3") == 6
+    assert steps("[train.backbone]\nsteps = 3", "--steps", "7") == 7
 
 
 @pytest.mark.parametrize(
