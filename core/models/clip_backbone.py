@@ -17,7 +17,7 @@ from open_clip.model import _build_vision_tower  # the public way builds the tex
 from open_clip.timm_model import TimmModel
 from open_clip.transformer import VisionTransformer
 
-from ovskit.core.models.backbone import BackboneSpec, Facet
+from ovskit.core.models.backbone import BackboneSpec, Facet, Interpolation
 from ovskit.core.models.names import CLIP, suggest
 from ovskit.core.models.state_dict import NoInit, State, fit, read_state_dict
 from ovskit.core.models.timm_backbone import TimmTrunk, known_interpolation, move
@@ -91,9 +91,19 @@ class ClipTimmTrunk(TimmTrunk):
 
 
 def load_clip(
-    name: str, model: str, *, facet: Facet, layer: int, source: WeightsSource, device: torch.device, dtype: torch.dtype
+    name: str,
+    model: str,
+    *,
+    facet: Facet,
+    layer: int,
+    source: WeightsSource,
+    device: torch.device,
+    dtype: torch.dtype,
+    interpolation: Interpolation | None = None,
 ) -> VitBackbone:
     """The backbone for ``model`` (``clip:ARCH/TAG``; the tag may be missing if a weights file is given).
+
+    ``interpolation`` is by which photographs are resized, the tag's own if None.
 
     Raises UsageError for an unknown architecture or tag, one whose image tower is no plain ViT, or a layer it does
     not have; InputError for weights that are not this model's; and what ``WeightsSource.path`` raises.
@@ -122,7 +132,7 @@ def load_clip(
         has_cls=True,
         mean=tuple(preprocess.get("mean", open_clip.OPENAI_DATASET_MEAN)),
         std=tuple(preprocess.get("std", open_clip.OPENAI_DATASET_STD)),
-        interpolation=known_interpolation(preprocess.get("interpolation", "bicubic")),
+        interpolation=interpolation or known_interpolation(preprocess.get("interpolation", "bicubic")),
         weights_sha256=sha256,
     )
     return VitBackbone(spec, trunk, device, dtype)
