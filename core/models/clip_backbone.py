@@ -19,11 +19,14 @@ from open_clip.transformer import VisionTransformer
 
 from ovskit.core.models.backbone import BackboneSpec, Facet, Interpolation
 from ovskit.core.models.names import CLIP, suggest
-from ovskit.core.models.state_dict import NoInit, State, fit, read_state_dict
+from ovskit.core.models.state_dict import NoInit, State, fit, read_checkpoint
 from ovskit.core.models.timm_backbone import TimmTrunk, known_interpolation, move
 from ovskit.core.models.vit import Linear, Positions, Projection, Tokens, VitBackbone, compute_dtype, feature_width, resolve_layer, rows_of
 from ovskit.core.models.weights import HubFile, WeightsSource, sha256_of
 from ovskit.core.runtime.errors import UsageError
+from ovskit.core.runtime.logs import get_logger
+
+log = get_logger("weights")
 
 _VISUAL = "visual."
 
@@ -118,7 +121,10 @@ def load_clip(
     at = resolve_layer(layer, trunk.depth, name)
     path = source.path(clip_hub_file(preprocess))
     sha256 = sha256_of(path)
-    fit(tower, _tower_state(read_state_dict(path)), path, name)
+    checkpoint = read_checkpoint(path)
+    fit(tower, _tower_state(checkpoint.state), path, name)
+    if checkpoint.origin == "openai" and not quick_gelu:
+        log.warning("%s: is OpenAI's, trained with QuickGELU, but %s computes GELU: give --model %s%s/openai", path, name, CLIP, arch)
     dtype = compute_dtype(dtype, device)
     for part in (trunk.network, tower.head) if isinstance(tower, TimmModel) else (tower,):
         move(part.eval().requires_grad_(False), device, dtype)

@@ -16,12 +16,13 @@ from __future__ import annotations
 import contextlib
 import io
 import sys
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, get_args
 
 import timm
 import torch
-from timm.data import resolve_model_data_config
+from timm.data import IMAGENET_DEFAULT_MEAN, resolve_model_data_config
 from timm.layers import PatchEmbed
 from timm.models import get_pretrained_cfg
 from timm.models.deit import VisionTransformerDistilled
@@ -29,11 +30,15 @@ from timm.models.eva import Eva, EvaBlockPostNorm
 from timm.models.vision_transformer import ResPostBlock, VisionTransformer
 
 from ovskit.core.models.backbone import BackboneSpec, Facet, Interpolation, PositionsWish, Sampling
-from ovskit.core.models.names import TIMM, suggest
-from ovskit.core.models.state_dict import NoInit, State, fit, read_state_dict, shape_text
+from ovskit.core.models.layouts import to_authors_names
+from ovskit.core.models.names import TIMM, short_name, suggest
+from ovskit.core.models.state_dict import Checkpoint, NoInit, State, fit, read_checkpoint, shape_text
 from ovskit.core.models.vit import Linear, Positions, Projection, Tokens, VitBackbone, compute_dtype, feature_width, resolve_layer, rows_of
 from ovskit.core.models.weights import HubFile, WeightsSource, sha256_of
 from ovskit.core.runtime.errors import InputError, UsageError
+from ovskit.core.runtime.logs import get_logger
+
+log = get_logger("weights")
 
 # Parts of a checkpoint that only classification or pretraining uses.
 _HEADS = ("head", "head_dist", "mask_token")
@@ -195,8 +200,59 @@ def open_vit(name: str, full_name: str, *, positions: PositionsWish = "official"
 
 
 def fill(network: Any, path: Path, name: str) -> None:
-    """Load a checkpoint into a ViT of ``open_vit``, all of it. Raises InputError for a damaged file or another model's weights."""
-    fit(network, convert_state(network, read_state_dict(path), path, name), path, name, ignore=_HEADS)
+    """Load a checkpoint into a ViT of ``open_vit``, all of it. Raises InputError for a damaged file or another model's weights.
+
+    Says so where the file fits, but seems to be of another training than ``name``, whose preprocessing is used.
+    """
+    checkpoint = read_checkpoint(path, teacher=_is_dinos(_config(network)))
+    state = to_authors_names(checkpoint.state)
+    fit(network, convert_state(network, state, path, name), path, name, ignore=_HEADS)
+    doubt = _doubt(network, Checkpoint(state, checkpoint.origin), name)
+    if doubt:
+        log.warning("%s: %s", path, doubt)
+
+
+def _config(network: Any) -> Mapping[str, Any]:
+    """What timm knows of a network's training; nothing, for one that timm did not make."""
+    found: Mapping[str, Any] = getattr(network, "pretrained_cfg", None) or {}
+    return found
+
+
+def _is_dinos(cfg: Mapping[str, Any]) -> bool:
+    """Whether a timm model is one of DINO, DINOv2 or DINOv3."""
+    return cfg.get("tag") == "dino" or "dino" in str(cfg.get("architecture"))
+
+
+def _doubt(network: Any, checkpoint: Checkpoint, name: str) -> str | None:
+    """Why weights that fit may not be those of the training that ``name`` stands for, as far as a file can tell; or None.
+
+    Means and standard deviations go by the training, and are not in a checkpoint. DINO's full files have its heads, those of
+    classifiers a head. A file without one may be anything; it is in doubt where the user named an architecture only, of whose
+    trainings timm's first is taken, and that one's preprocessing is not ImageNet's, which all others share [choice].
+    """
+    cfg, data = _config(network), resolve_model_data_config(network)
+    if checkpoint.origin == "ovskit":
+        return None  # trained with the preprocessing of its architecture
+    way = f"mean {_numbers(data['mean'])} and std {_numbers(data['std'])}"
+    has_classifier = "head.weight" in checkpoint.state
+    if _is_dinos(cfg):
+        if not has_classifier:
+            return None
+        return f"has a classifier, which {name} has not; images are normalised as for {name} all the same, by {way}"
+    dino = short_name(f"{TIMM}{cfg.get('architecture')}.dino")
+    if checkpoint.origin == "dino":
+        remedy = f": give --model {dino}" if dino else ""
+        return f"is laid out as DINO's, but {name} normalises images by {way} and has no positions of DINO{remedy}"
+    untagged = name.startswith(TIMM) and "." not in name
+    if untagged and not has_classifier and cfg.get("num_classes") and tuple(data["mean"]) != IMAGENET_DEFAULT_MEAN:
+        one = f"for DINO's give --model {dino}, " if dino else ""
+        full = f"{cfg.get('architecture')}.{cfg.get('tag')}"
+        return f"has no classifier, so it may not be {full}, for which images are normalised by {way}: {one}else a tag, {TIMM}ARCH.TAG"
+    return None
+
+
+def _numbers(values: Iterable[float]) -> str:
+    return ", ".join(f"{value:g}" for value in values)
 
 
 def look_up(name: str, model: str) -> tuple[str, HubFile | None]:

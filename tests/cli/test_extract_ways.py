@@ -1,5 +1,6 @@
-"""How photographs are resized and positions resampled: what ovs-extract does, says of it, and what later commands take from there."""
+"""What ovs-extract takes for weights, how it resizes photographs and resamples positions, what it says of that, and who takes it up."""
 
+import argparse
 import json
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 import timm
 import torch
 from PIL import Image as Pillow
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from ovskit.core.models.registry import load_backbone
 from tests.reference import vit
@@ -40,9 +41,7 @@ def extracted(ovs: Run, target: Path, *arguments: object) -> tuple[dict, dict[st
 
 
 def expected_keys(dino: Path, image: Path, resampling: Pillow.Resampling) -> np.ndarray:
-    from safetensors.numpy import load_file
-
-    state = {name: array.astype(np.float64) for name, array in load_file(dino).items()}
+    state = {name: tensor.double().numpy() for name, tensor in load_file(dino).items()}
     small = np.asarray(Pillow.open(image).convert("RGB").resize((SIZE, SIZE), resampling), np.float64).transpose(2, 0, 1) / 255
     mean, std = (np.array(values)[:, None, None] for values in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
     return vit.keys(state, (small - mean) / std, heads=6, layer=1)
@@ -110,3 +109,52 @@ def test_an_unknown_interpolation_is_refused(ovs: Run, images: Path) -> None:
     done = ovs("ovs-extract", images, "--resample", "cubic")
     assert done.returncode == 2
     assert b"lanczos" in done.stderr
+
+
+def in_transformers_layout(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """DINO's parameters by the names that transformers' ViTModel has in its files."""
+    out = {}
+    outside = {"cls_token": "embeddings.cls_token", "pos_embed": "embeddings.position_embeddings", "norm": "layernorm"}
+    inside = {
+        "norm1": "layernorm_before",
+        "norm2": "layernorm_after",
+        "attn.proj": "attention.output.dense",
+        "mlp.fc1": "intermediate.dense",
+    }
+    for name, tensor in state.items():
+        if "attn.qkv" in name:
+            for part, rows in zip(("query", "key", "value"), tensor.chunk(3), strict=True):
+                out[name.replace("blocks", "encoder.layer").replace("attn.qkv", f"attention.attention.{part}")] = rows.clone()
+            continue
+        new = name.replace("blocks", "encoder.layer").replace("mlp.fc2", "output.dense")
+        for old, theirs in inside.items():
+            new = new.replace(f".{old}.", f".{theirs}.")
+        for old, theirs in outside.items():
+            new = theirs + new.removeprefix(old) if new.startswith(old) else new
+        out[new.replace("patch_embed.proj", "embeddings.patch_embeddings.projection")] = tensor
+    return {**out, "pooler.dense.weight": torch.zeros(384, 384), "pooler.dense.bias": torch.zeros(384)}
+
+
+def test_dinos_own_file_and_transformers_are_the_same_network(ovs: Run, images: Path, dino: Path, tmp_path: Path) -> None:
+    state = load_file(dino)
+    heads = {"head.mlp.0.weight": torch.zeros(2, 2), "head.last_layer.weight_g": torch.zeros(2, 1)}
+    teacher = {f"backbone.{name}": tensor for name, tensor in state.items()} | heads
+    student = {f"module.{name}": tensor + 1 for name, tensor in teacher.items()}
+    full = {"student": student, "teacher": teacher, "epoch": 1, "args": argparse.Namespace(arch="vit_small", lr=5e-4)}
+    torch.save(full, tmp_path / "checkpoint.pth")
+    save_file(in_transformers_layout(state), tmp_path / "model.safetensors")
+    image = images / "scene-1.png"
+    plain = extracted(ovs, tmp_path / "plain.npz", image, *OPTIONS, "--weights", dino)[1][image.name]
+    for file, said in (("checkpoint.pth", "checkpoint.pth: holds teacher and student; the teacher is taken"), ("model.safetensors", None)):
+        target = tmp_path / f"{file}.npz"
+        done = ovs("ovs-extract", image, *OPTIONS, "--weights", tmp_path / file, "-o", target)
+        assert done.returncode == 0, done.stderr
+        assert done.stderr == b"" if said is None else one_line(done, said)
+        assert np.array_equal(np.load(target)["000000000001/patch"], plain)
+
+
+def test_weights_of_dino_under_another_name_are_said(ovs: Run, images: Path, dino: Path, tmp_path: Path) -> None:
+    model = ("--model", "timm:vit_small_patch16_224", *OPTIONS[2:], "--weights", dino)
+    done = ovs("ovs-extract", images / "scene-1.png", *model, "-o", tmp_path / "other.npz")
+    assert done.returncode == 0, done.stderr
+    one_line(done, "has no classifier", "mean 0.5, 0.5, 0.5 and std 0.5, 0.5, 0.5", "for DINO's give --model dino-vits16")
