@@ -24,7 +24,8 @@ _DINO_HEADS = ("head.mlp.", "head.last_layer.", "dino_head.", "ibot_head.")
 _OPENAI = {"input_resolution", "context_length", "vocab_size"}
 
 _PATCHES = "embeddings.patch_embeddings.projection.weight"
-_BLOCK = re.compile(r"(?:encoder\.)?layers?\.(\d+)\.(.+?)(\.weight|\.bias|)")
+_PATCHES_3 = "embeddings.patch_embeddings.weight"  # of DINOv3
+_BLOCK = re.compile(r"(?:encoder\.|model\.)?layers?\.(\d+)\.(.+?)(\.weight|\.bias|)")
 _CHUNKED = re.compile(r"blocks\.\d+\.(\d+)\.")
 # transformers' names, older ones as in its files and newer ones as in its modules, and the authors'.
 _OUTSIDE_BLOCKS = {
@@ -35,6 +36,8 @@ _OUTSIDE_BLOCKS = {
     "embeddings.position_embeddings": "pos_embed",
     "embeddings.patch_embeddings.projection.weight": "patch_embed.proj.weight",
     "embeddings.patch_embeddings.projection.bias": "patch_embed.proj.bias",
+    "embeddings.patch_embeddings.weight": "patch_embed.proj.weight",
+    "embeddings.patch_embeddings.bias": "patch_embed.proj.bias",
     "layernorm.weight": "norm.weight",
     "layernorm.bias": "norm.bias",
 }
@@ -59,8 +62,6 @@ _IN_BLOCKS = {
     "mlp.up_proj": "mlp.w2",
     "mlp.down_proj": "mlp.w3",
 }
-# Projections that the authors keep as one matrix, one below the other.
-_JOINED = {"attn.qkv": ("attn.q", "attn.k", "attn.v"), "mlp.w12": ("mlp.w1", "mlp.w2")}
 
 
 def unwrap(content: Any, *, teacher: bool = False) -> tuple[State, list[str], str | None, bool]:
@@ -126,14 +127,16 @@ def is_openai_clip(names: Iterable[str]) -> bool:
 
 
 def to_authors_names(state: State) -> State:
-    """The parameters of a ViT by the names in DINO's and DINOv2's own files, of which timm's are nearly all the same.
+    """The parameters of a ViT by the names in DINO's, DINOv2's and DINOv3's own files, of which timm's are nearly all the same.
 
-    From transformers' ViT, DeiT and DINOv2, with and without registers, alone or inside another model; and from DINOv2's training,
-    which keeps blocks in chunks. Everything else comes back as it is, as does what has no other name.
+    From transformers' ViT, DeiT, DINOv2, with and without registers, and DINOv3, alone or inside another model; and from DINOv2's
+    training, which keeps blocks in chunks. Everything else comes back as it is, as does what has no other name.
     """
-    patches = next((name for name in state if name.endswith(_PATCHES)), None)
-    if patches is not None:
-        return _from_transformers(state, patches.removesuffix(_PATCHES))
+    for patches in (_PATCHES, _PATCHES_3):
+        found = next((name for name in state if name.endswith(patches)), None)
+        if found is not None:
+            inner = _from_transformers(state, found.removesuffix(patches))
+            return _as_dinov2(inner) if patches == _PATCHES else _as_dinov3(inner)
     blocks = [name for name in state if name.startswith("blocks.")]
     if blocks and all(_CHUNKED.match(name) for name in blocks):
         return {_CHUNKED.sub(r"blocks.\1.", name): value for name, value in state.items()}
@@ -154,17 +157,30 @@ def _from_transformers(state: State, prefix: str) -> State:
             block = _BLOCK.fullmatch(name)
             rest = None if block is None else _IN_BLOCKS.get(block[2], block[2])
             out[name if block is None else f"blocks.{block[1]}.{rest}{block[3]}"] = tensor
-    _join(out)
+    return out
+
+
+def _as_dinov2(out: State) -> State:
+    _join(out, "attn.qkv", ("attn.q", "attn.k", "attn.v"))
+    _join(out, "mlp.w12", ("mlp.w1", "mlp.w2"))
     if "register_tokens" in out or any(".mlp.w12." in name for name in out):
         # Unless it was saved by DINOv2's own code there may be none; it is what timm knows DINOv2's names by.
         out.setdefault("mask_token", torch.zeros(1, 1))
     return out
 
 
-def _join(state: State) -> None:
-    """Make one matrix, or one bias, of those in ``_JOINED`` that are all there."""
-    for joined, parts in _JOINED.items():
-        for first in [name for name in state if f".{parts[0]}." in name]:
-            names = [first.replace(f".{parts[0]}.", f".{part}.") for part in parts]
-            if all(name in state for name in names):
-                state[first.replace(f".{parts[0]}.", f".{joined}.")] = torch.cat([state.pop(name) for name in names])
+def _as_dinov3(out: State) -> State:
+    for name in [name for name in out if name.endswith(".attn.q.bias")]:  # keys have none, or one of zeros
+        out.setdefault(name.replace(".q.", ".k."), torch.zeros_like(out[name]))
+    _join(out, "attn.qkv", ("attn.q", "attn.k", "attn.v"))
+    if not any(".mlp.w1." in name for name in out):  # no gate
+        out = {name.replace(".mlp.w2.", ".mlp.fc1.").replace(".mlp.w3.", ".mlp.fc2."): tensor for name, tensor in out.items()}
+    return {name.replace("register_tokens", "storage_tokens"): tensor for name, tensor in out.items()}
+
+
+def _join(state: State, joined: str, parts: tuple[str, ...]) -> None:
+    """Make one matrix, or one bias, of those that lie one below the other in the authors' files, where all are there."""
+    for first in [name for name in state if f".{parts[0]}." in name]:
+        names = [first.replace(f".{parts[0]}.", f".{part}.") for part in parts]
+        if all(name in state for name in names):
+            state[first.replace(f".{parts[0]}.", f".{joined}.")] = torch.cat([state.pop(name) for name in names])

@@ -94,8 +94,9 @@ def _read_torch(path: Path) -> Any:
     try:
         with warnings.catch_warnings():  # torch warns of what is refused below, or of pickle dialects it reads well
             warnings.simplefilter("ignore")
-            with torch.serialization.safe_globals([argparse.Namespace]):
-                return torch.load(path, map_location="cpu", weights_only=True)
+            # Opened here: given a name, torch would go by its suffix.
+            with torch.serialization.safe_globals([argparse.Namespace]), path.open("rb") as file:
+                return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if re.search(r"unsupported (global|class|operand|function)|GLOBAL|allowlist", str(error), re.IGNORECASE):
             raise InputError(

@@ -19,6 +19,8 @@ from transformers import (
     Dinov2Model,
     Dinov2WithRegistersConfig,
     Dinov2WithRegistersModel,
+    DINOv3ViTConfig,
+    DINOv3ViTModel,
     ViTConfig,
     ViTForImageClassification,
     ViTModel,
@@ -61,6 +63,27 @@ def transformers_kinds() -> dict[str, tuple[Any, Any]]:
         ),
         "dinov2 with a gate": (Dinov2Model(swiglu), small_vit(**gated)),
     }
+
+
+@pytest.mark.parametrize("gate", [False, True])
+@pytest.mark.parametrize("saved_by", ["save_pretrained", "torch.save"])
+def test_transformers_dinov3_gives_its_tokens(gate: bool, saved_by: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    size = {"hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64, "image_size": 32, "patch_size": 8}
+    theirs = DINOv3ViTModel(DINOv3ViTConfig(**size, num_register_tokens=4, use_gated_mlp=gate, hidden_act="silu" if gate else "gelu"))
+    randomise(theirs, seed=3)
+    gated = {"swiglu_mlp": True, "swiglu_align_to": 8} if gate else {}
+    small = {"img_size": 32, "patch_size": 8, "embed_dim": 48, "depth": 2, "num_heads": 2, "mlp_ratio": 64 / 48, **gated}
+    ours: Any = timm.create_model("vit_tiny_patch16_dinov3_qkvb", num_classes=0, **small)
+    path = tmp_path / "model.safetensors"
+    if saved_by == "torch.save":
+        torch.save(theirs.state_dict(), path)
+    else:
+        theirs.save_pretrained(tmp_path)
+    fill(ours, path, "m")
+    images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        torch.testing.assert_close(ours.eval().forward_features(images), theirs(images).last_hidden_state, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", transformers_kinds())

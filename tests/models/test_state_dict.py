@@ -39,6 +39,11 @@ def test_safetensors_whatever_the_file_is_called(tmp_path: Path, suffix: str) ->
     assert same(read_state_dict(path))
 
 
+def test_a_torch_file_whatever_it_is_called(tmp_path: Path) -> None:
+    torch.save(STATE, tmp_path / "weights.safetensors")
+    assert same(read_state_dict(tmp_path / "weights.safetensors"))
+
+
 @settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     wrappers=st.lists(st.sampled_from(["state_dict", "model", "teacher", "student", "model_state_dict"]), max_size=3),
