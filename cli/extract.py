@@ -19,6 +19,7 @@ app = OvsApp(
     examples=[
         ("regions of every photograph in a folder", "ovs-extract imgs/ | ovs-cluster > masks.json"),
         ("DINO keys, as SOHES uses them", "ovs-extract --model dino-vitb8 imgs/ -o keys.npz"),
+        ("as HASSOD resizes", "ovs-extract --model dino-vitb8 --resample lanczos imgs/ -o keys.npz"),
         ("a list of paths on stdin", "find imgs -name '*.jpg' -print0 | ovs-extract -0 -o features.npz"),
         ("one part of a large set, in a SLURM array", "ovs-extract --shard auto --resume shards/*.tar -o part-$SLURM_ARRAY_TASK_ID.npz"),
         ("one embedding per image", "ovs-extract --model clip:ViT-B-16/openai --pool cls imgs/ -o clip.npz"),
@@ -33,6 +34,21 @@ class Facet(StrEnum):
     query = "query"
     value = "value"
     token = "token"
+
+
+class Positions(StrEnum):
+    """How position embeddings come to another grid of patches than the trained one."""
+
+    official = "official"
+    size = "size"
+
+
+class Resample(StrEnum):
+    """By which interpolation photographs are resized."""
+
+    bicubic = "bicubic"
+    lanczos = "lanczos"
+    bilinear = "bilinear"
 
 
 class Pool(StrEnum):
@@ -79,6 +95,21 @@ def extract(
     size: Annotated[
         str, typer.Option("--size", metavar="N|keep", help="Resize to N×N, aspect ignored; keep: own size. Rounded to the patch.")
     ] = "1024",
+    resample: Annotated[
+        Resample | None,
+        typer.Option(
+            "--resample",
+            show_default="the model's own: builtin bilinear, most others bicubic",
+            help="Resize photographs by this interpolation, Pillow's. HASSOD has lanczos.",
+        ),
+    ] = None,
+    positions: Annotated[
+        Positions,
+        typer.Option(
+            "--positions",
+            help="Resample position embeddings as the model's authors do, or by size, which differs for DINO and DINOv2 without registers.",
+        ),
+    ] = Positions.official,
     cls: Annotated[bool, typer.Option("--cls", help="Also write the CLS token of each image.")] = False,
     pool: Annotated[Pool | None, typer.Option("--pool", help="Write one embedding per image instead of patch features.")] = None,
     dtype: Annotated[
@@ -130,7 +161,14 @@ def extract(
     from ovskit.core.runtime.workers import default_workers
 
     backbone = load_backbone(
-        model, facet=facet.value, layer=layer, weights=weights, device=choose_device(device), dtype=getattr(torch, dtype.value)
+        model,
+        facet=facet.value,
+        layer=layer,
+        weights=weights,
+        device=choose_device(device),
+        dtype=getattr(torch, dtype.value),
+        positions=positions.value,
+        interpolation=None if resample is None else resample.value,
     )
     if (cls or pool is Pool.cls) and not backbone.spec.has_cls:
         raise UsageError(f"--model {model} has no CLS token; leave out --cls, or use --pool mean")
