@@ -163,6 +163,7 @@ def evaluate(
     per_image: Annotated[
         str | None, typer.Option("--per-image", metavar="FILE", help="Also write the scores of each image by itself, a JSON object a line.")
     ] = None,
+    on_error: opt.OnErrorOption = opt.OnError.fail,
     output: opt.Output = "-",
     workers: opt.Workers = None,
     no_pg: opt.NoPg = False,
@@ -206,6 +207,7 @@ def evaluate(
     from ovskit.core.formats.masks import open_masks
     from ovskit.core.formats.named_maps import parse_void
     from ovskit.core.formats.sources import show_path
+    from ovskit.core.runtime.failures import Failures
     from ovskit.core.runtime.output import check_output, open_input, open_output, same_file
     from ovskit.core.runtime.progress import track
 
@@ -216,13 +218,14 @@ def evaluate(
             if any(same_file(path, one) for one in (gt, *paths)):
                 raise UsageError(f"{option} {path} is what is read: scores would take its place; name another file")
             check_output(path, binary=False)
+    failures = Failures(skip=on_error is opt.OnError.skip)
     settings = EvalOptions(metric=metric.value, by_category=by_category, per_annotator=per_annotator, images=images.value)
     classes = None
     instances: GroundTruth | None = None
     truth: GroundTruth | LabelTruth
     if metric is Metric.miou:
         classes = open_semantic_truth(
-            gt, layout=layout, names=names, segments=segments, void=parse_void(void), partial=images is Scope.listed
+            gt, layout=layout, names=names, segments=segments, void=parse_void(void), partial=images is Scope.listed, failures=failures
         )
         matching = {MatchBy.ids: "ids", MatchBy.hungarian: "counts", MatchBy.hungarian_iou: "iou"}[match]
         settings = replace(settings, semantic=classes.options(matching, joint=bg is Background.joint))
@@ -230,7 +233,7 @@ def evaluate(
         for warning in classes.warnings:
             log.warning("%s", warning)
     else:
-        truth = instances = open_ground_truth(gt, segments=segments)
+        truth = instances = open_ground_truth(gt, segments=segments, failures=failures)
         if maxima is None and by_category and instances.searched is not None:
             maxima = LVIS_MAXIMA
     if maxima is not None:
@@ -251,7 +254,7 @@ def evaluate(
                 predicted.check()
             else:
                 with open_input(path) as stream:
-                    header, sets = open_masks(stream, what)
+                    header, sets = open_masks(stream, what, failures)
                     pg = header.pg
                     if classes is not None and match is MatchBy.ids:
                         check_same_space(header, classes, what)
@@ -281,6 +284,7 @@ def evaluate(
             shown = [seed_table(scored) if seeds else table(scored), *([] if classes is None else [class_table(scored)])]
             drawn = _draw(shown, below, for_terminal=output == "-" and sys.stdout.isatty())
             out.write(stdout_bytes(drawn) if output == "-" else drawn.encode("utf-8", "backslashreplace"))
+    failures.report(len(done[0][1].images))
 
 
 def _parse_maxima(text: str) -> tuple[int, ...]:

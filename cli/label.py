@@ -193,7 +193,7 @@ def _by_names(
 
     options = NameOptions(top_k, min_prob or 0.0, drop, score.value)
     failures = Failures(skip=settings.on_error is opt.OnError.skip)
-    with MaskInputs(masks) as opened:
+    with MaskInputs(masks, failures) as opened:
         settings.where(opened.header)  # before weights are looked for
         backbone = backbone_of(wish, settings.features)
         labels = {"name": space.name, "version": space.version, "hash": space.hash}
@@ -230,7 +230,7 @@ def _from_centroids(ctx: typer.Context, settings: Settings, wish: Wish, masks: l
         raise InputError(f"{what}: it has no centroids of masks")
     by.check_same_crops(crop, size=wish.size, context=wish.context, masked=wish.masked, what=what)
     failures = Failures(skip=settings.on_error is opt.OnError.skip)
-    with MaskInputs(masks) as opened:
+    with MaskInputs(masks, failures) as opened:
         settings.where(opened.header)
         if settings.features is not None:
             by.check_same_model(said, settings.features.model, what)
@@ -269,7 +269,7 @@ def _by_clusters(
     from ovskit.core.runtime.progress import track
 
     failures = Failures(skip=settings.on_error is opt.OnError.skip)
-    with TwiceReadMasks(masks) as opened, VectorStore() as store:
+    with TwiceReadMasks(masks, failures) as opened, VectorStore() as store:
         settings.where(opened.header)
         backbone = backbone_of(wish, settings.features)
         new = _clustered(opened.header, count)

@@ -47,7 +47,10 @@ class Settings:
     exif: str | None
 
     def where(self, header: MasksHeader) -> str:
-        """The images' root. Raises UsageError if nobody knows it."""
+        """The images' root. Raises UsageError if nobody knows it, InputError if the masks do not name their images."""
+        from ovskit.core.formats.photographs import check_named
+
+        check_named(header.named, "the masks")
         found = self.root or header.root or (None if self.features is None else self.features.root)
         if found is None:
             raise UsageError("the masks do not say where their images are: add --root DIR")

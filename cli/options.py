@@ -72,7 +72,7 @@ Weights = Annotated[
 Root = Annotated[str | None, typer.Option("--root", metavar="DIR", help="The folder that image names are relative to.")]
 OnErrorOption = Annotated[
     OnError,
-    typer.Option("--on-error", help="At an image that cannot be used: fail, or skip it, name it on stderr and exit with 3."),
+    typer.Option("--on-error", help="At an image that cannot be used, or a mask: fail, or skip it, name it on stderr and exit with 3."),
 ]
 Exif = Annotated[
     ExifOrientation | None,

@@ -90,7 +90,7 @@ def refine(
         raise UsageError("--joint is a way of --method crf")
 
     from ovskit.cli.method_settings import parse_settings
-    from ovskit.core.formats.photographs import Photographs, settled_exif
+    from ovskit.core.formats.photographs import Photographs, check_named, settled_exif
     from ovskit.core.refine.pipeline import Dropped, RefineOptions, refine_masks
     from ovskit.core.refine.registry import load_refiner, options_of
 
@@ -106,6 +106,8 @@ def refine(
         if where is None and refiners:
             raise UsageError("the masks do not say where their images are: add --root DIR")
 
+        if refiners:
+            check_named(header.named, "the masks")
         orientations = settled_exif(exif, header.exif, "the masks stream")
         photographs = None if where is None else Photographs(where, max_pixels=max_pixels, exif=orientations)
 

@@ -102,15 +102,15 @@ def opened(wish: Wish, failures: Failures) -> Iterator[Shown]:
         found: dict[int, MaskFile] = {}
         for k, file in enumerate(files):
             if k != lead and k not in folders:
-                found[k] = stack.enter_context(open_mask_file(file))
+                found[k] = stack.enter_context(open_mask_file(file, failures))
         maps = open_named_maps(str(wish.gt), layout=wish.layout, space=space, void=void, partial=True) if wish.gt_is_maps else None
         if maps is not None:
             maps.check()
-        truth = None if wish.gt is None or maps is not None else open_ground_truth(wish.gt, segments=wish.segments)
+        truth = None if wish.gt is None or maps is not None else open_ground_truth(wish.gt, segments=wish.segments, failures=failures)
         headers = {k: file.header for k, file in found.items()}
         sets: Any = iter(())
         if lead is not None:
-            headers[lead], sets = open_masks(stack.enter_context(open_input(files[lead])), names[lead])
+            headers[lead], sets = open_masks(stack.enter_context(open_input(files[lead])), names[lead], failures)
         known = [headers[k].root for k in sorted(headers, key=lambda k: (k != lead, k)) if headers[k].root is not None]
         root = wish.root if wish.root is not None else next(iter(known), None)
         if root is None:

@@ -56,7 +56,7 @@ def run_mask_stage(
     if output is not None:
         check_output(output, binary=False, resume=resume, pg=not ctx.params.get("no_pg"))
     failures = Failures(skip=on_error is opt.OnError.skip)
-    with MaskInputs(masks or ["-"]) as inputs:
+    with MaskInputs(masks or ["-"], failures) as inputs:
         header = inputs.header
         work = make_work(header)
         pg = provenance(ctx, header.pg, arguments=masks, **(facts or {}))

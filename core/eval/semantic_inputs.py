@@ -19,6 +19,7 @@ from ovskit.core.formats.named_maps import NamedMaps, chosen_space, open_named_m
 from ovskit.core.formats.sources import show_path
 from ovskit.core.records import LabelMap
 from ovskit.core.runtime.errors import InputError, UsageError
+from ovskit.core.runtime.failures import Failures
 
 _NAMED = 8  # names that a message lists
 
@@ -48,6 +49,7 @@ def open_semantic_truth(
     segments: str | None = None,
     void: tuple[int, ...] | None = None,
     partial: bool = False,
+    failures: Failures | None = None,
 ) -> SemanticTruth:
     """The ground truth at ``path``: a folder of index maps, as ``layout`` says, or a COCO file, instances or panoptic.
 
@@ -62,11 +64,11 @@ def open_semantic_truth(
         return SemanticTruth(maps, space, None if space is None else {one.id: one.name for one in space.classes}, check=check)
     if void is not None:
         raise UsageError("--void is about a folder of label maps: masks have no void pixels")
-    return _of_masks(path, space, segments)
+    return _of_masks(path, space, segments, failures)
 
 
-def _of_masks(path: str, space: LabelSpace | None, segments: str | None) -> SemanticTruth:
-    truth = open_ground_truth(path, segments=segments)
+def _of_masks(path: str, space: LabelSpace | None, segments: str | None, failures: Failures | None) -> SemanticTruth:
+    truth = open_ground_truth(path, segments=segments, failures=failures)
     listed = _listed(truth)
     if space is None:
         if not listed:

@@ -23,6 +23,15 @@ log = get_logger("photographs")
 APPLY, IGNORE, UNKNOWN = "apply", "ignore", "unknown"
 
 
+_NAMELESS = "a results list has ids and no names, so it does not say which photograph this is; add file_name to its entries"
+
+
+def check_named(named: bool, what: str) -> None:
+    """Raises InputError if the images of the masks ``what`` have no names, so that their photographs cannot be found."""
+    if not named:
+        raise InputError(f"{what}: {_NAMELESS.replace('which photograph this is', 'which photographs its images are')}")
+
+
 def settled_exif(asked: str | None, said: str, what: str) -> str:
     """What is to be done with EXIF orientations: what is ``asked`` for, if anything, and what a stream ``what`` said of itself.
 
@@ -67,12 +76,14 @@ class Photographs:
         self._lock = threading.Lock()
         self._there: tuple[tuple[Source, ...], ImageNames] | None = None
 
-    def load(self, image: Image) -> UInt8:
-        """The pixels (height, width, 3) RGB uint8 of ``image``.
+    def load(self, image: Image, *, named: bool = True) -> UInt8:
+        """The pixels (height, width, 3) RGB uint8 of ``image``; ``named`` is False if its name is but its id.
 
         Raises MissingInputError if it is not there, InputError if it cannot be decoded or has another size than ``image`` says.
         """
         what = show_path(image.file_name)
+        if not named:
+            raise MissingInputError(f"image {image.id}: {_NAMELESS}")
         found = decode_photograph(self._read(image), what, max_pixels=self._max_pixels, exif=self._exif != IGNORE)
         height, width = found.pixels.shape[:2]
         if (height, width) != (image.height, image.width):

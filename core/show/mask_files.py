@@ -51,10 +51,11 @@ class MaskFile:
 
 
 @contextmanager
-def open_mask_file(path: str) -> Iterator[MaskFile]:
+def open_mask_file(path: str, failures: Failures | None = None) -> Iterator[MaskFile]:
     """The mask file at ``path``, read through once to check it and to find its images.
 
-    Raises InputError if it is broken, MissingInputError if it is not there.
+    Broken annotations of a file that is not ours go to ``failures`` if given. Raises InputError if it is broken, MissingInputError if it
+    is not there.
     """
     what = show_path(path)
     with open_input(path) as stream:
@@ -69,7 +70,7 @@ def open_mask_file(path: str) -> Iterator[MaskFile]:
             descriptor = stream.fileno()
             yield MaskFile(what, header, images, lambda k: _read_masks(descriptor, *spans[k], images[k], what))
         else:
-            header, sets = masks.read_masks(first, stream, what)
+            header, sets = masks.read_masks(first, stream, what, failures)
             held = list(sets)
             yield MaskFile(what, header, [s.image for s in held], held.__getitem__)
 

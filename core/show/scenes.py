@@ -90,10 +90,10 @@ class Scenes:
             there = ([] if self._place is None else [lead is not None]) + [place is not None for place in entry.places]
             match = None if self._compared is None else self._compared.find(entry.image, named=entry.named)
             found = None if match is None else match.index
-            image = entry.image
+            image, named = entry.image, entry.named
             if self._compared is not None and found is not None and not entry.named and self._compared.named:
-                image = replace(image, file_name=self._compared.images[found].file_name)
-            pixels = self._photographs[there.index(True)].load(image)
+                image, named = replace(image, file_name=self._compared.images[found].file_name), True
+            pixels = self._photographs[there.index(True)].load(image, named=named)
             if self._maps is not None:
                 shown, agreements = self._compare(image, panels, found)
                 return Scene(image, pixels, (*panels, shown), agreements=agreements), found

@@ -15,7 +15,7 @@ import numpy as np
 
 from ovskit.core.formats.image_names import ImageNames
 from ovskit.core.formats.masks import open_masks
-from ovskit.core.formats.photographs import IGNORE, UNKNOWN, settled_exif
+from ovskit.core.formats.photographs import IGNORE, UNKNOWN, check_named, settled_exif
 from ovskit.core.formats.rle import RunTable
 from ovskit.core.formats.rle_paint import topmost
 from ovskit.core.formats.sources import Source, show_path
@@ -59,6 +59,7 @@ def with_masks(sources: Sequence[Source], path: Path) -> Iterator[tuple[Source, 
     others = 0
     with open_input(str(path)) as stream:
         header, sets = open_masks(stream, what)
+        check_named(header.named, what)
         sources = [replace(source, exif=settled_exif(source.exif, header.exif, what)) for source in sources]
         if header.exif == UNKNOWN:  # to be warned of
             sources = [source if source.exif == IGNORE else replace(source, exif=UNKNOWN) for source in sources]

@@ -20,11 +20,12 @@ from .test_train import TINY, TINY_DINO
 # Options that decide the result: each is either here or in NEUTRAL, so that a new one is thought about.
 DECIDING = frozenset(
     # what is seen
-    "images model facet layer size cls pool dtype checkpoint scales precision context mask_crop names gt segments layout limit".split()
+    "images model facet layer size positions resample exif cls pool dtype checkpoint scales precision context mask_crop names".split()
+    + "gt segments layout pred_layout void limit".split()
     # what is found
     + "method thresholds counts nms min_patches connectivity local score small local_size min_local min_crop share clusters scope".split()
     + "batch components emit soft from seed set joint min_iou max_area min_component fill_holes cover restarts iterations top_k".split()
-    + "min_prob drop max min_score hier ancestor_threshold".split()
+    + "min_prob drop max min_score hier ancestor_threshold inclusive deepest".split()
     # what is learned; --compile's kernels round differently, and the scores of --eval are kept with the model
     + "steps backbone freeze accumulate optimizer lr warmup schedule weight_decay clip scratch init threshold compile".split()
     + "eval eval_root eval_limit eval_every".split()

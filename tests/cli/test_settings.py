@@ -36,6 +36,7 @@ ALIKE = {
     "nms": "the IoU above which the worse of two masks goes",
     "precision": "of computing; fp16 is ovs-train's: OVS_TRAIN_PRECISION",
     "seed": "of whatever is drawn",
+    "void": "ids of label maps that are no class",
 }
 
 

@@ -183,7 +183,10 @@ def drop(document: dict[str, Any], key: str) -> None:
     [
         (lambda d: d["annotations"][0]["segments_info"].pop(), "not in segments_info"),
         (lambda d: d["annotations"][0]["segments_info"].append({"id": 5, "category_id": 1}), "segment 5 has no pixel"),
-        (lambda d: d["annotations"][0]["segments_info"].append(d["annotations"][0]["segments_info"][0]), "two segments have one id"),
+        (
+            lambda d: d["annotations"][0]["segments_info"].append(d["annotations"][0]["segments_info"][0]),
+            r"7\.png \(b/2\.jpg\): 2 segments have id 1, of the categories 5, 5",
+        ),
         (lambda d: d["annotations"][0].update(file_name="../x.png"), "outside of its folder"),
         (lambda d: d["annotations"][0].update(file_name="9.png"), "not in segments_info|has no pixel"),
         (lambda d: d["annotations"].append(d["annotations"][0]), "one each"),
