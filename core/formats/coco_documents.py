@@ -152,9 +152,9 @@ def _of_one_image(values: list[Any], what: str, failures: Failures | None) -> It
     if what == "stdin":
         raise InputError(f"{what}: its masks have no image_id, and a pipe has no name that says which image they are of: name the file")
     name = without_suffix(what.rpartition("/")[2])
-    sizes = {tuple(s) for v in values if isinstance(s := v["segmentation"].get("size") if isinstance(v["segmentation"], dict) else 0, list)}
-    size = next(iter(sizes)) if len(sizes) == 1 else ()
-    if len(size) != 2 or not all(type(v) is int and v > 0 for v in size):
+    found = [v["segmentation"].get("size") if isinstance(v["segmentation"], dict) else None for v in values if has_mask(v)]
+    size = found[0] if found else None
+    if not isinstance(size, list) or len(size) != 2 or not all(type(v) is int and v > 0 for v in size) or found.count(size) < len(found):
         raise InputError(f"{what}: masks without image_id must be RLEs of one size, as SAM's amg.py --convert-to-rle writes them")
     # Files of many images may be joined, so one image needs the same number wherever it turns up [choice].
     image = Image(1 + zlib.crc32(name.encode("utf-8", "surrogatepass")), name, size[1], size[0])
