@@ -6,6 +6,8 @@ import signal
 
 import pytest
 
+import ovskit.cli.command  # noqa: F401  # what commands ask of their libraries holds for the tests too, before torch is imported
+
 
 def pytest_configure() -> None:
     """A shell without job control starts what runs in the background with Ctrl-C ignored, which commands under test would inherit."""

@@ -10,6 +10,7 @@ from ovskit.core.formats.lvis import image_name
 from ovskit.core.records import Image, Mask, MaskSet, Rle
 from ovskit.core.runtime.errors import InputError
 
+_LONGEST_OUTLINE = 1 << 26  # in fifths of a pixel: half a gigabyte while it is drawn
 _OWN_KEYS = frozenset("id image_id file_name exif_orientation category_id segmentation area bbox iscrowd score parent_id".split())
 
 
@@ -155,6 +156,13 @@ def _rings(polygons: list[Any]) -> list[Any]:
     return [ring for ring in polygons if not (isinstance(ring, list) and len(ring) < 6 and len(ring) % 2 == 0)]
 
 
+def _fifths(polygon: list[Any]) -> float:
+    """How many points pycocotools puts on an outline: five a pixel of each side's longer axis."""
+    xs, ys = polygon[0::2], polygon[1::2]
+    ends = zip(xs, ys, [*xs[1:], xs[0]], [*ys[1:], ys[0]], strict=True)
+    return 5.0 * sum(max(abs(c - a), abs(d - b)) + 1 for a, b, c, d in ends)
+
+
 def _polygons(polygons: list[Any], what: str, size: tuple[int, int]) -> Rle:
     polygons = _rings(polygons)
     for polygon in polygons:
@@ -166,8 +174,11 @@ def _polygons(polygons: list[Any], what: str, size: tuple[int, int]) -> Rle:
             raise InputError(f"{what}: a polygon leaves its {size[1]}×{size[0]} image by far")
     if not polygons:
         raise InputError(f"{what}: it has no polygon of three points or more")
+    # In 32 bits it counts pixels, and the points of all outlines at a fifth of a pixel; beyond these it writes past its memory.
+    height, width = size
+    if height * width >= 1 << 32 or sum(map(_fifths, polygons)) >= _LONGEST_OUTLINE:
+        raise InputError(f"{what}: polygons of a {width}×{height} image are too large to be drawn; give the mask as an RLE")
     from pycocotools import mask as coco_mask
 
-    height, width = size
     merged = coco_mask.merge(coco_mask.frPyObjects(polygons, height, width))
     return rle.validate(height, width, merged["counts"])

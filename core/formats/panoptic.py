@@ -93,9 +93,10 @@ def _labels(entry: PanopticImage) -> Int32:
     try:
         with open(entry.png, "rb") as file:
             data = file.read()
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: NUL, or a surrogate that is no byte
+        why = error.strerror if isinstance(error, OSError) else "not a possible file name"
         raise MissingInputError(
-            f"cannot read {entry.png}: {error.strerror}; panoptic ground truth needs its folder of PNG files (--segments DIR)"
+            f"cannot read {show_path(entry.png)}: {why}; panoptic ground truth needs its folder of PNG files (--segments DIR)"
         ) from None
     try:
         with Pillow.open(io.BytesIO(data), formats=["PNG"]) as picture:
