@@ -107,7 +107,9 @@ def test_skip_existing_of_every_stage(ovs: Run, parts: Path, tmp_path: Path, too
     one_line(done, "is shard 1/4, and this run is shard 0/4")
     done = ovs(*begin, "-", "-o", out, "--skip-existing", stdin=(parts / f"1.{suffix}").read_bytes())
     assert done.returncode == 2
-    one_line(done, "was made by")
+    assert b"was made by" in done.stderr.splitlines()[-1]
+    if tool != "ovs-hier":
+        return
     shutil.copy(parts / f"1.{suffix}", source)
     for text in (whole[:-10], b"mine", b"", whole + b"x"):
         out.write_bytes(text)
