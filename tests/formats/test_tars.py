@@ -2,6 +2,7 @@
 
 import io
 import logging
+import os
 import tarfile
 from pathlib import Path
 
@@ -74,6 +75,24 @@ def test_empty_ones_are_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -
         assert names_in(tmp_path, archive("1.txt")) == []
         assert names_in(tmp_path, archive(".cache/1.jpg", "._2.jpg")) == []
     assert [record.levelname for record in caplog.records] == ["INFO", "WARNING", "WARNING"]
+
+
+def test_second_names_of_a_file_are_images(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """GNU tar writes the second of two hard links as a link; folders of symbolic ones are a usual way to choose images."""
+    (tmp_path / "d" / "e").mkdir(parents=True)
+    (tmp_path / "d" / "1.jpg").write_bytes(b"one")
+    os.link(tmp_path / "d" / "1.jpg", tmp_path / "d" / "2.jpg")
+    for name, target in (("3.jpg", "2.jpg"), ("e/4.jpg", "../3.jpg"), ("5.jpg", "/nowhere/5.jpg"), ("6.jpg", "7.jpg"), ("7.jpg", "6.jpg")):
+        (tmp_path / "d" / name).symlink_to(target)
+    with tarfile.open(tmp_path / "a.tar", "w") as tar:
+        for path in sorted((tmp_path / "d").rglob("*.jpg")):
+            tar.add(path, path.relative_to(tmp_path))
+    data = (tmp_path / "a.tar").read_bytes()
+    index = tar_index(str(tmp_path / "a.tar"))
+    assert {name: data[at : at + size] for name, at, size in index.values()} == dict.fromkeys(
+        ["d/1.jpg", "d/2.jpg", "d/3.jpg", "d/e/4.jpg"], b"one"
+    )
+    assert "passed over d/5.jpg and 2 more" in caplog.text
 
 
 def test_no_bytes_are_no_tar(tmp_path: Path) -> None:
