@@ -96,6 +96,8 @@ def _read_archive(file: BinaryIO, start: int, found: _Contents, what: str) -> in
     file.seek(start)
     with tarfile.open(fileobj=file, mode="r:", errors="surrogateescape") as archive:
         for member in archive:
+            if member.size < 0:
+                raise InputError(f"{what} is damaged: {show_path(member.name)} is of {member.size} bytes; make it again")
             end = member.offset_data + (-(-member.size // _BLOCK) * _BLOCK if member.isreg() else 0)
             name = member.name.removeprefix("./")
             is_image = name.lower().endswith(SUFFIXES) and not any(part.startswith(".") for part in name.split("/"))

@@ -3,6 +3,7 @@
 import io
 import logging
 import os
+import random
 import tarfile
 from pathlib import Path
 
@@ -62,6 +63,27 @@ def test_what_is_neither_zeros_nor_an_archive_is_damage(tmp_path: Path) -> None:
     data[10_240] ^= 0xFF  # a header whose checksum does not fit, which is passed over by GNU tar too, but not in silence
     with pytest.raises(InputError, match="damaged"):
         names_in(tmp_path, bytes(data))
+
+
+def test_changed_bytes_are_damage_or_nothing(tmp_path: Path) -> None:
+    """Also where the header's checksum fits again, so that sizes, kinds and names are what was written there."""
+    chance = random.Random(0)
+    whole = [archive("1.jpg", kind=kind) + archive("d/" * 60 + "2.jpg", kind=kind) for kind in range(3)]
+    for k in range(300):
+        data = bytearray(chance.choice(whole))
+        at = chance.randrange(3000) + chance.choice((0, 10_240))
+        data[at] = chance.randrange(256)
+        start = at // 512 * 512
+        header = data[start : start + 512]
+        if header[257:262] == b"ustar":
+            data[start + 148 : start + 156] = b"%06o\0 " % (sum(header[:148]) + 256 + sum(header[156:]))
+        path = tmp_path / f"{k}.tar"
+        path.write_bytes(data)
+        try:
+            index = tar_index(str(path))
+        except InputError:
+            continue
+        assert all(0 <= member.offset <= member.offset + member.length <= len(data) for member in index.values())
 
 
 def test_one_name_in_two_archives_is_refused(tmp_path: Path) -> None:
