@@ -81,7 +81,7 @@ def test_skip_existing_knows_its_own_shard(ovs: Run, images: Path, parts: Path, 
     for options, words in (
         (("--shard", "0/2"), ("is shard 0/4, and this run is shard 0/2", "--shard")),
         ((), ("is shard 0/4, and this run is the whole",)),
-        (("--shard", "0/4", "--facet", "query"), ("was made by 'ovs-extract --size 64",)),
+        (("--shard", "0/4", "--dtype", "float32"), ("was made by 'ovs-extract --size 64",)),
         (("--shard", "0/4", "--no-pg"), ("was made by",)),
     ):
         done = ovs(*begin, *options)
