@@ -99,7 +99,8 @@ def cluster(
         ),
     ] = None,
     counts: Annotated[
-        str | None, typer.Option("--counts", metavar="N,N,…", help="Record partitions at these region counts instead.")
+        str | None,
+        typer.Option("--counts", metavar="N,N,…", help="Record partitions at these region counts instead; crops go by --thresholds."),
     ] = None,
     nms: Annotated[
         float, typer.Option("--nms", min=0.0, max=1.0, metavar="IOU", help="Of two regions above this IoU the smaller goes; 1 keeps all.")
@@ -120,7 +121,8 @@ def cluster(
     small: Annotated[str, typer.Option("--small", metavar="SHARE", help="Regions below this share of the image are small.")] = "1/1024",
     local_size: Annotated[int, typer.Option("--local-size", min=8, max=4096, metavar="N", help="Crops are resized to N×N.")] = 256,
     min_local: Annotated[
-        float, typer.Option("--min-local", min=0.0, metavar="N", help="Smallest subregion of a crop, in patches of the whole image.")
+        float,
+        typer.Option("--min-local", min=0.0, max=1e6, metavar="N", help="Smallest subregion of a crop, in patches of the whole image."),
     ] = 4.0,
     context: Annotated[
         float, typer.Option("--context", min=1.0, max=100.0, metavar="X", help="Side of a crop, in longer sides of the region's box.")
@@ -154,6 +156,7 @@ def cluster(
     ] = None,
     root: opt.Root = None,
     weights: opt.Weights = None,
+    exif: opt.Exif = None,
     max_pixels: opt.MaxPixels = 178_956_970,
     on_error: opt.OnErrorOption = opt.OnError.fail,
     output: opt.Output = "-",
@@ -182,11 +185,12 @@ def cluster(
 
     check_output(output, binary=False, resume=resume, pg=not no_pg)
 
-    from ovskit.cli.cluster_methods import Found, check_files, check_flags, find_kmeans, find_light
+    from ovskit.cli.cluster_methods import Found, check_files, check_flags, check_local, find_kmeans, find_light
     from ovskit.core.cluster.merge import is_compiled
     from ovskit.core.cluster.sohes import SohesOptions
     from ovskit.core.cluster.streams import FeatureInputs, cluster_stream
     from ovskit.core.formats.masks import MasksHeader, MasksWriter
+    from ovskit.core.formats.photographs import settled_exif
     from ovskit.core.models.backbone import BackboneSpec
     from ovskit.core.runtime.failures import Failures
     from ovskit.core.runtime.progress import track
@@ -203,7 +207,8 @@ def cluster(
         spec = BackboneSpec.from_json(features.model)
         pg = provenance(ctx, features.pg, arguments=inputs or [], model=spec.model, model_sha256=spec.weights_sha256)
         where = root if root is not None else features.root
-        return MasksHeader("regions by ovs-cluster", root=where, pg=pg, shard=features.shard)
+        exif_of_all = settled_exif(exif, features.exif, "the feature stream")
+        return MasksHeader("regions by ovs-cluster", root=where, pg=pg, exif=exif_of_all, shard=features.shard)
 
     skip = skip_existing and (save is None or os.path.isfile(save))
     if skip and all(map(os.path.isfile, inputs or ["-"])):  # a pipe's header cannot be read twice
@@ -230,7 +235,8 @@ def cluster(
             if thresholds is None and counts is None and spec.counts is not None:
                 options = replace(options, counts=spec.counts)
             look_closer = spec.local if local is None else local
-            closer = _closer(spec, streams.header.dtype, root, weights, device, local_size, max_pixels) if look_closer else None
+            check_local(ctx, look_closer)
+            closer = _closer(streams.header, spec, root, weights, device, local_size, max_pixels) if look_closer else None
             found = Found(
                 streams.header,
                 lambda done: cluster_stream(
@@ -261,7 +267,7 @@ def cluster(
 
 
 def _closer(
-    spec: BackboneSpec, dtype: str, root: str | None, weights: Path | None, device: str, side: int, max_pixels: int
+    header: FeatureHeader, spec: BackboneSpec, root: str | None, weights: Path | None, device: str, side: int, max_pixels: int
 ) -> Callable[[str], CropExtractor]:
     """How to get the features of crops: the stream's own backbone, and the images where the stream or --root says."""
     import torch
@@ -272,6 +278,8 @@ def _closer(
 
     # Images are worked on in parallel; threads inside each of them would only contend, and could round differently.
     torch.set_num_threads(1)
-    compute = {"float16": torch.float16, "bfloat16": torch.bfloat16}.get(dtype, torch.float32)
+    compute = {"float16": torch.float16, "bfloat16": torch.bfloat16}.get(header.dtype, torch.float32)
     backbone = reload_backbone(spec, weights=weights, device=choose_device(device), dtype=compute)
-    return lambda stream_root: CropExtractor(backbone, stream_root if root is None else root, side=side, max_pixels=max_pixels)
+    return lambda stream_root: CropExtractor(
+        backbone, stream_root if root is None else root, side=side, max_pixels=max_pixels, exif=header.exif
+    )

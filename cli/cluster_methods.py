@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from ovskit.cli.command import log
 from ovskit.core.runtime.errors import UsageError
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 # Flags that say something to --method sohes alone.
 _OF_SOHES = "thresholds counts nms min_patches connectivity local score small local_size min_local context min_crop share weights".split()
+_OF_CROPS = frozenset("small local_size min_local context min_crop share weights".split())
 _OF_OTHERS = "clusters scope batch components emit soft save source seed setting".split()
 
 
@@ -46,6 +48,23 @@ def check_flags(ctx: typer.Context, method: str) -> None:
         if parameter.name in strangers and _by_hand(ctx, parameter.name):
             name = "/".join([max(parameter.opts, key=len), *parameter.secondary_opts])
             raise UsageError(f"{name} says nothing to --method {method}; see ovs-cluster --help")
+
+
+def check_local(ctx: typer.Context, local: bool) -> None:
+    """What is only about crops is said to say nothing without them.
+
+    Raises UsageError where --counts stand in the place of --thresholds, which go before them in the environment or on the
+    command line.
+    """
+    if local:
+        return
+    strength = {"COMMANDLINE": 3, "ENVIRONMENT": 2, "DEFAULT_MAP": 1}
+    rank = {name: strength.get(getattr(ctx.get_parameter_source(name), "name", ""), 0) for name in ("thresholds", "counts")}
+    if ctx.params["counts"] is not None and ctx.params["thresholds"] is not None and rank["thresholds"] >= rank["counts"]:
+        raise UsageError("--counts stand in the place of --thresholds, which without --local say nothing: leave one of them out")
+    for parameter in ctx.command.params:
+        if parameter.name in _OF_CROPS and _by_hand(ctx, parameter.name):
+            log.warning("%s says nothing here: it is about crops of small regions, which need --local", max(parameter.opts, key=len))
 
 
 def check_files(inputs: Sequence[str], output: str, *, save: Path | None, source: Path | None) -> None:

@@ -20,15 +20,17 @@ import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NoReturn
 
 import typer
 
+from ovskit.cli.idle import check_heard
+from ovskit.cli.plain_text import never_fail, plain
+from ovskit.cli.settings import listen, options_of, parse_error, unheard, with_origins, word_of
 from ovskit.core import __version__
-from ovskit.core.runtime.errors import Exit, MissingInputError, OvsError, UsageError
+from ovskit.core.runtime.errors import Exit, OvsError
 from ovskit.core.runtime.logs import get_logger, setup_logging
-from ovskit.core.runtime.provenance import NEUTRAL, append_entry, command_line
+from ovskit.core.runtime.provenance import append_entry, command_line
 from ovskit.core.runtime.signals import Terminated, handle_sigterm
 
 log = get_logger("cli")
@@ -36,12 +38,7 @@ log = get_logger("cli")
 # Typer carries Click inside itself and names only this one of its usage errors; its base is all of them.
 _ClickUsageError: type[Exception] = typer.BadParameter.__mro__[1]
 
-# What names one run's files or asks for information must not leak into the other commands of a pipe.
-_NOT_FROM_ENVIRONMENT = frozenset(
-    "output root config images version help list_models install_completion show_completion resume".split()
-    + "gt segments sheet per_image tree init save source centroids".split()
-)
-
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _NOTHING_LEFT = "nothing half-written is left"
 
 # For the CPU's memory torch raises a plain RuntimeError.
@@ -83,11 +80,13 @@ class _Tool(typer.Typer):
         from typer.main import get_command
 
         command: Any = get_command(self)
-        for part in (command, *getattr(command, "commands", {}).values()):
+        tool = self.tool.removeprefix("ovs-")
+        parts = [((tool,), command), *(((tool, name), part) for name, part in getattr(command, "commands", {}).items())]
+        for path, part in parts:
+            listen(part, path)
+            part.get_help = functools.partial(_plain_help, part.get_help)
             for parameter in part.params:
                 parameter.show_envvar = False  # one sentence in the man page says it for all
-                if parameter.name in _NOT_FROM_ENVIRONMENT:
-                    parameter.allow_from_autoenv = False
         return command
 
     def leaves(self) -> list[Leaf]:
@@ -96,12 +95,13 @@ class _Tool(typer.Typer):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the command line and leave with its status."""
+        never_fail()
         try:
             code = self.click_command().main(*args, prog_name=self.tool, standalone_mode=False, **kwargs)
         except _ClickUsageError as error:
             context = getattr(error, "ctx", None)
             where = self.tool if context is None else context.command_path
-            _say(self.tool, f"{_one_line(error.format_message()).removesuffix('.')}; see {where} --help")  # type: ignore[attr-defined]
+            _say(self.tool, f"{_one_line(parse_error(error)).removesuffix('.')}; see {where} --help")
             code = Exit.USAGE
         except OvsError as error:  # from a settings callback, before the command's own guard
             _say(self.tool, _one_line(str(error)))
@@ -154,8 +154,7 @@ class OvsGroup(_Tool):
         return [Leaf(f"{self.tool} {name}", commands[name], examples) for name, examples in self._examples.items()]
 
 
-# Named outright, a subcommand's prefix is not OVS_BACKBONE but that of all others.
-_CONTEXT = {"auto_envvar_prefix": "OVS", "help_option_names": ["-h", "--help"], "max_content_width": 100}
+_CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
 def _epilog(examples: Examples) -> str:
@@ -163,6 +162,11 @@ def _epilog(examples: Examples) -> str:
     for comment, command in examples:
         lines += [f"  # {comment}", f"  {command}"]
     return "\n".join(lines)
+
+
+def _plain_help(get_help: Callable[[Any], str], context: Any) -> str:
+    # Typer would write UTF-8 to a stdout whose encoding is ASCII.
+    return plain(get_help(context))
 
 
 def _guarded(tool: str, function: Callable[..., None]) -> Callable[..., None]:
@@ -175,8 +179,13 @@ def _guarded(tool: str, function: Callable[..., None]) -> Callable[..., None]:
 
             warnings.simplefilter("ignore")  # other libraries' advice; ours goes through the log
         code = Exit.OK
+        context = kwargs.get("ctx")
         try:
             handle_sigterm()
+            if context is not None:
+                for line in unheard(context):
+                    log.warning("%s", line)
+                check_heard(context)
             function(*args, **kwargs)
             if sys.stdout is not None:
                 sys.stdout.flush()
@@ -184,7 +193,8 @@ def _guarded(tool: str, function: Callable[..., None]) -> Callable[..., None]:
             raise
         except OvsError as error:
             code = error.exit_code
-            log.error("%s", _one_line(str(error)), exc_info=verbose > 1)
+            said = str(error) if context is None else with_origins(str(error), context)
+            log.error("%s", _one_line(said), exc_info=verbose > 1)
         except BrokenPipeError:
             code = Exit.CLOSED_PIPE
         except KeyboardInterrupt as error:
@@ -220,6 +230,7 @@ def _unexpected(error: Exception, given: Mapping[str, Any], *, traceback: bool) 
 def _one_line(text: str) -> str:
     """A message without line breaks or bytes that a terminal would act on."""
     text = " ".join(text.split())
+    text = _CONTROL.sub(lambda sign: f"\\x{ord(sign[0]):02x}", text)
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
@@ -253,56 +264,6 @@ def show_version(value: bool) -> None:
         raise typer.Exit()
 
 
-def load_config(ctx: typer.Context, value: Path | None) -> Path | None:
-    """Callback of ``--config``: its values become the defaults below flags and environment.
-
-    The TOML file may hold settings for every command at its top level, for one in a table of its name (``[cluster]``),
-    and for one subcommand in a table within that (``[train.backbone]``). A setting in a command's own table that it does
-    not know is an error; in the table of a group it is one if no subcommand knows it.
-    """
-    if value is None or ctx.resilient_parsing:
-        return value
-    import tomllib
-
-    try:
-        data = tomllib.loads(value.read_text("utf-8"))
-    except OSError as error:
-        raise MissingInputError(f"cannot read --config {value}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"--config {value} is not TOML: {error}") from None
-    contexts = [ctx] if ctx.parent is None else [ctx.parent, ctx]
-    known = _option_names(ctx.command)
-    found = {key: item for key, item in data.items() if not isinstance(item, dict)}
-    table, name = data, ""
-    for context in contexts:
-        key = (context.command.name or "").removeprefix("ovs-")
-        name = f"{name}.{key}" if name else key
-        table = table.get(key, {})
-        if not isinstance(table, dict):
-            raise UsageError(f"--config {value}: [{name}] must be a table")
-        subcommands = getattr(context.command, "commands", {})
-        valid = _option_names(context.command).union(*map(_option_names, subcommands.values()))
-        for key in table:
-            if key.replace("-", "_") not in valid and key not in subcommands:
-                raise UsageError(f"--config {value}: [{name}] has {key!r}, which is no option of {context.command_path}")
-        found |= {key: item for key, item in table.items() if key not in subcommands}
-    settings = {key.replace("-", "_"): item for key, item in found.items()}
-    ctx.default_map = {key: _setting(item) for key, item in settings.items() if key in known}
-    return value
-
-
-def _option_names(command: Any) -> set[str]:
-    return {parameter.name for parameter in command.params}
-
-
-def _setting(value: Any) -> Any:
-    if isinstance(value, bool):
-        return value
-    if isinstance(value, list):
-        return ",".join(str(item) for item in value)
-    return str(value)
-
-
 def provenance(
     ctx: typer.Context,
     previous: Sequence[Mapping[str, Any]],
@@ -316,20 +277,15 @@ def provenance(
     if ctx.params.get("no_pg"):
         return []
     options: dict[str, Any] = {}
-    repeated: list[str] = []
-    for parameter in ctx.command.params:
-        name = parameter.name or ""
-        source = ctx.get_parameter_source(name)
-        if parameter.param_type_name == "option" and source is not None and source.name not in ("DEFAULT",):
-            value = ctx.params.get(name)
-            if isinstance(value, list | tuple):
-                repeated += [word for item in value for word in (parameter.opts[0], str(item))]
-            elif name not in NEUTRAL:
-                # As it is typed, which need not be what the parameter is called.
-                options[max(parameter.opts, key=len).removeprefix("--").replace("-", "_")] = value
+    for parameter in options_of(ctx.command):
+        source = ctx.get_parameter_source(parameter.name)
+        value = ctx.params.get(parameter.name)
+        is_off = value is False and not parameter.secondary_opts  # which only the environment or a file can say
+        if source is not None and source.name != "DEFAULT" and not is_off:
+            options[word_of(parameter)] = value  # as it is typed, which need not be what the parameter is called
     tool = ctx.find_root().command.name or ""
     subcommands = [] if ctx.parent is None else [ctx.command.name or ""]
-    command = shlex.join([tool, *subcommands]) + command_line(tool, options, [*repeated, *arguments]).removeprefix(tool)
+    command = shlex.join([tool, *subcommands]) + command_line(tool, options, arguments).removeprefix(tool)
     return append_entry(
         previous,
         tool=tool,

@@ -15,6 +15,7 @@ import typer
 
 from ovskit.cli import options as opt
 from ovskit.cli.command import OvsApp, log, provenance
+from ovskit.cli.plain_text import stdout_bytes
 from ovskit.core.runtime.errors import UsageError
 
 if TYPE_CHECKING:
@@ -97,10 +98,16 @@ def evaluate(
         ),
     ] = Metric.ar,
     max: Annotated[
-        str, typer.Option("--max", metavar="N,N,…", help="Masks an image may have, best first: AR@N for each; the largest for all else.")
-    ] = "1,10,1000",
+        str | None,
+        typer.Option(
+            "--max",
+            metavar="N,N,…",
+            show_default="1,10,1000; of LVIS by category 300",
+            help="Masks an image may have, best first: AR@N for each; the largest for all else.",
+        ),
+    ] = None,
     by_category: Annotated[
-        bool, typer.Option("--by-category", help="Match within categories and average over them (COCO's useCats=1).")
+        bool, typer.Option("--by-category", help="Match within categories and average over them (COCO's useCats=1; LVIS by its own rule).")
     ] = False,
     per_annotator: Annotated[
         bool, typer.Option("--per-annotator", help="Score each annotator's masks by themselves, then average.")
@@ -122,6 +129,24 @@ def evaluate(
             "--names", metavar="SPACE", show_default="the layout's", help="The label space: voc-21, a file, or names with commas (miou)."
         ),
     ] = None,
+    void: Annotated[
+        str | None,
+        typer.Option(
+            "--void",
+            metavar="ID,…|none",
+            show_default="the layout's or the label space's, else 255",
+            help="Ids of the ground truth's maps that no score counts, where no layout says them (miou).",
+        ),
+    ] = None,
+    pred_layout: Annotated[
+        str | None,
+        typer.Option(
+            "--pred-layout",
+            metavar="NAME|plain",
+            show_default="--layout",
+            help="How predicted label maps are numbered; plain: as the label space is (miou).",
+        ),
+    ] = None,
     match: Annotated[
         MatchBy,
         typer.Option("--match", help="Predicted ids are classes, or clusters to be matched by common pixels or by IoU (miou)."),
@@ -138,6 +163,7 @@ def evaluate(
     per_image: Annotated[
         str | None, typer.Option("--per-image", metavar="FILE", help="Also write the scores of each image by itself, a JSON object a line.")
     ] = None,
+    on_error: opt.OnErrorOption = opt.OnError.fail,
     output: opt.Output = "-",
     workers: opt.Workers = None,
     no_pg: opt.NoPg = False,
@@ -148,18 +174,20 @@ def evaluate(
 ) -> None:
     """Score masks against ground truth: average recall, average precision, their hierarchy, or the IoU of classes.
 
-    Numbers are those of pycocotools; of mIoU two are in use, and both are shown. Images are found by name, by the end of their path, or
-    by id; those of the ground truth that the predictions do not list count as without masks. What could not be matched is said on
-    stderr.
+    Numbers are those of pycocotools; of mIoU two are in use, and both are shown. Images are found by name, by the end of their path, or by
+    name without extension; by id only where one side has no names, as results lists. Those of the ground truth that the predictions do not
+    list count as without masks. What could not be matched is said on stderr.
     """
     paths = masks or ["-"]
-    maxima = _parse_maxima(max)
+    maxima = None if max is None else _parse_maxima(max)
     if [gt, *paths].count("-") > 1:
         raise UsageError("stdin (-) can be read once: name a file for all but one of --gt and the predictions")
     if metric is Metric.hierarchy and (by_category or per_annotator):
         raise UsageError("--metric hierarchy knows neither categories nor annotators: leave --by-category and --per-annotator out")
-    if metric is not Metric.miou and (layout is not None or names is not None or match is not MatchBy.ids):
-        raise UsageError("--layout, --names and --match belong to --metric miou")
+    if metric is not Metric.miou and (any(value is not None for value in (layout, names, void, pred_layout)) or match is not MatchBy.ids):
+        raise UsageError("--layout, --names, --void, --pred-layout and --match belong to --metric miou")
+    if pred_layout is not None and not any(map(os.path.isdir, paths)):
+        raise UsageError("--pred-layout is about predictions that are folders of label maps, and none of these is one")
     if metric is Metric.miou and (by_category or per_annotator):
         raise UsageError("--metric miou knows no annotators, and nothing but categories: leave --by-category and --per-annotator out")
     if seeds and len(paths) < 2:
@@ -169,14 +197,17 @@ def evaluate(
     if bg is Background.joint and match is MatchBy.ids:
         raise UsageError("--bg says what unlabelled pixels are where clusters are matched: add --match hungarian, or leave it out")
 
-    from ovskit.core.eval.evaluation import EvalOptions
+    from ovskit.core.eval.categories import category_warnings, check_categories
+    from ovskit.core.eval.evaluation import LVIS_MAXIMA, EvalOptions
     from ovskit.core.eval.evaluation import evaluate as score
     from ovskit.core.eval.report import Bootstrap, caption, class_table, per_image_json, score_files, seed_table, table, to_json
     from ovskit.core.eval.semantic_inputs import check_same_space, open_semantic_truth, predicted_maps
     from ovskit.core.formats import jsonbytes
     from ovskit.core.formats.ground_truth import open_ground_truth
     from ovskit.core.formats.masks import open_masks
+    from ovskit.core.formats.named_maps import parse_void
     from ovskit.core.formats.sources import show_path
+    from ovskit.core.runtime.failures import Failures
     from ovskit.core.runtime.output import check_output, open_input, open_output, same_file
     from ovskit.core.runtime.progress import track
 
@@ -187,18 +218,26 @@ def evaluate(
             if any(same_file(path, one) for one in (gt, *paths)):
                 raise UsageError(f"{option} {path} is what is read: scores would take its place; name another file")
             check_output(path, binary=False)
-    settings = EvalOptions(metric=metric.value, maxima=maxima, by_category=by_category, per_annotator=per_annotator, images=images.value)
+    failures = Failures(skip=on_error is opt.OnError.skip)
+    settings = EvalOptions(metric=metric.value, by_category=by_category, per_annotator=per_annotator, images=images.value)
     classes = None
+    instances: GroundTruth | None = None
     truth: GroundTruth | LabelTruth
     if metric is Metric.miou:
-        classes = open_semantic_truth(gt, layout=layout, names=names, segments=segments, by_stem=any(map(os.path.isdir, paths)))
+        classes = open_semantic_truth(
+            gt, layout=layout, names=names, segments=segments, void=parse_void(void), partial=images is Scope.listed, failures=failures
+        )
         matching = {MatchBy.ids: "ids", MatchBy.hungarian: "counts", MatchBy.hungarian_iou: "iou"}[match]
         settings = replace(settings, semantic=classes.options(matching, joint=bg is Background.joint))
         truth = classes.maps
         for warning in classes.warnings:
             log.warning("%s", warning)
     else:
-        truth = open_ground_truth(gt, segments=segments)
+        truth = instances = open_ground_truth(gt, segments=segments, failures=failures)
+        if maxima is None and by_category and instances.searched is not None:
+            maxima = LVIS_MAXIMA
+    if maxima is not None:
+        settings = replace(settings, maxima=maxima)
     resampling = Bootstrap(bootstrap, seed, confidence)
     with ExitStack() as outputs:
         out = outputs.enter_context(open_output(output))
@@ -207,17 +246,29 @@ def evaluate(
         for path in paths:
             what = "stdin" if path == "-" else show_path(path)
             pg: Sequence[Mapping[str, Any]] = ()
+            said: list[str] = []
             watch = functools.partial(track, label="scoring")
             if classes is not None and os.path.isdir(path):
-                found = score(predicted_maps(path, classes), truth, settings, what=what, workers=workers, watch=watch)
+                predicted = predicted_maps(path, classes, pred_layout or layout, clusters=match is not MatchBy.ids)
+                found = score(predicted.maps, truth, settings, what=what, workers=workers, watch=watch)
+                predicted.check()
             else:
                 with open_input(path) as stream:
-                    header, sets = open_masks(stream, what)
+                    header, sets = open_masks(stream, what, failures)
                     pg = header.pg
                     if classes is not None and match is MatchBy.ids:
                         check_same_space(header, classes, what)
-                    found = score(sets, truth, settings, what=what, workers=workers, watch=watch)
-            for warning in found.warnings:
+                    if instances is not None and by_category:
+                        check_categories(header, instances, what)
+                    found = score(
+                        sets, truth, settings,
+                        what=what, named=header.named, exif=header.exif, lists_images=not header.results, workers=workers, watch=watch,
+                    )  # fmt: skip
+                    if instances is not None:
+                        said += category_warnings(header, instances, found, what)
+            if classes is not None:
+                classes.check()
+            for warning in (*found.warnings, *said):
                 log.warning("%s", warning)
             done.append((path, found, provenance(ctx, pg, arguments=[path])))
             if lines is not None:
@@ -229,9 +280,11 @@ def evaluate(
                 jsonbytes.dumps(to_json(scored, gt, resampling, space=None if classes is None else classes.space, seeds=seeds)) + b"\n"
             )
         else:
-            said = caption(scored, resampling, None if classes is None else classes.space)
+            below = caption(scored, resampling, None if classes is None else classes.space)
             shown = [seed_table(scored) if seeds else table(scored), *([] if classes is None else [class_table(scored)])]
-            out.write(_draw(shown, said, for_terminal=output == "-" and sys.stdout.isatty()))
+            drawn = _draw(shown, below, for_terminal=output == "-" and sys.stdout.isatty())
+            out.write(stdout_bytes(drawn) if output == "-" else drawn.encode("utf-8", "backslashreplace"))
+    failures.report(len(done[0][1].images))
 
 
 def _parse_maxima(text: str) -> tuple[int, ...]:
@@ -241,7 +294,7 @@ def _parse_maxima(text: str) -> tuple[int, ...]:
     return tuple(sorted(int(word) for word in words))
 
 
-def _draw(tables: Sequence[tuple[list[str], list[list[str]]]], said: str, *, for_terminal: bool) -> bytes:
+def _draw(tables: Sequence[tuple[list[str], list[list[str]]]], said: str, *, for_terminal: bool) -> str:
     """Tables and what is said below them as text: as wide as they are, or as the terminal is."""
     import io
 
@@ -265,4 +318,4 @@ def _draw(tables: Sequence[tuple[list[str], list[list[str]]]], said: str, *, for
         console = Console(file=text, force_terminal=for_terminal, width=width, color_system="auto" if for_terminal else None)
         console.print(drawn)
     console.print(Text(said), soft_wrap=True)
-    return text.getvalue().encode("utf-8", "backslashreplace")
+    return text.getvalue()

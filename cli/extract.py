@@ -11,6 +11,7 @@ from ovskit.cli import images as img
 from ovskit.cli import options as opt
 from ovskit.cli.command import OvsApp, log, provenance
 from ovskit.cli.existing import is_there
+from ovskit.cli.plain_text import plain
 from ovskit.core.runtime.errors import UsageError
 
 app = OvsApp(
@@ -18,6 +19,7 @@ app = OvsApp(
     examples=[
         ("regions of every photograph in a folder", "ovs-extract imgs/ | ovs-cluster > masks.json"),
         ("DINO keys, as SOHES uses them", "ovs-extract --model dino-vitb8 imgs/ -o keys.npz"),
+        ("as HASSOD resizes", "ovs-extract --model dino-vitb8 --resample lanczos imgs/ -o keys.npz"),
         ("a list of paths on stdin", "find imgs -name '*.jpg' -print0 | ovs-extract -0 -o features.npz"),
         ("one part of a large set, in a SLURM array", "ovs-extract --shard auto --resume shards/*.tar -o part-$SLURM_ARRAY_TASK_ID.npz"),
         ("one embedding per image", "ovs-extract --model clip:ViT-B-16/openai --pool cls imgs/ -o clip.npz"),
@@ -32,6 +34,21 @@ class Facet(StrEnum):
     query = "query"
     value = "value"
     token = "token"
+
+
+class Positions(StrEnum):
+    """How position embeddings come to another grid of patches than the trained one."""
+
+    official = "official"
+    size = "size"
+
+
+class Resample(StrEnum):
+    """By which interpolation photographs are resized."""
+
+    bicubic = "bicubic"
+    lanczos = "lanczos"
+    bilinear = "bilinear"
 
 
 class Pool(StrEnum):
@@ -54,7 +71,7 @@ def _list_models(value: bool) -> None:
         from ovskit.core.models.names import model_names
 
         for entry in model_names():
-            typer.echo(f"{entry.name:<20} {entry.description}")
+            typer.echo(plain(f"{entry.name:<20} {entry.description}"))
         raise typer.Exit()
 
 
@@ -78,12 +95,28 @@ def extract(
     size: Annotated[
         str, typer.Option("--size", metavar="N|keep", help="Resize to N×N, aspect ignored; keep: own size. Rounded to the patch.")
     ] = "1024",
+    resample: Annotated[
+        Resample | None,
+        typer.Option(
+            "--resample",
+            show_default="the model's own: builtin bilinear, most others bicubic",
+            help="Resize photographs by this interpolation, Pillow's. HASSOD has lanczos.",
+        ),
+    ] = None,
+    positions: Annotated[
+        Positions,
+        typer.Option(
+            "--positions",
+            help="Resample position embeddings as the model's authors do, or by size, which differs for DINO and DINOv2 without registers.",
+        ),
+    ] = Positions.official,
     cls: Annotated[bool, typer.Option("--cls", help="Also write the CLS token of each image.")] = False,
     pool: Annotated[Pool | None, typer.Option("--pool", help="Write one embedding per image instead of patch features.")] = None,
     dtype: Annotated[
         DType, typer.Option("--dtype", help="Compute and store as. On a CPU float16 is computed in float32; bfloat16 is stored as float32.")
     ] = DType.float16,
     batch_size: img.BatchSize = "auto",
+    exif: opt.Exif = None,
     max_pixels: opt.MaxPixels = 178_956_970,
     on_error: opt.OnErrorOption = opt.OnError.fail,
     shard: opt.ShardOption = None,
@@ -113,7 +146,7 @@ def extract(
     part = parse_shard(shard)
     check_output(output, binary=True, resume=resume, pg=not no_pg)
     failures = Failures(skip=on_error is opt.OnError.skip)
-    sources = img.find_images(inputs, failures, coco=images, root=root, nul=nul)
+    sources = img.find_images(inputs, failures, coco=images, root=root, nul=nul, exif=exif)
     chosen = part.pick(sources.items)
     log.info("%d images, %d in this shard", len(sources.items), len(chosen))
 
@@ -128,7 +161,14 @@ def extract(
     from ovskit.core.runtime.workers import default_workers
 
     backbone = load_backbone(
-        model, facet=facet.value, layer=layer, weights=weights, device=choose_device(device), dtype=getattr(torch, dtype.value)
+        model,
+        facet=facet.value,
+        layer=layer,
+        weights=weights,
+        device=choose_device(device),
+        dtype=getattr(torch, dtype.value),
+        positions=positions.value,
+        interpolation=None if resample is None else resample.value,
     )
     if (cls or pool is Pool.cls) and not backbone.spec.has_cls:
         raise UsageError(f"--model {model} has no CLS token; leave out --cls, or use --pool mean")
@@ -144,7 +184,7 @@ def extract(
         max_pixels=max_pixels,
     )
     pg = provenance(ctx, [], arguments=inputs or [], model=spec.model, model_sha256=spec.weights_sha256)
-    header = FeatureHeader(spec.to_json(), frame, dtype.value, sources.root, options.pool, pg, part.stated)
+    header = FeatureHeader(spec.to_json(), frame, dtype.value, sources.root, options.pool, pg, exif=img.exif_of(sources), shard=part.stated)
     if skip_existing and is_there(output, header, chosen=chosen, failures=failures):
         return
     with open_output(output, resume=resume) as out:

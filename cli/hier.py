@@ -9,6 +9,7 @@ import typer
 
 from ovskit.cli import options as opt
 from ovskit.cli.command import OvsApp
+from ovskit.cli.plain_text import stdout_bytes
 from ovskit.cli.stage import run_mask_stage
 from ovskit.core.runtime.errors import UsageError
 
@@ -24,6 +25,7 @@ app = OvsApp(
         ("the masks without a parent", "ovs-hier masks.json | grep '\"level\":0[,}]'"),
         ("the shards of a run, joined", "ovs-hier masks-*.json -o forest.json"),
         ("a stricter test", "ovs-hier --cover 0.95 masks.json -o forest.json"),
+        ("HASSOD's wholes, parts and subparts", "ovs-hier --inclusive --deepest 2 masks.json -o forest.json"),
     ],
 )
 
@@ -38,6 +40,15 @@ def hier(
             "--cover", min=0.0, max=1.0, metavar="X", help="A part lies in its whole by more than this share, and not the reverse."
         ),
     ] = 0.9,
+    inclusive: Annotated[
+        bool, typer.Option("--inclusive", help="A share of exactly --cover is enough, as in HASSOD; SOHES wants more.")
+    ] = False,
+    deepest: Annotated[
+        int | None,
+        typer.Option(
+            "--deepest", min=0, metavar="N", show_default="none", help="Write deeper levels as N, parents as they are; HASSOD's is 2."
+        ),
+    ] = None,
     tree: Annotated[
         bool, typer.Option("--tree", help="Print the forest as text on stdout, instead of the masks; with -o PATH, beside them.")
     ] = False,
@@ -69,12 +80,12 @@ def hier(
 
         def show(grown: MaskSet) -> None:
             if text is not None:
-                text.write("".join(f"{line}\n" for line in draw_forest(grown)).encode("utf-8", "backslashreplace"))
+                text.write(stdout_bytes("".join(f"{line}\n" for line in draw_forest(grown))))
 
         run_mask_stage(
             ctx,
             masks or [],
-            lambda header: lambda found: grow_forest(found, cover),
+            lambda header: lambda found: grow_forest(found, cover, inclusive=inclusive, deepest=deepest),
             description="forest by ovs-hier",
             doing="comparing",
             output=None if tree and output == "-" else output,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence, Set
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -20,20 +21,38 @@ Inputs = Annotated[
 ]
 Null = Annotated[bool, typer.Option("-0", "--null", help="Paths on stdin end with NUL, not newline.")]
 Coco = Annotated[
-    str | None, typer.Option("--images", metavar="COCO.json", help="Take the images a COCO file lists, with its ids; see --root.")
+    str | None, typer.Option("--images", metavar="COCO.json", help="Take the images a COCO or LVIS file lists, with its ids; see --root.")
 ]
 BatchSize = Annotated[str, typer.Option("--batch-size", metavar="N|auto", help="Images per pass; auto halves what does not fit.")]
 
 
 def find_images(
-    inputs: list[str] | None, failures: Failures, *, coco: str | None = None, root: str | None = None, nul: bool = False
+    inputs: list[str] | None,
+    failures: Failures,
+    *,
+    coco: str | None = None,
+    root: str | None = None,
+    nul: bool = False,
+    exif: str | None = None,
 ) -> Sources:
     """The images of ``inputs`` (files, folders, globs, tars; ``-``, also if there are none: a list on stdin), or those a COCO file lists.
 
-    A damaged tar goes to ``failures``. Raises UsageError if stdin is a terminal or both are given, MissingInputError if nothing is
-    named, and what the sources raise.
+    ``exif`` is what to do with their orientations; if nobody said, a stream of ours that lists them decides, and else they are applied.
+    A damaged tar goes to ``failures``. Raises UsageError if stdin is a terminal or both are given, MissingInputError if nothing is named,
+    and what the sources raise.
     """
-    from ovskit.core.formats.sources import list_sources, parse_path_list, sources_from_coco
+    found = _find(inputs, failures, coco=coco, root=root, nul=nul)
+    return found if exif is None else replace(found, items=tuple(replace(item, exif=str(exif)) for item in found.items))
+
+
+def exif_of(sources: Sources) -> str:
+    """How the orientations of these images are taken, as a header says it."""
+    return "ignore" if any(item.exif == "ignore" for item in sources.items) else "apply"
+
+
+def _find(inputs: list[str] | None, failures: Failures, *, coco: str | None, root: str | None, nul: bool) -> Sources:
+    from ovskit.core.formats.coco_sources import sources_from_coco
+    from ovskit.core.formats.sources import list_sources, parse_path_list
 
     if coco is not None:
         if inputs:

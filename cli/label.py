@@ -110,6 +110,7 @@ def label(
         str, typer.Option("--batch-size", metavar="N|auto", help="Crops per pass; auto halves what does not fit.")
     ] = "auto",
     root: opt.Root = None,
+    exif: opt.Exif = None,
     max_pixels: opt.MaxPixels = 178_956_970,
     on_error: opt.OnErrorOption = opt.OnError.fail,
     output: opt.Output = "-",
@@ -152,7 +153,7 @@ def label(
         raise UsageError("stdin (-) can be read once only: name a file for --from, or for the masks")
     wish = Wish(model, weights, size, context, mask_crop, device)
     skip = skip_existing and (save is None or os.path.isfile(save))
-    settings = Settings(output, resume, skip, on_error, root, batch, workers, max_pixels, features)
+    settings = Settings(output, resume, skip, on_error, root, batch, workers, max_pixels, features, exif)
     if names is not None:
         _by_names(ctx, settings, wish, masks, names, top_k=top_k, min_prob=min_prob, drop=drop, score=score)
     elif centroids is not None:
@@ -192,7 +193,7 @@ def _by_names(
 
     options = NameOptions(top_k, min_prob or 0.0, drop, score.value)
     failures = Failures(skip=settings.on_error is opt.OnError.skip)
-    with MaskInputs(masks) as opened:
+    with MaskInputs(masks, failures) as opened:
         settings.where(opened.header)  # before weights are looked for
         backbone = backbone_of(wish, settings.features)
         labels = {"name": space.name, "version": space.version, "hash": space.hash}
@@ -229,7 +230,7 @@ def _from_centroids(ctx: typer.Context, settings: Settings, wish: Wish, masks: l
         raise InputError(f"{what}: it has no centroids of masks")
     by.check_same_crops(crop, size=wish.size, context=wish.context, masked=wish.masked, what=what)
     failures = Failures(skip=settings.on_error is opt.OnError.skip)
-    with MaskInputs(masks) as opened:
+    with MaskInputs(masks, failures) as opened:
         settings.where(opened.header)
         if settings.features is not None:
             by.check_same_model(said, settings.features.model, what)
@@ -268,7 +269,7 @@ def _by_clusters(
     from ovskit.core.runtime.progress import track
 
     failures = Failures(skip=settings.on_error is opt.OnError.skip)
-    with TwiceReadMasks(masks) as opened, VectorStore() as store:
+    with TwiceReadMasks(masks, failures) as opened, VectorStore() as store:
         settings.where(opened.header)
         backbone = backbone_of(wish, settings.features)
         new = _clustered(opened.header, count)
@@ -326,7 +327,7 @@ def _pg(ctx: typer.Context, header: MasksHeader, backbone: Backbone) -> list[dic
 
 
 def _with_provenance(ctx: typer.Context, settings: Settings, header: MasksHeader, backbone: Backbone) -> MasksHeader:
-    return replace(header, pg=_pg(ctx, header, backbone), root=settings.where(header))
+    return replace(header, pg=_pg(ctx, header, backbone), root=settings.where(header), exif=settings.exif or header.exif)
 
 
 def _is_there(ctx: typer.Context, settings: Settings, header: MasksHeader, backbone: Backbone) -> bool:

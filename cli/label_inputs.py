@@ -44,9 +44,13 @@ class Settings:
     workers: int | None
     max_pixels: int
     features: FeatureHeader | None
+    exif: str | None
 
     def where(self, header: MasksHeader) -> str:
-        """The images' root. Raises UsageError if nobody knows it."""
+        """The images' root. Raises UsageError if nobody knows it, InputError if the masks do not name their images."""
+        from ovskit.core.formats.photographs import check_named
+
+        check_named(header.named, "the masks")
         found = self.root or header.root or (None if self.features is None else self.features.root)
         if found is None:
             raise UsageError("the masks do not say where their images are: add --root DIR")
@@ -54,10 +58,12 @@ class Settings:
 
     def look(self, crop: CropOptions, header: MasksHeader) -> LookOptions:
         """How to look at the masks."""
+        from ovskit.core.formats.photographs import settled_exif
         from ovskit.core.label.look import LookOptions
         from ovskit.core.runtime.workers import default_workers
 
-        return LookOptions(crop, self.where(header), self.batch, self.workers or default_workers(), self.max_pixels)
+        exif = settled_exif(self.exif, header.exif, "the masks stream")
+        return LookOptions(crop, self.where(header), self.batch, self.workers or default_workers(), self.max_pixels, exif)
 
 
 def split_inputs(paths: Sequence[str]) -> tuple[list[str], FeatureHeader | None]:

@@ -9,6 +9,7 @@
 ``--root``                  the folder that images' names are relative to
 ``--on-error``              fail (exit 65 or 66) or skip (exit 3) a bad image
 ``--max-pixels``            the decompression-bomb limit
+``--exif``                  apply or ignore EXIF orientations
 ``--shard``                 I/N or auto
 ``--resume``                continue PATH.part after a kill
 ``--skip-existing``         do nothing if the output is there, whole and of the same run
@@ -29,7 +30,8 @@ from typing import Annotated
 
 import typer
 
-from ovskit.cli.command import load_config, show_version
+from ovskit.cli.command import show_version
+from ovskit.cli.settings import load_config
 
 
 class OnError(StrEnum):
@@ -37,6 +39,13 @@ class OnError(StrEnum):
 
     fail = "fail"
     skip = "skip"
+
+
+class ExifOrientation(StrEnum):
+    """What to do with a photograph whose EXIF says that it is to be turned."""
+
+    apply = "apply"
+    ignore = "ignore"
 
 
 MaskFiles = Annotated[
@@ -63,7 +72,15 @@ Weights = Annotated[
 Root = Annotated[str | None, typer.Option("--root", metavar="DIR", help="The folder that image names are relative to.")]
 OnErrorOption = Annotated[
     OnError,
-    typer.Option("--on-error", help="At an image that cannot be used: fail, or skip it, name it on stderr and exit with 3."),
+    typer.Option("--on-error", help="At an image that cannot be used, or a mask: fail, or skip it, name it on stderr and exit with 3."),
+]
+Exif = Annotated[
+    ExifOrientation | None,
+    typer.Option(
+        "--exif",
+        show_default="what the stream was made with, else apply",
+        help="Turn photographs upright by their EXIF orientation, or ignore it: for masks drawn on pixels as they are stored.",
+    ),
 ]
 MaxPixels = Annotated[
     int, typer.Option("--max-pixels", min=1, metavar="N", help="Refuse images of more pixels than this before decoding them.")

@@ -108,6 +108,7 @@ def predict(
     ] = 0.5,
     batch_size: img.BatchSize = "auto",
     precision: Annotated[Precision, typer.Option("--precision", help="auto: bf16 on a GPU that has it, fp32 elsewhere.")] = Precision.auto,
+    exif: opt.Exif = None,
     max_pixels: opt.MaxPixels = 178_956_970,
     on_error: opt.OnErrorOption = opt.OnError.fail,
     shard: opt.ShardOption = None,
@@ -140,7 +141,7 @@ def predict(
     part = parse_shard(shard)
     check_output(output, binary=False, resume=resume, pg=not no_pg)
     failures = Failures(skip=on_error is opt.OnError.skip)
-    sources = img.find_images(inputs, failures, coco=images, root=root, nul=nul)
+    sources = img.find_images(inputs, failures, coco=images, root=root, nul=nul, exif=exif)
     chosen = part.pick(sources.items)
     log.info("%d images, %d in this shard", len(sources.items), len(chosen))
 
@@ -168,7 +169,7 @@ def predict(
         precision=_dtype(precision, target),
     )
     pg = provenance(ctx, [], arguments=inputs or [], model=loaded.segmenter.config.backbone, model_sha256=loaded.sha256)
-    header = MasksHeader("masks by ovs-predict", root=sources.root, pg=pg, shard=part.stated)
+    header = MasksHeader("masks by ovs-predict", root=sources.root, pg=pg, exif=img.exif_of(sources), shard=part.stated)
     if skip_existing and is_there(output, header, chosen=chosen, failures=failures):
         return
     with open_output(output, resume=resume) as out:

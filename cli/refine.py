@@ -65,6 +65,7 @@ def refine(
     fill_holes: Annotated[bool, typer.Option("--fill-holes/--no-fill-holes", help="Fill small holes, or leave them.")] = True,
     root: opt.Root = None,
     weights: opt.Weights = None,
+    exif: opt.Exif = None,
     max_pixels: opt.MaxPixels = 178_956_970,
     on_error: opt.OnErrorOption = opt.OnError.fail,
     output: opt.Output = "-",
@@ -89,7 +90,7 @@ def refine(
         raise UsageError("--joint is a way of --method crf")
 
     from ovskit.cli.method_settings import parse_settings
-    from ovskit.core.formats.photographs import load_photograph
+    from ovskit.core.formats.photographs import Photographs, check_named, settled_exif
     from ovskit.core.refine.pipeline import Dropped, RefineOptions, refine_masks
     from ovskit.core.refine.registry import load_refiner, options_of
 
@@ -105,11 +106,13 @@ def refine(
         if where is None and refiners:
             raise UsageError("the masks do not say where their images are: add --root DIR")
 
+        if refiners:
+            check_named(header.named, "the masks")
+        orientations = settled_exif(exif, header.exif, "the masks stream")
+        photographs = None if where is None else Photographs(where, max_pixels=max_pixels, exif=orientations)
+
         def work(found: MaskSet) -> MaskSet:
-            if where is None or not (refiners and found.masks):
-                pixels: Any = None
-            else:
-                pixels = load_photograph(found.image, where, max_pixels=max_pixels)
+            pixels: Any = None if photographs is None or not (refiners and found.masks) else photographs.load(found.image)
             refined, gone = refine_masks(found, pixels, refiners if found.masks else [], options)
             with lock:
                 dropped.add(gone)
@@ -136,6 +139,7 @@ def refine(
         workers=workers,
         facts=_facts(refiners),
         root=root,
+        exif=exif,
         at_end=say_dropped,
     )
 

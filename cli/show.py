@@ -61,6 +61,15 @@ def show(
             help="The label space of label maps: voc-21, a file, or names with commas.",
         ),
     ] = None,
+    void: Annotated[
+        str | None,
+        typer.Option(
+            "--void",
+            metavar="ID,…|none",
+            show_default="the layout's or the label space's, else 255",
+            help="Ids of label maps that are not drawn, where no layout says them.",
+        ),
+    ] = None,
     colour: Annotated[
         Colour,
         typer.Option(
@@ -90,6 +99,7 @@ def show(
     ] = "auto",
     no_legend: Annotated[bool, typer.Option("--no-legend", help="Leave the legend of categories out of PNGs.")] = False,
     opacity: Annotated[float, typer.Option("--opacity", min=0.0, max=1.0, metavar="X", help="Of the colours in PNGs.")] = 0.55,
+    exif: opt.Exif = None,
     max_pixels: opt.MaxPixels = 178_956_970,
     on_error: opt.OnErrorOption = opt.OnError.fail,
     sheet: Annotated[
@@ -128,7 +138,7 @@ def show(
     from ovskit.core.runtime.progress import track
     from ovskit.core.runtime.workers import default_workers
 
-    wish = Wish(files, gt, segments, layout, names, root, colour, match_iou, workers or default_workers(), max_pixels)
+    wish = Wish(files, gt, segments, layout, names, void, root, colour, match_iou, workers or default_workers(), max_pixels, exif)
     wish.check()
     judged = gt is not None and not wish.gt_is_maps
     texts = view.split(",")

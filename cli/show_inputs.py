@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
@@ -39,11 +39,13 @@ class Wish:
     segments: str | None
     layout: str | None
     names: str | None
+    void: str | None
     root: str | None
     colour: Colour
     match_iou: float
     workers: int
     max_pixels: int
+    exif: str | None = None
 
     @property
     def gt_is_maps(self) -> bool:
@@ -58,12 +60,12 @@ class Wish:
 
     def check(self) -> None:
         """Raises UsageError for options that say nothing here."""
-        if self.layout is None and self.names is None:
+        if self.layout is None and self.names is None and self.void is None:
             return
         if not all(file == "-" or os.path.exists(file) for file in (*self.files, *([] if self.gt is None else [self.gt]))):
             return  # that something is not there is said where it is opened
         if not self.gt_is_maps and not any(map(os.path.isdir, self.files)):
-            option = "--layout" if self.layout is not None else "--names"
+            option = "--layout" if self.layout is not None else "--names" if self.names is not None else "--void"
             raise UsageError(f"{option} is about a folder of label maps: name one as --gt, or instead of a masks file")
         if self.layout is not None and self.gt is not None and not self.gt_is_maps:
             raise UsageError(f"--layout {self.layout}: {self.gt} is no folder; a layout says how a folder of label maps is kept")
@@ -84,7 +86,7 @@ def opened(wish: Wish, failures: Failures) -> Iterator[Shown]:
     """Everything that ``wish`` names. Raises UsageError, InputError and MissingInputError for what cannot be used."""
     from ovskit.core.formats.ground_truth import open_ground_truth
     from ovskit.core.formats.masks import open_masks
-    from ovskit.core.formats.named_maps import chosen_space, open_named_maps
+    from ovskit.core.formats.named_maps import chosen_space, open_named_maps, parse_void
     from ovskit.core.runtime.output import open_input
     from ovskit.core.show.categories import Categories, space_of
     from ovskit.core.show.mask_files import open_map_folder, open_mask_file
@@ -95,37 +97,64 @@ def opened(wish: Wish, failures: Failures) -> Iterator[Shown]:
     folders = {k for k, file in enumerate(files) if file != "-" and os.path.isdir(file)}
     # A pipe is read once, from front to back; a folder is opened when it is known where its photographs are.
     lead = files.index("-") if "-" in files else None if 0 in folders else 0
-    space = chosen_space(wish.layout, wish.names)
+    space, void = chosen_space(wish.layout, wish.names), parse_void(wish.void)
     with ExitStack() as stack:
         found: dict[int, MaskFile] = {}
         for k, file in enumerate(files):
             if k != lead and k not in folders:
-                found[k] = stack.enter_context(open_mask_file(file))
-        maps = open_named_maps(str(wish.gt), layout=wish.layout, space=space) if wish.gt_is_maps else None
-        truth = None if wish.gt is None or maps is not None else open_ground_truth(wish.gt, segments=wish.segments)
+                found[k] = stack.enter_context(open_mask_file(file, failures))
+        maps = open_named_maps(str(wish.gt), layout=wish.layout, space=space, void=void, partial=True) if wish.gt_is_maps else None
+        if maps is not None:
+            maps.check()
+        truth = None if wish.gt is None or maps is not None else open_ground_truth(wish.gt, segments=wish.segments, failures=failures)
         headers = {k: file.header for k, file in found.items()}
         sets: Any = iter(())
         if lead is not None:
-            headers[lead], sets = open_masks(stack.enter_context(open_input(files[lead])), names[lead])
+            headers[lead], sets = open_masks(stack.enter_context(open_input(files[lead])), names[lead], failures)
         known = [headers[k].root for k in sorted(headers, key=lambda k: (k != lead, k)) if headers[k].root is not None]
         root = wish.root if wish.root is not None else next(iter(known), None)
         if root is None:
             next(sets, None)  # if the file is broken, that is the first thing to say
             raise UsageError(f"{names[lead or 0]} does not say where its images are: add --root DIR")
         for k in folders:
-            own = open_named_maps(files[k], layout=None if wish.gt is not None else wish.layout, space=space)
+            own = open_named_maps(files[k], layout=None if wish.gt is not None else wish.layout, space=space, void=void, partial=True)
+            own.check()
             found[k] = open_map_folder(files[k], own, root, failures)
             headers[k] = found[k].header
         columns, truth_column = _columns(wish, [headers[k] for k in range(len(files))], names, folders, maps, truth)
         others = [k for k in range(len(files)) if k != lead]
         scenes = Scenes(
             sets, names[lead or 0], roots=[wish.root or headers[k].root or root for k in ([] if lead is None else [lead]) + others],
-            failures=failures, others=[found[k] for k in others], place=lead, truth=truth, at=wish.match_iou, maps=maps,
+            failures=failures, others=[found[k] for k in others], place=lead,
+            named=lead is None or headers[lead].named, truth=truth, at=wish.match_iou, maps=maps,
             same=_same(columns, maps), workers=wish.workers, max_pixels=wish.max_pixels,
+            exif=_exif(wish, headers, names, truth, folders),
         )  # fmt: skip
         spaces = [s for s in (space, *map(space_of, headers.values())) if s is not None]
         every = [*columns, *([] if truth_column is None else [truth_column])]
         yield Shown(scenes, columns, truth_column, Categories(every, spaces))
+
+
+def _exif(wish: Wish, headers: Mapping[int, MasksHeader], names: Sequence[str], truth: Any, folders: set[int]) -> str:
+    """How the photographs' orientations are taken: as the files say, which must not contradict each other."""
+    from ovskit.core.formats.photographs import UNKNOWN, settled_exif
+
+    said = [(headers[k].exif, names[k]) for k in headers if k not in folders]
+    if truth is not None:
+        said.append((truth.exif, truth.what))
+    known = [(exif, name) for exif, name in said if exif != UNKNOWN]
+    for exif, name in known:
+        if exif != known[0][0]:
+            raise UsageError(
+                f"{name} was made with --exif {exif}, {known[0][1]} with --exif {known[0][0]}: they are not of the same pixels"
+            )
+        settled_exif(wish.exif, exif, name)
+    if wish.exif is not None:
+        return str(wish.exif)
+    if known and known[0][0] != "apply":
+        return known[0][0]
+    doubtful = bool(folders) or wish.gt_is_maps or len(known) < len(said)
+    return UNKNOWN if doubtful else "apply"
 
 
 def file_names(files: Sequence[str]) -> list[str]:
@@ -151,8 +180,14 @@ def _columns(
     def asked(is_about: bool) -> bool:
         return wish.colour is Colour.category or (wish.colour is Colour.auto and is_about)
 
+    def listed(header: MasksHeader) -> Any:
+        """The categories of a file; a results list has none, and its numbers are believed to be the ground truth's, as scores do."""
+        given = maps if maps is not None else truth
+        believed = header.results and wish.colour is Colour.category and given is not None
+        return given.categories if believed else header.categories
+
     columns = [
-        Column(title, header.categories, header.pg, by_category=asked(k in folders or speaks_of_categories(header)))
+        Column(title, listed(header), header.pg, by_category=asked(k in folders or speaks_of_categories(header)))
         for k, (title, header) in enumerate(zip(titles(names), headers, strict=True))
     ]
     if maps is not None:

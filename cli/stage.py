@@ -32,13 +32,14 @@ def run_mask_stage(
     workers: int | None = None,
     facts: Mapping[str, Any] | None = None,
     root: str | None = None,
+    exif: str | None = None,
     watch: Callable[[MaskSet], None] | None = None,
     at_end: Callable[[], None] | None = None,
 ) -> None:
     """Read the files ``masks`` as one (none: stdin), work on every image's masks, write ``output`` (None: write nothing).
 
     ``make_work`` is given the stream's header before anything is written, and may refuse it. ``facts`` are added to this
-    run's provenance (``model``, ``model_sha256``, ``supervised``); ``root`` replaces the header's. ``watch``
+    run's provenance (``model``, ``model_sha256``, ``supervised``); ``root`` and ``exif`` replace the header's. ``watch``
     sees every result, in order; ``at_end`` is called when the output is complete.
     """
     from contextlib import ExitStack
@@ -55,11 +56,12 @@ def run_mask_stage(
     if output is not None:
         check_output(output, binary=False, resume=resume, pg=not ctx.params.get("no_pg"))
     failures = Failures(skip=on_error is opt.OnError.skip)
-    with MaskInputs(masks or ["-"]) as inputs:
+    with MaskInputs(masks or ["-"], failures) as inputs:
         header = inputs.header
         work = make_work(header)
         pg = provenance(ctx, header.pg, arguments=masks, **(facts or {}))
-        new = replace(header, description=description, pg=pg, root=header.root if root is None else root)
+        new = replace(header, description=description, pg=pg)
+        new = replace(new, root=header.root if root is None else root, exif=header.exif if exif is None else str(exif))
         if output is not None and skip_existing and is_there(output, new):
             return
         done: set[int] = set()

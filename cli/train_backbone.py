@@ -69,6 +69,7 @@ def backbone(
     segments: Segments = None,
     cache: run.Cache = None,
     root: opt.Root = None,
+    exif: opt.Exif = None,
     checkpoint_every: run.CheckpointEvery = 500,
     log_every: run.LogEvery = 50,
     eval_every: run.EvalEvery = 0,
@@ -97,7 +98,7 @@ def backbone(
     from ovskit.core.runtime.failures import Failures
 
     failures = Failures(skip=on_error is opt.OnError.skip)
-    sources = img.find_images(inputs, failures, root=root)
+    sources = img.find_images(inputs, failures, root=root, exif=exif)
     folder = run.run_folder(output, resume=resume)
 
     from ovskit.core.runtime.progress import track

@@ -63,6 +63,7 @@ def correct(
     setting: run.Setting = None,
     cache: job.Cache = None,
     root: opt.Root = None,
+    exif: opt.Exif = None,
     checkpoint_every: run.CheckpointEvery = 500,
     log_every: run.LogEvery = 50,
     eval_every: run.EvalEvery = 0,

@@ -47,6 +47,7 @@ def dino(
     setting: run.Setting = None,
     cache: run.Cache = None,
     root: opt.Root = None,
+    exif: opt.Exif = None,
     checkpoint_every: run.CheckpointEvery = 500,
     log_every: run.LogEvery = 50,
     tensorboard: run.TensorBoard = False,
@@ -73,7 +74,7 @@ def dino(
     from ovskit.core.runtime.failures import Failures
 
     failures = Failures(skip=on_error is opt.OnError.skip)
-    sources = img.find_images(inputs, failures, root=root)
+    sources = img.find_images(inputs, failures, root=root, exif=exif)
     folder = run.run_folder(output, resume=resume)
 
     from ovskit.core.runtime.progress import track

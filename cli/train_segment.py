@@ -65,6 +65,7 @@ def segment(
     ] = None,
     cache: job.Cache = None,
     root: opt.Root = None,
+    exif: opt.Exif = None,
     checkpoint_every: run.CheckpointEvery = 500,
     log_every: run.LogEvery = 50,
     eval_every: run.EvalEvery = 0,

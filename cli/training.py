@@ -96,7 +96,7 @@ ScheduleOption = Annotated[
     Schedule, typer.Option("--schedule", help="Then: a cosine to zero, a tenth at 90 % and again at 95 % of the steps, or constant.")
 ]
 WeightDecay = Annotated[
-    float, typer.Option("--weight-decay", min=0.0, callback=_finite, metavar="X", help="AdamW's, of matrices and kernels.")
+    float, typer.Option("--weight-decay", min=0.0, callback=_finite, metavar="X", help="Decoupled weight decay, of matrices and kernels.")
 ]
 Clip = Annotated[
     float, typer.Option("--clip", min=0.0, callback=_finite, metavar="NORM", help="Shorten gradients that are longer; 0 leaves them.")

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from ovskit.cli.command import log
+from ovskit.cli.plain_text import plain
 from ovskit.core.runtime.progress import bar_is_wanted
 
 if TYPE_CHECKING:
     from ovskit.core.train.events import Evaluated, Event, Logged
 
 _HEIGHTS = "▁▂▃▄▅▆▇█"
+_PLAIN = str.maketrans(_HEIGHTS, "_.,-~=*#")  # where stderr has no blocks
 _CURVE = 40  # its greatest width
 
 
@@ -143,7 +146,9 @@ def _table(losses: Mapping[str, Curve], scores: Mapping[str, Curve]) -> Any:
     table.add_column(no_wrap=True)
     for curves, style in ((losses, "cyan"), (scores, "green")):
         for name, curve in curves.items():
-            table.add_row(name, f"{curve.last:.4g}", f"[{style}]{curve}[/]")
+            course = str(curve)
+            shown = course if plain(course, sys.stderr.encoding) == course else course.translate(_PLAIN)
+            table.add_row(name, f"{curve.last:.4g}", f"[{style}]{shown}[/]")
     return table
 
 

@@ -86,11 +86,16 @@ class _Judge:
         from pathlib import Path
 
         from ovskit.core.formats.ground_truth import GroundTruth, open_ground_truth
+        from ovskit.core.runtime.errors import InputError
 
         whole = open_ground_truth(truth)
-        self._some = GroundTruth(whole.what, whole.images[:limit], whole.load, whole.categories)
+        self._some = GroundTruth(
+            whole.what, whole.images[:limit], whole.load, whole.categories, named=whole.named, exif=whole.exif, searched=whole.searched
+        )
         self._folder = str(Path(truth).parent) if root is None else root
         self.images = self._some.images
+        if all(mask.iscrowd for k in range(len(self.images)) for mask in self._some.load(k).masks):
+            raise InputError(f"{whole.what}: its first {len(self.images)} images have no mask but crowds: there is nothing to find in them")
         self.load(self.images[0])
 
     def load(self, image: Image) -> UInt8:
@@ -100,8 +105,9 @@ class _Judge:
         return load_photograph(image, self._folder, max_pixels=10**9)
 
     def score(self, found: Iterable[MaskSet]) -> dict[str, float]:
-        """AR at 10 and 1,000 masks and AP, in percent."""
+        """AR at 10 and 1,000 masks and AP, in percent; of LVIS, whose AP without categories means nothing, AR alone."""
         from ovskit.core.eval.evaluation import EvalOptions, evaluate
 
         metrics = evaluate(list(found), self._some, EvalOptions(metric="ar")).metrics()
-        return {name: 100 * value for name in ("AR@10", "AR@1000", "AP") if (value := metrics[name]) is not None}
+        names = ("AR@10", "AR@1000", *(["AP"] if self._some.searched is None else []))
+        return {name: 100 * value for name in names if (value := metrics[name]) is not None}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -63,8 +64,19 @@ class MaskJob:
         )
         self._folder = run.run_folder(given["output"], resume=given["resume"])
         self._failures = Failures(skip=opt.OnError(given["on_error"]) is opt.OnError.skip)
-        self._photographs = list_sources(given["images"], root=given["root"], failures=self._failures).items
+        self._exif = self._settled_exif(given["exif"])
+        listed = list_sources(given["images"], root=given["root"], failures=self._failures).items
+        self._photographs = tuple(replace(photograph, exif=self._exif) for photograph in listed)
         self._devices = open_devices(given["device"], str(given["precision"]), accumulate=given["accumulate"])
+
+    def _settled_exif(self, asked: str | None) -> str:
+        """What to do with the photographs' orientations: what is asked for, or what the masks were made with."""
+        from ovskit.core.formats.masks import stated_exif
+        from ovskit.core.formats.photographs import settled_exif
+        from ovskit.core.runtime.output import open_input
+
+        with open_input(str(self._masks)) as stream:
+            return str(settled_exif(asked, stated_exif(stream, str(self._masks)), str(self._masks)))
 
     def train(
         self, recipe: Callable[..., Recipe], settings: SegmentSettings, begun_with: Mapping[str, Any], *, unlabelled: bool = False
@@ -84,7 +96,7 @@ class MaskJob:
             settings=settings,
             folder=self._folder,
             seed=given["seed"],
-            begun_with=begun_with,
+            begun_with={**begun_with, **({"exif": self._exif} if self._exif == "ignore" else {})},
             pg=provenance(self._ctx, [], **facts),
             evaluate=judge,
             failures=self._failures,

@@ -22,14 +22,17 @@ Int32 = npt.NDArray[np.int32]
 class Image:
     """Who an image is: everything about it but its pixels.
 
-    ``id`` is its 1-based place in the sorted full input (or the id a COCO file gives it), ``file_name`` its path
-    relative to the input's root, ``width`` and ``height`` its size in pixels after EXIF orientation.
+    ``id`` is its 1-based place in the sorted full input (or the id a COCO file gives it), ``file_name`` its path relative to the input's
+    root, ``width`` and ``height`` its size in pixels. ``orientation`` is the EXIF orientation, 2 to 8, that was undone when it was opened,
+    so that this size and all masks are of the upright picture; 1 where there was none, or where it was ignored. It says how the picture was
+    read, not which one it is.
     """
 
     id: int
     file_name: str
     width: int
     height: int
+    orientation: int = field(default=1, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from ovskit.core.cluster.crops import Crop
-from ovskit.core.formats.photographs import load_photograph
+from ovskit.core.formats.photographs import APPLY, Photographs
 from ovskit.core.models.backbone import Backbone
 from ovskit.core.records import Float, Image
 from ovskit.core.runtime.errors import MissingInputError
@@ -19,19 +19,19 @@ _BATCH = 16  # crops per forward pass: bounds memory; row k of a pass depends on
 class CropExtractor:
     """Features of crops of the images that a feature stream names.
 
-    ``root`` is where the images are, ``side`` the pixels a crop is resized to (SOHES: 256), rounded to the patch.
+    ``root`` is where the images are, ``side`` the pixels a crop is resized to (SOHES: 256), rounded to the patch;
+    ``exif`` is the stream's.
     """
 
-    def __init__(self, backbone: Backbone, root: str, *, side: int = 256, max_pixels: int) -> None:
+    def __init__(self, backbone: Backbone, root: str, *, side: int = 256, max_pixels: int, exif: str = APPLY) -> None:
         self._backbone = backbone
-        self._root = root
         self._side = side
-        self._max_pixels = max_pixels
+        self._photographs = Photographs(root, max_pixels=max_pixels, exif=exif)
 
     def __call__(self, image: Image, crops: Sequence[Crop]) -> Sequence[Float]:
         """Patch features (h, w, c) float32 of each crop. Raises MissingInputError or InputError if the image is not the stream's."""
         try:
-            pixels = load_photograph(image, self._root, max_pixels=self._max_pixels)
+            pixels = self._photographs.load(image)
         except MissingInputError as error:
             raise MissingInputError(f"{error} (needed for the local step; say where with --root, or use --no-local)") from None
         backbone = self._backbone

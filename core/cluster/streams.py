@@ -52,7 +52,7 @@ class FeatureInputs:
             headers = [reader.header for reader in self._readers]
             first = headers[0]
             for name, header in zip(self._names, headers, strict=True):
-                if (header.model, header.size, header.pool) != (first.model, first.size, first.pool):
+                if (header.model, header.size, header.pool, header.exif) != (first.model, first.size, first.pool, first.exif):
                     raise InputError(f"{name} was not extracted like {self._names[0]}: their models or sizes differ")
             if first.pool is not None:
                 raise InputError(f"{self._names[0]} holds pooled embeddings, not patch features; extract without --pool")

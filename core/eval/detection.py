@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +13,9 @@ from ovskit.core.eval.groups import Annotator, Groups
 from ovskit.core.eval.matching import AREA_NAMES, AREAS, IOU_THRESHOLDS, THRESHOLDS, Matched, match
 from ovskit.core.eval.precision import PrecisionSpool, average_precision_of_one
 from ovskit.core.eval.recall import RecallSums
-from ovskit.core.formats.rle import RunTable, iou
+from ovskit.core.formats.lvis import Searched
+from ovskit.core.formats.rle import RunTable
+from ovskit.core.formats.rle_pairs import overlaps
 from ovskit.core.records import MaskSet
 from ovskit.core.runtime.errors import InputError
 
@@ -33,26 +35,47 @@ class Unit:
     category: int | None
     scores: Float64
     matched: Matched
+    within: tuple[int, ...]  # how many of them count at each of the maxima
 
 
 @dataclass(frozen=True, slots=True)
 class MatchedImage:
-    """One image's units, and the annotators that its ground truth names."""
+    """One image's units, the annotators that its ground truth names, and how many predictions are of categories that nobody searched
+    for."""
 
     units: tuple[Unit, ...]
     annotators: frozenset[Annotator]
+    unknown: int = 0
 
 
 class DetectionScores:
     """AR (``metric`` "ar") or AP ("ap") as COCO defines them, from sums and a temporary file.
 
     ``maxima``: numbers of detections an image may have, ascending; sizes and AP go by the largest. ``names`` are the metrics.
+
+    ``searched`` are LVIS' images by id. By category its rule holds for them (Gupta et al. 2019, section 3, and the ``lvis`` package):
+    of the ``maxima`` best of an image, now of all categories together, those count that are of a category that the image has or
+    was searched for in vain; where not all of a category has a mask, what is matched with none is ignored. Empty masks are
+    left out on both sides. AP is also that of the categories of each of the ``frequency`` "r", "c" and "f". Crowds, which LVIS has
+    none of, stay COCO's [choice].
     """
 
-    def __init__(self, metric: str, maxima: tuple[int, ...], *, by_category: bool = False, per_annotator: bool = False) -> None:
+    def __init__(
+        self,
+        metric: str,
+        maxima: tuple[int, ...],
+        *,
+        by_category: bool = False,
+        per_annotator: bool = False,
+        searched: Mapping[int, Searched] | None = None,
+        frequency: Mapping[str, Set[int]] | None = None,
+    ) -> None:
         self.by_category = by_category
         self.per_annotator = per_annotator
-        self._most = maxima[-1]
+        self.maxima = maxima
+        self._searched = searched if by_category else None
+        self._unsearched = searched is not None and not by_category
+        self._unknown = 0
         self._groups = Groups()
         self._recalls = RecallSums(maxima)
         self._spool = PrecisionSpool()
@@ -71,23 +94,49 @@ class DetectionScores:
         else:
             self._of_precision = {"AP": everything, "AP50": (_AT_50,), "AP75": (_AT_75,)}
             self._of_precision |= {f"AP_{AREA_NAMES[a]}": _bits(a) for a in range(1, AREAS)}
+        self._only: dict[str, Set[int]] = {}  # a precision of some categories alone
+        if metric == _AP and self.federated and frequency:
+            self._only = {f"AP{letter}": categories for letter, categories in frequency.items()}
+            self._of_precision |= dict.fromkeys(self._only, everything)
         self.names = (*self._of_recall, *self._of_precision)
         self.resampled = self.names
+
+    @property
+    def federated(self) -> bool:
+        """Whether LVIS' rule holds."""
+        return self._searched is not None
+
+    @property
+    def categories(self) -> tuple[frozenset[int | None], frozenset[int | None]]:
+        """Those of the ground truth's masks that count, and those of the predictions."""
+        return frozenset(self._true), frozenset(self._predicted)
 
     def work(self, truth: MaskSet, predictions: MaskSet) -> MatchedImage:
         """Match one image. Takes no notice of the others, so it may run in any thread. Raises InputError."""
         everyone: dict[Annotator, Int64] = {None: np.arange(len(truth.masks), dtype=np.int64)}
         annotators = _annotators(truth) if self.per_annotator else everyone
+        scores = _scores(predictions)
         units: list[Unit] = []
+        unknown = 0
         if self.by_category:
             of_truth, of_predictions = _by_category(truth), _by_category(predictions)
+            rank, partial = None, frozenset[int]()
+            if self._searched is not None:
+                of_truth = _chosen(of_truth, [mask.extra.get("area", mask.area) > 0 for mask in truth.masks])
+                of_predictions = _chosen(of_predictions, [mask.area > 0 for mask in predictions.masks])
+                image = self._searched[truth.image.id]
+                rank, partial = _ranks(scores), image.partial
+                known = {k: found for k, found in of_predictions.items() if k in of_truth or k in image.absent}
+                unknown = sum(map(len, of_predictions.values())) - sum(map(len, known.values()))
+                of_predictions = known
             for category in sorted({*of_truth, *of_predictions}):
                 members = of_truth.get(category, []), of_predictions.get(category, [])
-                units += self._units(truth, members[0], predictions, members[1], annotators, category)
+                found = self._units(truth, members[0], predictions, members[1], scores, annotators, category, rank)
+                units += map(_forgiven, found) if category in partial else found
         else:
-            units += self._units(truth, _all(truth), predictions, _all(predictions), annotators, None)
+            units += self._units(truth, _all(truth), predictions, _all(predictions), scores, annotators, None)
         named = annotators if self.per_annotator else (mask.extra.get("annotator") for mask in truth.masks)
-        return MatchedImage(tuple(units), frozenset(name for name in named if isinstance(name, int | str)))
+        return MatchedImage(tuple(units), frozenset(name for name in named if isinstance(name, int | str)), unknown)
 
     def _units(
         self,
@@ -95,29 +144,37 @@ class DetectionScores:
         of_truth: list[int],
         predictions: MaskSet,
         of_predictions: list[int],
+        ranking: Float64,
         annotators: Mapping[Annotator, Int64],
         category: int | None,
+        rank: Int64 | None = None,
     ) -> Iterator[Unit]:
-        """Match some masks of the predictions with some of the ground truth, both in COCO's order, for each annotator."""
+        """Match some masks of the predictions with some of the ground truth, both in COCO's order, for each annotator.
+
+        ``ranking`` is the score of every prediction. The maxima are of these predictions, or of all of the image where ``rank`` says
+        which place each has there.
+        """
         candidates = [predictions.masks[k] for k in of_predictions]
-        scores = np.array([1.0 if mask.score is None else mask.score for mask in candidates], np.float64)
-        if not np.isfinite(scores).all():
-            raise InputError(f"{predictions.image.file_name}: a mask's score is not finite, so it cannot be ranked")
-        order = np.argsort(-scores, kind="stable")[: self._most]
+        scores = ranking[of_predictions]
+        order = np.argsort(-scores, kind="stable")
+        places = np.arange(len(order)) if rank is None else rank[of_predictions][order]
+        within = tuple(np.searchsorted(places, self.maxima).tolist())
+        order = order[: within[-1]]
         found = RunTable([candidates[k].rle for k in order.tolist()])
         masks = [truth.masks[k] for k in of_truth]
         crowd = np.array([mask.iscrowd for mask in masks], np.int64)
         areas = np.array([mask.extra.get("area", mask.area) for mask in masks], np.float64)
-        overlap = iou(found, RunTable([mask.rle for mask in masks]), crowd)
+        pairs = overlaps(found, RunTable([mask.rle for mask in masks]), float(IOU_THRESHOLDS[0]), crowd).pairs
         own = found.areas.astype(np.float64)
         for annotator, members in annotators.items():
             columns = np.flatnonzero(np.isin(np.array(of_truth, np.int64), members))
-            matched = match(np.ascontiguousarray(overlap[:, columns]), own, areas[columns], crowd[columns] != 0)
-            yield Unit(annotator, category, scores[order], matched)
+            matched = match(pairs.of_columns(columns), own, areas[columns], crowd[columns] != 0)
+            yield Unit(annotator, category, scores[order], matched, within)
 
     def add(self, position: int, image: MatchedImage) -> None:
         """Take in the image at ``position`` of the ground truth."""
         self._annotators |= image.annotators
+        self._unknown += image.unknown
         if self.per_annotator:
             for annotator in image.annotators:
                 self._groups.saw(annotator, position)
@@ -129,14 +186,20 @@ class DetectionScores:
             group = self._groups.index(unit.annotator, unit.category)
             self._spool.add(position, group, unit.scores, unit.matched)
             if unit.matched.counted.any():
-                self._recalls.add(position, group, unit.matched)
+                self._recalls.add(position, group, unit.matched, unit.within)
                 precision = average_precision_of_one(unit.matched).ravel()
                 self._rows.append(tuple(float(precision[list(bits)].mean()) for bits in self._of_precision.values()))
 
-    def check(self, what: str) -> None:
-        """Raises InputError if annotators are to be told apart and the ground truth ``what`` names none."""
+    def check(self, what: str, masks: int) -> None:
+        """Raises InputError if annotators are to be told apart and the ground truth ``what``, of so many masks, names none, or if none
+        of its masks counts."""
         if self.per_annotator and not self._annotators:
             raise InputError(f'{what} has no annotation with an "annotator": leave --per-annotator out')
+        if masks and not self._true:
+            raise InputError(
+                f"{what}: all masks of the images that are scored ({masks}) are crowds (iscrowd 1){' or empty' * self.federated}, which "
+                "are neither found nor missed: there is nothing to score"
+            )
 
     def warnings(self) -> list[str]:
         """What a reader of the scores should know."""
@@ -146,8 +209,17 @@ class DetectionScores:
                 f"the ground truth has {len(self._annotators)} annotators, whose masks are scored as if they were one's; "
                 "--per-annotator scores each by itself"
             )
-        if self.by_category and self._predicted and not self._predicted & self._true:
+        if not self._true:
+            found.append("the ground truth has no mask on any image that is scored: every score is undefined")
+        elif self.by_category and self._predicted and not self._predicted & self._true:
             found.append("no predicted category_id is one of the ground truth's; leave --by-category out to score without categories")
+        if self._unknown and not self._predicted:
+            found.append(f"none of the {self._unknown} masks is of a category that its image was searched for")
+        if self._unsearched:
+            found.append(
+                "the ground truth is LVIS', which has a mask for no more than the categories that an image was searched for; so AP without "
+                "--by-category counts right masks as wrong and means nothing, and AR is what to look at"
+            )
         return found
 
     def cells(self) -> int:
@@ -171,7 +243,9 @@ class DetectionScores:
             for k, wanted in enumerate(self._of_precision.values()):
                 if bit in wanted:
                     by_group[k] += precision / len(wanted)
-        for k in range(len(by_group)):
+        for k, name in enumerate(self._of_precision):
+            if name in self._only:
+                by_group[k, ~self._groups.of(self._only[name])] = np.nan
             out[len(self._of_recall) + k] = self._groups.average(by_group[k], images)
         return out
 
@@ -180,7 +254,11 @@ class DetectionScores:
         position, group, _, _ = self._recalls.rows
         recall = self._recalls.recall_by_row()
         rows = [recall[area, most] for area, most in self._of_recall.values()]
-        rows += list(np.array(self._rows, np.float64).reshape(len(position), len(self._of_precision)).T)
+        precision = np.array(self._rows, np.float64).reshape(len(position), len(self._of_precision)).T
+        for k, name in enumerate(self._of_precision):
+            if name in self._only:
+                precision[k, ~self._groups.of(self._only[name])[group]] = np.nan
+        rows += list(precision)
         return np.array([self._groups.average_by_image(row, group, position, images) for row in rows])
 
     def _all_bits(self) -> list[int]:
@@ -194,6 +272,32 @@ def _bits(area: int) -> tuple[int, ...]:
 def _all(masks: MaskSet) -> list[int]:
     """All masks as pycocotools lists them without categories: category by category, which decides ties."""
     return sorted(range(len(masks.masks)), key=lambda k: masks.masks[k].category_id)
+
+
+def _scores(masks: MaskSet) -> Float64:
+    """What ranks the masks of one image. Raises InputError."""
+    scores = np.array([1.0 if mask.score is None else mask.score for mask in masks.masks], np.float64)
+    if not np.isfinite(scores).all():
+        raise InputError(f"{masks.image.file_name}: a mask's score is not finite, so it cannot be ranked")
+    return scores
+
+
+def _ranks(scores: Float64) -> Int64:
+    """Which place each mask of an image has among all of them, from 0."""
+    rank = np.empty(len(scores), np.int64)
+    rank[np.argsort(-scores, kind="stable")] = np.arange(len(scores))
+    return rank
+
+
+def _chosen(groups: Mapping[int, list[int]], wanted: Sequence[bool]) -> dict[int, list[int]]:
+    """The members of ``groups`` that are ``wanted``, and the groups that are left."""
+    found = {k: [i for i in group if wanted[i]] for k, group in groups.items()}
+    return {k: group for k, group in found.items() if group}
+
+
+def _forgiven(unit: Unit) -> Unit:
+    """A unit without false positives."""
+    return replace(unit, matched=replace(unit.matched, false=np.zeros_like(unit.matched.false)))
 
 
 def _by_category(masks: MaskSet) -> dict[int, list[int]]:

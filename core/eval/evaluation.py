@@ -8,7 +8,7 @@ second.difference(first, 1000, seed=0)["AR@1000"]  # second minus first, on the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -22,12 +22,16 @@ from ovskit.core.eval.semantic import SemanticOptions, SemanticScores
 from ovskit.core.eval.stream import ImageCounts, Pairing
 from ovskit.core.formats.ground_truth import GroundTruth
 from ovskit.core.formats.label_maps import LabelTruth, painted_prediction
+from ovskit.core.formats.lvis import Searched, frequencies
 from ovskit.core.records import Image, LabelMap, MaskSet
 from ovskit.core.runtime.errors import InputError
 from ovskit.core.runtime.workers import default_workers, ordered_map
 
 Float64 = npt.NDArray[np.float64]
 Int64 = npt.NDArray[np.int64]
+
+# LVIS' max_dets, an image's masks of all categories together.
+LVIS_MAXIMA = (300,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +40,9 @@ class EvalOptions:
 
     ``metric``: "ar" (AR@k for every k of ``maxima``, AR_S, AR_M, AR_L and AP), "ap" (AP, AP50, AP75, AP_S, AP_M, AP_L),
     "hierarchy" (see ``eval.hierarchy``) or "miou" (see ``eval.semantic``; ``semantic`` says how), which have no use for the next
-    three. ``maxima``: numbers of masks an image may have,
-    the highest scores first; sizes and AP go by the largest. ``by_category``: match within categories and average over them
-    (COCO's useCats=1) instead of ignoring them. ``per_annotator``: score each annotator's masks by themselves, over the images that
+    three. ``maxima``: numbers of masks an image may have, the highest scores first; sizes and AP go by the largest. ``by_category``:
+    match within categories and average over them (COCO's useCats=1; of LVIS' ground truth as LVIS does it, see ``DetectionScores``)
+    instead of ignoring them. ``per_annotator``: score each annotator's masks by themselves, over the images that
     have some, and average, weighted by those numbers of images [choice]. ``images``: "all" of the ground truth, or those "listed"
     by the predictions.
     """
@@ -74,25 +78,43 @@ class Evaluator:
     """Takes predictions image by image: ``add`` each, then ``finish``. ``evaluate`` does the same, several images at once.
 
     For "miou" the ground truth is one of label maps, and predictions are label maps or masks, which are painted. Holds sums of every
-    image, and for AP a temporary file of the predictions; never masks. ``what`` names the predictions in messages.
+    image, and for AP a temporary file of the predictions; never masks. While an image is matched it holds the pairs of masks that
+    overlap by half, 16 bytes of each (``formats.rle_pairs``), never a matrix of all. ``what`` names the predictions in messages;
+    ``named``: their images have names that are no mere ids (``MasksHeader.named``), ``exif`` how their orientations were taken.
+    ``lists_images`` is false of a results list, which says nothing of images without a mask: one without any is no mistake. Raises
+    InputError for a ground truth of LVIS' that does not say of every image what it was searched for, where that matters.
     """
 
-    def __init__(self, truth: GroundTruth | LabelTruth, options: EvalOptions | None = None, *, what: str = "the predictions") -> None:
+    def __init__(
+        self,
+        truth: GroundTruth | LabelTruth,
+        options: EvalOptions | None = None,
+        *,
+        what: str = "the predictions",
+        named: bool = True,
+        exif: str = "unknown",
+        lists_images: bool = True,
+    ) -> None:
         self.truth = truth
         self.options = options = options or EvalOptions()
         self.what = what
-        self._pairing = Pairing(truth, what)
+        self._pairing = Pairing(truth, what, named=named, exif=exif, may_be_empty=not lists_images and options.images == "all")
         self._scores: DetectionScores | HierarchyScores | SemanticScores
         if options.metric == "miou":
             self._scores = SemanticScores(options.semantic)
         elif options.metric == "hierarchy":
             self._scores = HierarchyScores()
         else:
+            assert isinstance(truth, GroundTruth)
+            if options.by_category and truth.searched is not None:
+                _check_searched(truth, truth.searched)
             self._scores = DetectionScores(
                 options.metric,
                 tuple(sorted(options.maxima)),
                 by_category=options.by_category,
                 per_annotator=options.per_annotator,
+                searched=truth.searched,
+                frequency=frequencies(truth.categories),
             )
         self._sizes: dict[int, tuple[int, int]] = {}  # masks of the ground truth and of the predictions, by position
         self._with_score = self._without_score = 0
@@ -147,6 +169,9 @@ class Evaluator:
         if isinstance(self._scores, SemanticScores):
             self._scores.check(self.truth.what, self.what)
             said = [f"{self.what}: {warning}" for warning in self._scores.warnings()]
+        elif isinstance(self._scores, DetectionScores):
+            self._scores.check(self.truth.what, sum(size[0] for size in self._sizes.values()))
+            said = self._scores.warnings()
         else:
             self._scores.check(self.truth.what)
             said = self._scores.warnings()
@@ -162,18 +187,23 @@ def evaluate(
     options: EvalOptions | None = None,
     *,
     what: str = "the predictions",
+    named: bool = True,
+    exif: str = "unknown",
+    lists_images: bool = True,
     workers: int | None = None,
     watch: Callable[[Iterable[Any]], Iterable[Any]] = iter,
 ) -> Evaluation:
     """Score a stream of masks against ``truth``; the result depends neither on the order of images nor on ``workers``.
 
-    Images are found by ``GroundTruth.find``; those of the ground truth that the stream does not list count as without masks, unless
-    ``options`` say otherwise. A few images are in memory at once. Masks without a score all have 1, and rank in the order of the
-    stream [choice]. ``watch`` may wrap the images as they are done, for a progress bar.
+    Images are found by ``GroundTruth.find``, by id if they are not ``named``; those of the ground truth that the stream does not list count
+    as without masks, unless ``options`` say otherwise. A few images are in memory at once. Masks without a score all have 1, and rank in
+    the order of the stream [choice]. ``watch`` may wrap the images as they are done, for a progress bar.
 
-    Raises InputError if no image is found, two are the same one, sizes differ, only some masks have a score, or as ``sets`` does.
+    ``lists_images`` as for ``Evaluator``. Raises InputError if no image is found, two are the same one, sizes differ, only some masks
+    have a score, the ground truth has nothing to find, or as ``sets`` does.
     """
-    return Evaluator(truth, options, what=what).run(sets, workers or default_workers(), watch)
+    evaluator = Evaluator(truth, options, what=what, named=named, exif=exif, lists_images=lists_images)
+    return evaluator.run(sets, workers or default_workers(), watch)
 
 
 class Evaluation:
@@ -212,6 +242,11 @@ class Evaluation:
     def semantic(self) -> SemanticScores | None:
         """The scores of classes, of "miou" alone."""
         return self._scores if isinstance(self._scores, SemanticScores) else None
+
+    @property
+    def detection(self) -> DetectionScores | None:
+        """The scores of masks, of "ar" and "ap" alone."""
+        return self._scores if isinstance(self._scores, DetectionScores) else None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -267,6 +302,15 @@ class Evaluation:
             name: interval(row, confidence) if name in self._scores.resampled else None
             for name, row in zip(self.names, values, strict=True)
         }
+
+
+def _check_searched(truth: GroundTruth, searched: Mapping[int, Searched]) -> None:
+    for image in truth.images:
+        if not searched[image.id].said:
+            raise InputError(
+                f"{truth.what}: image {image.id} has no neg_category_ids, which others have: nobody can tell which categories it was "
+                "searched for; leave --by-category out, or take a file of one kind"
+            )
 
 
 def _defined(value: float) -> float | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
+
 import numpy as np
 import numpy.typing as npt
 
@@ -31,6 +33,10 @@ class Groups:
         """The number of a group, from 0."""
         self._annotators.setdefault(annotator, len(self._annotators))
         return self._groups.setdefault((annotator, category), len(self._groups))
+
+    def of(self, categories: Container[int | None]) -> npt.NDArray[np.bool_]:
+        """Which groups are of one of ``categories``, bool (groups,)."""
+        return np.array([category in categories for _, category in self._groups], np.bool_)
 
     def saw(self, annotator: Annotator, position: int) -> None:
         """Note that the image at ``position`` has masks of ``annotator``."""

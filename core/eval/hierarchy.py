@@ -19,7 +19,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ovskit.core.formats.matching import match_masks
-from ovskit.core.formats.rle import RunTable, iou
+from ovskit.core.formats.rle import RunTable
+from ovskit.core.formats.rle_pairs import overlaps
 from ovskit.core.records import MaskSet
 from ovskit.core.runtime.errors import InputError
 from ovskit.core.runtime.kernels import njit
@@ -32,6 +33,7 @@ Weights = npt.NDArray[np.int32]
 _PREDICTED, _TRUE, _FOUND, _ALL_TRUE, _MASKS, _CHILDREN, _TREES, _LEVELS = range(8)
 _SUMS = 8
 _LARGEST = ("max_depth", "max_size")
+_AT = 0.5  # IoU at which masks are paired
 
 
 class HierarchyScores:
@@ -55,9 +57,9 @@ class HierarchyScores:
         """One image's counts. Takes no notice of other images, so it may run in any thread. Raises InputError for a cycle."""
         parents = parent_indices(predictions, "the predictions")
         true_parents = parent_indices(truth, "the ground truth")
-        overlap = iou(RunTable([mask.rle for mask in predictions.masks]), RunTable([mask.rle for mask in truth.masks]))
+        tables = RunTable([mask.rle for mask in predictions.masks]), RunTable([mask.rle for mask in truth.masks])
         counts = np.zeros(_SUMS + 2, np.int64)
-        _count_pairs(parents, true_parents, match_masks(overlap), counts)
+        _count_pairs(parents, true_parents, match_masks(overlaps(*tables, _AT).pairs), counts)
         _count_trees(parents, counts)
         return counts
 

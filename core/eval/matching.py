@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from ovskit.core.formats.rle_pairs import Pairs
 from ovskit.core.runtime.kernels import njit
 
 Bool = npt.NDArray[np.bool_]
@@ -43,24 +44,30 @@ class Matched:
     counted: Int64
 
 
-def match(iou: Float64, areas: Float64, truth_areas: Float64, crowd: Bool) -> Matched:
+def match(pairs: Pairs, areas: Float64, truth_areas: Float64, crowd: Bool) -> Matched:
     """Match the detections of one image, best first, with its ground truth (COCO's rules, class by class or without classes).
 
-    ``iou`` (n, m) in [0, 1] with COCO's rule for crowds, rows by descending score; ``areas`` (n,) the detections' areas in
+    ``pairs`` are those of n detections, by descending score, and m masks whose IoU, with COCO's rule for crowds, is
+    ``IOU_THRESHOLDS[0]`` or more; ``areas`` (n,) the detections' areas in
     pixels, ``truth_areas`` (m,) what the annotations state, ``crowd`` (m,). Every detection takes the free mask of the highest
     IoU at or above the threshold, of equal ones the last; a mask of the area range goes before one that is ignored. Ignored
     are crowds, which match any number of detections, and masks outside of the range. A detection matched to an ignored mask,
     or unmatched and itself outside of the range, is ignored. (An annotation with id 0 is one like any other; pycocotools takes
-    a match with it for none.)
+    a match with it for none.) Memory goes with n, m and the number of pairs.
     """
     found = Matched(np.zeros(len(areas), np.uint64), np.zeros(len(areas), np.uint64), np.zeros(AREAS, np.int64))
-    _match(iou, areas, truth_areas, crowd, IOU_THRESHOLDS, _LOWEST, _HIGHEST, AREA_BITS, found.true, found.false, found.counted)
+    _match(
+        pairs.offsets, pairs.column, pairs.iou, areas, truth_areas, crowd, IOU_THRESHOLDS, _LOWEST, _HIGHEST, AREA_BITS,
+        found.true, found.false, found.counted,
+    )  # fmt: skip
     return found
 
 
 @njit(nogil=True, cache=True)
 def _match(
-    iou: Float64,
+    offsets: Int64,
+    partner: Int64,
+    value: Float64,
     areas: Float64,
     truth_areas: Float64,
     crowd: Bool,
@@ -72,24 +79,8 @@ def _match(
     false: UInt64,
     counted: Int64,
 ) -> None:
-    n, m = iou.shape
+    n, m = len(areas), len(truth_areas)
     steps = len(thresholds)
-    # Few pairs overlap by half: only those are looked at, for every range and threshold.
-    least = thresholds[0]
-    offsets = np.zeros(n + 1, np.int64)
-    for i in range(n):
-        offsets[i + 1] = offsets[i]
-        for j in range(m):
-            offsets[i + 1] += iou[i, j] >= least
-    partner = np.empty(offsets[n], np.int64)
-    value = np.empty(offsets[n], np.float64)
-    at = 0
-    for i in range(n):
-        for j in range(m):
-            if iou[i, j] >= least:
-                partner[at] = j
-                value[at] = iou[i, j]
-                at += 1
     ignored = np.empty(m, np.bool_)
     taken = np.empty((steps, m), np.bool_)
     for a in range(len(lowest)):

@@ -31,9 +31,9 @@ class RecallSums:
         self._rows = array("q")  # position, group, counted by area, hits by area and maximum
         self._width = 2 + AREAS + AREAS * len(maxima)
 
-    def add(self, position: int, group: int, matched: Matched) -> None:
-        """Take in the detections of the image at ``position`` for one group."""
-        hits = [np.bitwise_count(matched.true[:most] & bits).sum() for bits in AREA_BITS for most in self.maxima]
+    def add(self, position: int, group: int, matched: Matched, within: tuple[int, ...]) -> None:
+        """Take in the detections of the image at ``position`` for one group, of which the first ``within`` count at each maximum."""
+        hits = [np.bitwise_count(matched.true[:count] & bits).sum() for bits in AREA_BITS for count in within]
         self._rows.extend([position, group, *matched.counted.tolist(), *(int(hit) for hit in hits)])
 
     @property

@@ -93,6 +93,9 @@ def to_json(
         "by_category": options.by_category,
         "per_annotator": options.per_annotator,
     }
+    detection = scored[0].evaluation.detection
+    if detection is not None and detection.federated:
+        of_metric["federated"] = True
     if options.metric == "miou":
         of_metric = {"match": semantic.match, "background": "joint" if semantic.joint else "fixed"}
         of_metric |= {"fitted_on_scored_images": semantic.match != "ids"}
@@ -234,6 +237,8 @@ def caption(scored: Sequence[Scored], bootstrap: Bootstrap, space: LabelSpace | 
         if evaluation.options.semantic.match != "ids":
             how = {"counts": "common pixels", "iou": "IoU"}[evaluation.options.semantic.match]
             text += f"; clusters got their classes on these very images, by {how}: a ceiling"
+    if evaluation.detection is not None and evaluation.detection.federated:
+        text += "; LVIS' rule for categories that an image was not searched for"
     if bootstrap.n:
         text += f"; [{100 * bootstrap.confidence:g} % interval of {bootstrap.n:,} resamples of the images]"
     return text

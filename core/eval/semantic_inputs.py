@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
+from ovskit.core.eval.categories import contradiction, listed_names
 from ovskit.core.eval.semantic import SemanticOptions
 from ovskit.core.formats.ground_truth import GroundTruth, open_ground_truth
-from ovskit.core.formats.label_layouts import Layout
+from ovskit.core.formats.label_layouts import PLAIN, layout_of
 from ovskit.core.formats.label_maps import LabelTruth, open_label_folder, painted_truth
-from ovskit.core.formats.labels import LARGEST_ID, LabelClass, LabelSpace, comparable
+from ovskit.core.formats.labels import LARGEST_ID, LabelSpace, comparable
+from ovskit.core.formats.map_census import Census
 from ovskit.core.formats.masks import ENTITY, MasksHeader
-from ovskit.core.formats.named_maps import chosen_space, open_named_maps
+from ovskit.core.formats.named_maps import NamedMaps, chosen_space, open_named_maps
 from ovskit.core.formats.sources import show_path
 from ovskit.core.records import LabelMap
-from ovskit.core.runtime.errors import InputError
+from ovskit.core.runtime.errors import InputError, UsageError
+from ovskit.core.runtime.failures import Failures
 
 _NAMED = 8  # names that a message lists
 
@@ -24,12 +27,14 @@ _NAMED = 8  # names that a message lists
 @dataclass(frozen=True, slots=True)
 class SemanticTruth:
     """``maps`` to be compared with, the label ``space`` that their ids are of (None if nobody said), the ``classes`` by id (None: those
-    that the maps have), and ``warnings`` for a person."""
+    that the maps have), ``warnings`` for a person, and a ``check`` for when they have been scored: it raises
+    InputError if they were probably taken for what they are not."""
 
     maps: LabelTruth
     space: LabelSpace | None
     classes: Mapping[int, str] | None
     warnings: tuple[str, ...] = ()
+    check: Callable[[], None] = lambda: None
 
     def options(self, match: Any, *, joint: bool) -> SemanticOptions:
         """How to score against it."""
@@ -37,23 +42,33 @@ class SemanticTruth:
 
 
 def open_semantic_truth(
-    path: str, *, layout: str | None = None, names: str | None = None, segments: str | None = None, by_stem: bool = False
+    path: str,
+    *,
+    layout: str | None = None,
+    names: str | None = None,
+    segments: str | None = None,
+    void: tuple[int, ...] | None = None,
+    partial: bool = False,
+    failures: Failures | None = None,
 ) -> SemanticTruth:
     """The ground truth at ``path``: a folder of index maps, as ``layout`` says, or a COCO file, instances or panoptic.
 
     ``names`` is its label space; a layout has one of its own. A COCO file's categories are found in the space by name or synonym. Those
-    that are not there are background, with a warning, where the space has one. ``by_stem``: images are found by their name
-    without extension. Raises UsageError, InputError and MissingInputError for what cannot be used.
+    that are not there are background, with a warning, where the space has one. Raises UsageError, InputError and MissingInputError for what
+    cannot be used.
     """
     space = chosen_space(layout, names)
     if layout is not None or os.path.isdir(path):
-        maps = open_named_maps(path, layout=layout, space=space).maps
-        return SemanticTruth(maps, space, None if space is None else {one.id: one.name for one in space.classes})
-    return _of_masks(path, space, segments, by_stem=by_stem)
+        found = open_named_maps(path, layout=layout, space=space, void=void, partial=partial)
+        maps, check = _watched(found)
+        return SemanticTruth(maps, space, None if space is None else {one.id: one.name for one in space.classes}, check=check)
+    if void is not None:
+        raise UsageError("--void is about a folder of label maps: masks have no void pixels")
+    return _of_masks(path, space, segments, failures)
 
 
-def _of_masks(path: str, space: LabelSpace | None, segments: str | None, *, by_stem: bool) -> SemanticTruth:
-    truth = open_ground_truth(path, segments=segments)
+def _of_masks(path: str, space: LabelSpace | None, segments: str | None, failures: Failures | None) -> SemanticTruth:
+    truth = open_ground_truth(path, segments=segments, failures=failures)
     listed = _listed(truth)
     if space is None:
         if not listed:
@@ -61,7 +76,7 @@ def _of_masks(path: str, space: LabelSpace | None, segments: str | None, *, by_s
         for number in listed:
             if not 0 <= number <= LARGEST_ID:
                 raise InputError(f"{truth.what}: category {number}: ids of classes go from 0 to {LARGEST_ID}; --names gives it another")
-        maps = painted_truth(truth, {number: number for number in listed}, None, by_stem=by_stem)
+        maps = painted_truth(truth, {number: number for number in listed}, None)
         return SemanticTruth(maps, None, listed)
     by_word = {comparable(word): one.id for one in space.classes for word in one.words}
     class_of = {number: by_word[comparable(name)] for number, name in listed.items() if comparable(name) in by_word}
@@ -76,7 +91,7 @@ def _of_masks(path: str, space: LabelSpace | None, segments: str | None, *, by_s
             raise InputError(f"{truth.what}: its categories {text} are not in the label space {space.name}, which has no background either")
         warnings = (f"{truth.what}: its categories {text} are not in the label space {space.name} and count as background",)
         class_of |= dict.fromkeys(others, space.background)
-    maps = painted_truth(truth, class_of, space.background, by_stem=by_stem)
+    maps = painted_truth(truth, class_of, space.background)
     return SemanticTruth(maps, space, {one.id: one.name for one in space.classes}, warnings)
 
 
@@ -93,37 +108,68 @@ def _listed(truth: GroundTruth) -> dict[int, str]:
     return found
 
 
-def predicted_maps(path: str, truth: SemanticTruth) -> Iterator[LabelMap]:
-    """The index maps of a folder of predictions; void ids are pixels without a label. Raises as ``open_label_folder``."""
-    void = (255,) if truth.space is None else truth.space.ignore
-    maps = open_label_folder(path, Layout("predictions", (".",), "", None, void=void))
-    return (maps.load(k) for k in range(len(maps)))
+@dataclass(frozen=True, slots=True)
+class PredictedMaps:
+    """The index ``maps`` of a folder of predictions, and a ``check`` for when they have been scored."""
+
+    maps: Iterator[LabelMap]
+    check: Callable[[], None]
+
+
+def predicted_maps(path: str, truth: SemanticTruth, layout: str | None = None, *, clusters: bool = False) -> PredictedMaps:
+    """The index maps of a folder of predictions, numbered as ``layout`` says; ids are the label space's where it is None or "plain".
+
+    Void ids are pixels without a label; of ``clusters`` that is nothing to wonder about. Raises as ``open_label_folder``; ``check`` raises
+    InputError if they are masks of black and white, whose white was taken for void.
+    """
+    chosen = PLAIN if layout is None or layout == PLAIN.name else layout_of(layout, "--pred-layout")
+    ignored = PLAIN.void if truth.space is None else truth.space.ignore
+    if chosen is PLAIN:
+        chosen = replace(PLAIN, void=ignored)
+    elif not chosen.binary:
+        chosen = chosen.without(ignored)
+    maps = open_label_folder(path, chosen, predicted=True)
+    census = Census()
+    counted = maps if clusters or chosen.name != PLAIN.name or ignored != PLAIN.void else census.counted(maps)
+
+    def check() -> None:
+        census.check(maps.what, option="--pred-layout", one_class=False)
+
+    return PredictedMaps((counted.load(k) for k in range(len(counted))), check)
+
+
+def _watched(found: NamedMaps) -> tuple[LabelTruth, Callable[[], None]]:
+    """The maps, and what to call when they have been scored: it raises InputError if they were probably taken for what they are not."""
+    if not found.doubtful:
+        return found.maps, lambda: None
+    census = Census()
+    return census.counted(found.maps), lambda: census.check(found.maps.what, binary=found.binary)
 
 
 def check_same_space(header: MasksHeader, truth: SemanticTruth, what: str) -> None:
     """Raises InputError if the predictions ``what``, whose ``header`` is given, are of other classes than the ground truth.
 
-    An id that both have must have the same name, or a synonym. Where the header names a label space with another hash, both must have
-    the same ids as well: it may differ in templates, say, but not in classes.
+    An id that both have must have the same name, or a synonym, and a name the same id. Where the header names a label space with
+    another hash, both must have the same ids as well: it may differ in templates, say, but not in classes.
     """
     # A results list names no categories; all that ovskit writes says where its images are.
     if truth.classes is None or (header.root is None and list(header.categories) == [ENTITY]):
         return
     space = truth.space
-    words: dict[int, LabelClass] = {} if space is None else {one.id: one for one in space.classes}
-    own = "the ground truth's" if space is None else f"{space.name}'s"
+    ours: dict[int, tuple[str, ...]] = {number: (name,) for number, name in truth.classes.items() if name != str(number)}
+    if space is not None:
+        ours |= {one.id: one.words for one in space.classes}
     advice = (
         "two label spaces are mixed; name the masks by the ground truth's (ovs-label --names), or match clusters with --match hungarian"
     )
-    theirs = {one["id"]: one["name"] for one in header.categories if type(one.get("id")) is int and isinstance(one.get("name"), str)}
-    for number in sorted(theirs.keys() & truth.classes.keys()):
-        name, known = theirs[number], words[number].words if number in words else (truth.classes[number],)
-        if comparable(name) not in map(comparable, known):
-            raise InputError(f"{what}: category {number} is {name!r}, but {own} {number} is {truth.classes[number]!r}: {advice}")
+    found = contradiction(listed_names(header.categories), ours, "the ground truth's" if space is None else f"{space.name}'s")
+    if found is not None:
+        raise InputError(f"{what}: {found}: {advice}")
     if header.labels is None or (space is not None and header.labels.get("hash") == space.hash):
         return
-    if theirs.keys() != truth.classes.keys():
-        number = min(theirs.keys() ^ truth.classes.keys())
+    theirs = {one["id"] for one in header.categories if type(one.get("id")) is int}
+    if theirs != truth.classes.keys():
+        number = min(theirs ^ truth.classes.keys())
         which = f"has a class {number}" if number in theirs else f"has no class {number}"
         name, than = show_path(str(header.labels.get("name"))), "the ground truth" if space is None else space.name
         raise InputError(f"{what}: its label space {name} {which}, unlike {than}: {advice}")

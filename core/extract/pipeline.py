@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 import torch
 
-from ovskit.core.formats.images import decode_image
+from ovskit.core.formats.photographs import read_source
 from ovskit.core.formats.sources import Source, show_path
 from ovskit.core.models.backbone import Backbone, Features
 from ovskit.core.records import EmbeddingBlock, FeatureMap, Float, Image
@@ -76,11 +76,8 @@ def extract_features(
 
 
 def _prepare(source: Source, backbone: Backbone, options: ExtractOptions) -> _Prepared:
-    what = show_path(source.file_name)
-    pixels = decode_image(source.read(), what, max_pixels=options.max_pixels)
-    height, width = pixels.shape[:2]
-    frame = frame_size(options.size, backbone.spec.stride, height, width)
-    return _Prepared(Image(source.id, source.file_name, width, height), backbone.prepare(pixels, *frame))
+    image, pixels = read_source(source, max_pixels=options.max_pixels)
+    return _Prepared(image, backbone.prepare(pixels, *frame_size(options.size, backbone.spec.stride, image.height, image.width)))
 
 
 def _forward(

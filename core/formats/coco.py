@@ -1,35 +1,54 @@
-"""COCO annotations as ``Mask`` records, and whole COCO documents of every common shape.
-
-Shapes: an instances document, a results list, SA-1B's per-image object, JSON Lines of annotations or of those
-objects. Segmentations may be compressed or uncompressed RLE, or polygons.
-"""
+"""COCO's entries for images and annotations as records. Segmentations may be compressed or uncompressed RLE, or polygons."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
-from typing import Any, BinaryIO
+from typing import Any, TypeGuard
 
-from ovskit.core.formats import jsonbytes, rle
+from ovskit.core.formats import rle
+from ovskit.core.formats.lvis import image_name
 from ovskit.core.records import Image, Mask, MaskSet, Rle
 from ovskit.core.runtime.errors import InputError
 
-_OWN_KEYS = frozenset("id image_id file_name category_id segmentation area bbox iscrowd score parent_id".split())
+_OWN_KEYS = frozenset("id image_id file_name exif_orientation category_id segmentation area bbox iscrowd score parent_id".split())
 
 
-def read_image(value: Any, what: str) -> Image:
-    """An entry of a COCO file's ``images``. Raises InputError."""
+LARGEST = 1 << 62
+"""Ids and ``area`` up to here are whole numbers that every JSON parser, NumPy and SQLite agree on."""
+
+
+ORIENTATION = "exif_orientation"
+"""The key of an image that was turned upright, see ``Image.orientation``; where it is missing, none was."""
+
+
+def orientation(value: Any) -> int:
+    """The EXIF orientation that was undone when the image of this entry was opened, 1 to 8."""
+    found = value.get(ORIENTATION) if isinstance(value, dict) else None
+    return found if type(found) is int and 1 <= found <= 8 else 1
+
+
+def whole_id(value: Any) -> TypeGuard[int]:
+    """Whether this can be an id: any whole number that others can hold too."""
+    return type(value) is int and -LARGEST <= value <= LARGEST
+
+
+def read_image(value: Any, what: str, *, number: int | None = None, nameless: bool = False) -> Image:
+    """An entry of a COCO file's ``images``.
+
+    ``number`` is its id where it has none that is a whole number; ``nameless``: no image of the file has a name, its id stands for it.
+    Raises InputError.
+    """
     if not isinstance(value, dict):
         raise InputError(f"{what}: an image must be a JSON object")
-    number, name = value.get("id", value.get("image_id")), value.get("file_name")
-    if name is None and isinstance(value.get("coco_url"), str):  # LVIS names its images by address only
-        name = "/".join(value["coco_url"].split("/")[-2:])
+    if number is None:
+        number = value.get("id", value.get("image_id"))
+    name = str(number) if nameless else image_name(value)
     width, height = value.get("width"), value.get("height")
-    if type(number) is not int or not isinstance(name, str) or not name:
+    if not whole_id(number) or name is None:
         raise InputError(f"{what}: an image needs a whole id and a file_name")
     if type(width) is not int or type(height) is not int or width < 1 or height < 1:
         raise InputError(f"{what}: image {number} needs a positive whole width and height")
-    return Image(number, name, width, height)
+    return Image(number, name, width, height, orientation(value))
 
 
 def read_annotation(value: Any, what: str, size: tuple[int, int] | None = None) -> tuple[Mask, Image | None]:
@@ -44,7 +63,7 @@ def read_annotation(value: Any, what: str, size: tuple[int, int] | None = None) 
     image_id = value.get("image_id")
     number = value.get("id", 0)
     parent, category, crowd = value.get("parent_id"), value.get("category_id", 1), value.get("iscrowd", 0)
-    if type(image_id) is not int or type(number) is not int:
+    if not whole_id(image_id) or not whole_id(number):
         raise InputError(f"{what}: an annotation needs a whole id and image_id")
     if type(category) is not int or type(parent) not in (int, type(None)) or crowd not in (0, 1):
         raise InputError(f"{what}: category_id, parent_id and iscrowd must be whole numbers, iscrowd 0 or 1")
@@ -59,7 +78,7 @@ def read_annotation(value: Any, what: str, size: tuple[int, int] | None = None) 
     if name is not None:
         if not isinstance(name, str) or not name:
             raise InputError(f"{what}: file_name must be text")
-        image = Image(image_id, name, mask_rle.width, mask_rle.height)
+        image = Image(image_id, name, mask_rle.width, mask_rle.height, orientation(value))
     extra = {key: item for key, item in value.items() if key not in _OWN_KEYS}
     area, stated = rle.area(mask_rle), value.get("area")
     if isinstance(stated, int | float) and not isinstance(stated, bool) and math.isfinite(stated) and 0 <= stated != area:
@@ -77,6 +96,25 @@ def read_annotation(value: Any, what: str, size: tuple[int, int] | None = None) 
         extra=extra,
     )
     return mask, image
+
+
+def mask_set(image: Image, masks: list[Mask], what: str) -> MaskSet:
+    """``masks`` as the set of ``image``. Raises InputError if a parent is not among them, or a mask is its own ancestor."""
+    parents = {mask.id: mask.parent_id for mask in masks}
+    for mask in masks:
+        if mask.parent_id is not None and mask.parent_id not in parents:
+            raise InputError(f"{what}: annotation {mask.id} has parent_id {mask.parent_id}, which image {image.id} does not have")
+    free: set[int] = set()  # masks known to have a way up to a root
+    for number in parents:
+        way: set[int] = set()
+        above: int | None = number
+        while above is not None and above not in free:
+            if above in way:
+                raise InputError(f"{what}: annotation {above} of image {image.id} is its own ancestor by parent_id")
+            way.add(above)
+            above = parents[above]
+        free |= way
+    return MaskSet(image, tuple(masks))
 
 
 def _segmentation(value: Any, what: str, size: tuple[int, int] | None) -> Rle:
@@ -100,140 +138,36 @@ def _segmentation(value: Any, what: str, size: tuple[int, int] | None) -> Rle:
     raise InputError(f"{what}: a segmentation is an RLE or a list of polygons")
 
 
+def has_mask(value: Any) -> bool:
+    """Whether an annotation says where its pixels are: of boxes, points and lines nobody knows.
+
+    A ring of less than three points is a point or a line, and an annotation with no other has no mask. ``segmentation`` that is there
+    but malformed counts as one, to be refused by ``read_annotation``.
+    """
+    found = value.get("segmentation") if isinstance(value, dict) else None
+    if isinstance(found, list):
+        return bool(_rings(found))
+    return found is not None and found != {} and found != ""
+
+
+def _rings(polygons: list[Any]) -> list[Any]:
+    """The polygons that enclose something, and whatever is none at all."""
+    return [ring for ring in polygons if not (isinstance(ring, list) and len(ring) < 6 and len(ring) % 2 == 0)]
+
+
 def _polygons(polygons: list[Any], what: str, size: tuple[int, int]) -> Rle:
+    polygons = _rings(polygons)
     for polygon in polygons:
         numbers = isinstance(polygon, list) and all(isinstance(v, int | float) and not isinstance(v, bool) for v in polygon)
-        if not numbers or len(polygon) < 6 or len(polygon) % 2:
-            raise InputError(f"{what}: a polygon is a list of at least three x, y pairs")
+        if not numbers or len(polygon) % 2:
+            raise InputError(f"{what}: a polygon is a list of x, y pairs")
         # pycocotools walks the outline point by point: a far coordinate would keep it busy for ever.
         if not all(math.isfinite(v) and abs(v) <= 4 * max(size) for v in polygon):
             raise InputError(f"{what}: a polygon leaves its {size[1]}×{size[0]} image by far")
     if not polygons:
-        raise InputError(f"{what}: a segmentation of no polygons")
+        raise InputError(f"{what}: it has no polygon of three points or more")
     from pycocotools import mask as coco_mask
 
     height, width = size
     merged = coco_mask.merge(coco_mask.frPyObjects(polygons, height, width))
     return rle.validate(height, width, merged["counts"])
-
-
-def parse_document(first: bytes, stream: BinaryIO, what: str) -> list[Any]:
-    """The JSON values of a document whose first line is ``first``: its lines, the members of its list, or its one object."""
-    rest = stream.read()
-    if rest.strip() and _is_json(first):
-        lines = [first, *rest.splitlines()]
-        return [jsonbytes.loads(line, f"{what}: line {k}") for k, line in enumerate(lines, 1) if line.strip()]
-    value = jsonbytes.loads(first + rest, what)
-    return value if isinstance(value, list) else [value]
-
-
-def mask_sets(values: list[Any], what: str) -> Iterator[MaskSet]:
-    """Masks by image from the values of a COCO document of any shape but the panoptic one. Raises InputError."""
-    if is_panoptic(values):
-        raise InputError(f"{what} is a panoptic file, whose masks are in PNG files beside it; give it to ovs-eval or ovs-show as --gt")
-    if len(values) == 1 and isinstance(values[0], dict) and "images" in values[0]:
-        yield from _instances(values[0], what)
-    elif all(isinstance(v, dict) and "image" in v and "annotations" in v for v in values) and values:
-        for k, value in enumerate(values, 1):
-            yield from per_image(value, what if len(values) == 1 else f"{what}: entry {k}")
-    elif is_results(values):
-        yield from _results(values, what)
-    else:
-        raise InputError(f"{what} is no COCO file: expected instances, a results list, SA-1B's per-image form or lines of those")
-
-
-def categories(values: list[Any]) -> list[dict[str, Any]]:
-    """The categories that a document's values list, as they are; none where there are none."""
-    found = values[0].get("categories") if len(values) == 1 and isinstance(values[0], dict) else None
-    return [c for c in found if isinstance(c, dict)] if isinstance(found, list) else []
-
-
-def is_panoptic(values: list[Any]) -> bool:
-    """Whether these are a COCO panoptic document's."""
-    annotations = values[0].get("annotations") if len(values) == 1 and isinstance(values[0], dict) else None
-    return isinstance(annotations, list) and bool(annotations) and isinstance(annotations[0], dict) and "segments_info" in annotations[0]
-
-
-def is_results(values: list[Any]) -> bool:
-    """Whether these are a results list's: annotations without a list of images."""
-    return all(isinstance(v, dict) and "segmentation" in v for v in values)
-
-
-def _is_json(line: bytes) -> bool:
-    try:
-        jsonbytes.loads(line, "")
-    except InputError:
-        return False
-    return True
-
-
-def _instances(document: dict[str, Any], what: str) -> Iterator[MaskSet]:
-    images, annotations = document.get("images"), document.get("annotations", [])
-    if not isinstance(images, list) or not isinstance(annotations, list):
-        raise InputError(f'{what}: "images" and "annotations" must be lists')
-    by_id = {}
-    for k, entry in enumerate(images, 1):
-        image = read_image(entry, f"{what}: image {k}")
-        if image.id in by_id:
-            raise InputError(f"{what}: two images have id {image.id}")
-        by_id[image.id] = image
-    yield from _group(annotations, by_id, what)
-
-
-def per_image(value: dict[str, Any], what: str) -> Iterator[MaskSet]:
-    """The masks of SA-1B's per-image object (``image`` and ``annotations``). Raises InputError."""
-    image = read_image(value["image"], what)
-    entries = value["annotations"]
-    if not isinstance(entries, list) or not all(isinstance(e, dict) for e in entries):
-        raise InputError(f'{what}: "annotations" must be a list of objects')
-    yield from _group([{**entry, "image_id": image.id} for entry in entries], {image.id: image}, what)
-
-
-def _results(values: list[Any], what: str) -> Iterator[MaskSet]:
-    by_id: dict[int, Image] = {}
-    numbered = []
-    for k, value in enumerate(values, 1):
-        segmentation, number = value["segmentation"], value.get("image_id")
-        size = segmentation.get("size") if isinstance(segmentation, dict) else None
-        if not isinstance(size, list) or len(size) != 2 or not all(type(v) is int and v > 0 for v in size) or type(number) is not int:
-            raise InputError(f"{what}: result {k} needs an image_id and an RLE with its size")
-        name = value.get("file_name")
-        by_id.setdefault(number, Image(number, name if isinstance(name, str) else str(number), size[1], size[0]))
-        numbered.append({**value, "id": k})
-    yield from _group(numbered, by_id, what)
-
-
-def _group(annotations: Iterable[Any], by_id: dict[int, Image], what: str) -> Iterator[MaskSet]:
-    masks: dict[int, list[Mask]] = {number: [] for number in by_id}
-    ids: set[int] = set()
-    for k, value in enumerate(annotations, 1):
-        number = value.get("image_id") if isinstance(value, dict) else None
-        image = by_id.get(number) if type(number) is int else None
-        if image is None:
-            raise InputError(f"{what}: annotation {k} is of image {number!r}, which the file does not list")
-        mask, _ = read_annotation(value, f"{what}: annotation {k}", (image.height, image.width))
-        if mask.id in ids:
-            raise InputError(f"{what}: two annotations have id {mask.id}")
-        ids.add(mask.id)
-        masks[image.id].append(mask)
-    for number, image in by_id.items():
-        yield mask_set(image, masks[number], what)
-
-
-def mask_set(image: Image, masks: list[Mask], what: str) -> MaskSet:
-    """``masks`` as the set of ``image``. Raises InputError if a parent is not among them, or a mask is its own ancestor."""
-    parents = {mask.id: mask.parent_id for mask in masks}
-    for mask in masks:
-        if mask.parent_id is not None and mask.parent_id not in parents:
-            raise InputError(f"{what}: annotation {mask.id} has parent_id {mask.parent_id}, which image {image.id} does not have")
-    free: set[int] = set()  # masks known to have a way up to a root
-    for number in parents:
-        way: set[int] = set()
-        above: int | None = number
-        while above is not None and above not in free:
-            if above in way:
-                raise InputError(f"{what}: annotation {above} of image {image.id} is its own ancestor by parent_id")
-            way.add(above)
-            above = parents[above]
-        free |= way
-    return MaskSet(image, tuple(masks))

@@ -23,7 +23,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from ovskit.core.formats import jsonbytes
+from ovskit.core.formats import coco, jsonbytes
 from ovskit.core.formats.npy import npy_chunks, parse_npy
 from ovskit.core.formats.same_run import begun_otherwise, unlike
 from ovskit.core.formats.zipstream import Member, StoredZipWriter, read_members, scan_complete
@@ -41,7 +41,8 @@ class FeatureHeader:
 
     ``model`` is ``BackboneSpec.to_json()``; ``size`` the (height, width) every image was resized to, or None where the
     aspect was kept; ``root`` the folder that the images' names are relative to; ``pg`` the provenance; ``pool`` is
-    None for patch features, else how the embeddings were pooled; ``shard`` is which part of the images these are, None for all.
+    None for patch features, else how the embeddings were pooled; ``exif`` says whether EXIF orientations were applied or ignored;
+    ``shard`` is which part of the images these are, None for all.
     """
 
     model: Mapping[str, Any]
@@ -50,6 +51,7 @@ class FeatureHeader:
     root: str
     pool: str | None = None
     pg: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
+    exif: str = "apply"
     shard: Shard | None = None
 
     def to_bytes(self) -> bytes:
@@ -62,6 +64,7 @@ class FeatureHeader:
                 "dtype": self.dtype,
                 "pool": self.pool,
                 "root": self.root,
+                **({} if self.exif == "apply" else {"exif": self.exif}),
                 **part,
                 "pg": [dict(entry) for entry in self.pg],
             }
@@ -85,6 +88,7 @@ class FeatureHeader:
                 root=str(value["root"]),
                 pool=None if value["pool"] is None else str(value["pool"]),
                 pg=tuple(value["pg"]),
+                exif=str(value.get("exif", "apply")),
                 shard=shard_of(value.get("shard")),
             )
         except (KeyError, TypeError, ValueError, IndexError):
@@ -165,7 +169,8 @@ def _folder(image_id: int) -> str:
 
 
 def _image_json(image: Image) -> dict[str, Any]:
-    return {"id": image.id, "file_name": image.file_name, "width": image.width, "height": image.height}
+    turned = {} if image.orientation == 1 else {coco.ORIENTATION: image.orientation}
+    return {"id": image.id, "file_name": image.file_name, "width": image.width, "height": image.height, **turned}
 
 
 class FeatureReader:
@@ -253,10 +258,10 @@ def _array(data: Any, ndim: int, what: str) -> Float:
 
 def _image(value: Any, what: str) -> Image:
     try:
-        image = Image(value["id"], value["file_name"], value["width"], value["height"])
+        image = Image(value["id"], value["file_name"], value["width"], value["height"], coco.orientation(value))
     except (KeyError, TypeError):
         raise InputError(f"{what}: an image needs id, file_name, width and height") from None
-    numbers = (image.id, image.width, image.height)
-    if not all(type(v) is int and v > 0 for v in numbers) or not isinstance(image.file_name, str):
-        raise InputError(f"{what}: an image needs positive whole id, width and height, and a name")
+    sides = (image.width, image.height)
+    if not coco.whole_id(image.id) or not all(type(v) is int and v > 0 for v in sides) or not isinstance(image.file_name, str):
+        raise InputError(f"{what}: an image needs a whole id, a positive whole width and height, and a name")
     return image

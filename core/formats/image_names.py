@@ -1,13 +1,28 @@
-"""Finding an image under the name that somebody else's file gives it."""
+"""Finding an image under the name that somebody else's file gives it.
+
+Tools number images as they like and write one path in many ways, but a picture keeps its name. So names decide, from what says most to
+what says least: the name itself; one path being the other's end; both again as every tool would write them (``plain_form``); and
+those without what tells a picture from its JPEG or its label map (``without_suffix``). What fits more than one image fits none.
+"""
 
 from __future__ import annotations
 
+import unicodedata
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import Literal, Protocol
+from urllib.parse import unquote
 
 from ovskit.core.formats.sources import show_path
 from ovskit.core.runtime.errors import InputError
+
+By = Literal["name", "path", "form", "stem"]
+
+# Endings of pictures and of what is made of them. No others: of img.v1 and img.v2 the end is what tells them apart.
+_SUFFIXES = frozenset(
+    ".jpg .jpeg .jpe .jfif .png .webp .tif .tiff .bmp .gif .heic .heif .avif .jxl .jp2 .ppm .pgm .pbm .pnm .dng .raw"
+    " .npy .npz .json .xml .txt".split()
+)
 
 
 class Named(Protocol):
@@ -21,22 +36,65 @@ class ImageNames:
     """The names of a file's images. Raises InputError, naming the file ``what``, if two images have one name."""
 
     def __init__(self, images: Sequence[Named], what: str) -> None:
-        self._images = images
+        names = [image.file_name for image in images]
         self._by_name: dict[str, int] = {}
-        self._by_last: dict[str, list[int]] = defaultdict(list)
-        for k, image in enumerate(images):
-            if image.file_name in self._by_name:
-                raise InputError(f"{what}: two images are called {show_path(image.file_name)}")
-            self._by_name[image.file_name] = k
-            self._by_last[_last(image.file_name)].append(k)
+        for k, name in enumerate(names):
+            if name in self._by_name:
+                raise InputError(f"{what}: two images are called {show_path(name)}")
+            self._by_name[name] = k
+        self._written = _Paths(names)
+        forms = [plain_form(name) for name in names]
+        self._forms = _Paths(forms)
+        self._stems = _Paths([without_suffix(form) for form in forms])
 
-    def find(self, name: str) -> tuple[int, Literal["name", "path"]] | None:
-        """The place of the image called ``name``; else of the only one whose path ends as ``name`` does, or the other way round."""
+    def find(self, name: str) -> tuple[int, By] | None:
+        """The place of the image called ``name``, and how that was found: ``name``, ``path``, ``form`` or ``stem``.
+
+        The first of these that fits any image decides; None where it fits several, or none does.
+        """
         found = self._by_name.get(name)
         if found is not None:
             return found, "name"
-        ends = [k for k in self._by_last.get(_last(name), ()) if _is_end(self._images[k].file_name, name)]
-        return (ends[0], "path") if len(ends) == 1 else None
+        form = plain_form(name)
+        for paths, text, by in (
+            (self._written, name, "path"),
+            (self._forms, form, "form"),
+            (self._stems, without_suffix(form), "stem"),
+        ):
+            fits = paths.fitting(text)
+            if fits:
+                return (fits[0], by) if len(fits) == 1 else None  # type: ignore[return-value]  # by is one of By
+        return None
+
+
+class _Paths:
+    """Paths by what they end in."""
+
+    def __init__(self, paths: Sequence[str]) -> None:
+        self._paths = paths
+        self._by_last: dict[str, list[int]] = defaultdict(list)
+        for k, path in enumerate(paths):
+            self._by_last[_last(path)].append(k)
+
+    def fitting(self, path: str) -> list[int]:
+        """The places that are equal to ``path``; if there are none, those of which one is the other's last components."""
+        same_last = self._by_last.get(_last(path), ())
+        equal = [k for k in same_last if self._paths[k] == path]
+        return equal or [k for k in same_last if _is_end(self._paths[k], path)]
+
+
+def plain_form(name: str) -> str:
+    """A name without what depends on who wrote it: ``/`` between components, nothing percent-encoded, NFC, no empty or ``.`` component."""
+    name = name.replace("\\", "/")
+    if "%" in name:
+        name = unquote(name, errors="surrogateescape")
+    return "/".join(part for part in unicodedata.normalize("NFC", name).split("/") if part not in ("", "."))
+
+
+def without_suffix(name: str) -> str:
+    """A name without its ending, if that is one of a picture, a map or a list of masks."""
+    stem, dot, ending = name.rpartition(".")
+    return stem if dot and stem and not stem.endswith("/") and dot + ending.lower() in _SUFFIXES else name
 
 
 def _last(name: str) -> str:

@@ -9,6 +9,7 @@ import io
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -66,10 +67,24 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_ON_ITS_SIDE = {_TURNS[orientation] for orientation in (5, 6, 7, 8)}
 
 
-def decode_image(data: bytes, what: str, *, max_pixels: int = MAX_PIXELS) -> UInt8:
-    """Decode an image file's bytes to RGB: (H, W, 3) uint8, C-contiguous and writable, upright by its EXIF orientation.
+@dataclass(frozen=True, slots=True)
+class Photograph:
+    """``pixels`` (H, W, 3) uint8 RGB, C-contiguous and writable, and the EXIF ``orientation`` that the file states, 1 to 8."""
+
+    pixels: UInt8
+    orientation: int
+
+
+def decode_image(data: bytes, what: str, *, max_pixels: int = MAX_PIXELS, exif: bool = True) -> UInt8:
+    """The pixels that ``decode_photograph`` gives."""
+    return decode_photograph(data, what, max_pixels=max_pixels, exif=exif).pixels
+
+
+def decode_photograph(data: bytes, what: str, *, max_pixels: int = MAX_PIXELS, exif: bool = True) -> Photograph:
+    """Decode an image file's bytes to RGB, upright by its EXIF orientation, or as it is stored if ``exif`` is False.
 
     Of several frames or pages the first. No colour profile is applied. Choices where files leave it open:
 
@@ -90,11 +105,12 @@ def decode_image(data: bytes, what: str, *, max_pixels: int = MAX_PIXELS) -> UIn
                 f"{what} is too large: {width} × {height} is {width * height} pixels, the limit is {max_pixels}; "
                 "if the file can be trusted, raise it with --max-pixels"
             )
-        turn = _TURNS.get(_orientation(image))
+        orientation = _orientation(image)
+        turn = _turn(image, orientation, exif)
         rgb = _to_rgb(image, what)
         if turn is not None:
             rgb = rgb.transpose(turn)
-        return np.array(rgb)
+        return Photograph(np.array(rgb), orientation)
 
 
 def decode_ids(data: bytes, what: str, *, max_pixels: int = MAX_PIXELS, two_channels: bool = False) -> Int32:
@@ -125,7 +141,18 @@ def decode_ids(data: bytes, what: str, *, max_pixels: int = MAX_PIXELS, two_chan
         return ids
 
 
-def image_size(source: bytes | BinaryIO, what: str) -> tuple[int, int]:
+def decode_gray(data: bytes, what: str, *, max_pixels: int = MAX_PIXELS) -> UInt8:
+    """How bright every pixel of a picture of two levels is: (H, W) uint8, as the file stores it, 0 black and 255 white.
+
+    Any kind of image, those of colours by their luma. Gray of 1 to 16 bits is stretched to the whole of 8. Raises ``InputError`` as
+    ``decode_image`` does.
+    """
+    with _reporting(what):
+        pixels = decode_photograph(data, what, max_pixels=max_pixels, exif=False).pixels
+        return np.asarray(Image.fromarray(pixels).convert("L"))
+
+
+def image_size(source: bytes | BinaryIO, what: str, *, exif: bool = True) -> tuple[int, int]:
     """(width, height) in pixels of the image that ``decode_image`` makes of it, from the header alone.
 
     ``source`` is the file's bytes or the file itself, which must seek and stays open. Raises ``InputError``, naming
@@ -134,7 +161,7 @@ def image_size(source: bytes | BinaryIO, what: str) -> tuple[int, int]:
     with _reporting(what):
         image = _open(io.BytesIO(source) if isinstance(source, bytes) else source, what)
         width, height = image.size
-        return (height, width) if _orientation(image) >= 5 else (width, height)
+        return (height, width) if _turn(image, _orientation(image), exif) in _ON_ITS_SIDE else (width, height)
 
 
 @contextmanager
@@ -169,15 +196,22 @@ def _open(file: BinaryIO, what: str) -> ImageFile:
 
 
 def _orientation(image: ImageFile) -> int:
-    """EXIF orientation that is still to be applied, 1 to 8."""
-    # Pillow turns a TIFF itself, and would decode a whole PNG in search of an EXIF chunk behind the pixels.
-    if isinstance(image, TiffImageFile) or (isinstance(image, PngImageFile) and "exif" not in image.info):
+    """The EXIF orientation that the file states, 1 to 8."""
+    # Pillow would decode a whole PNG in search of an EXIF chunk behind the pixels.
+    if isinstance(image, PngImageFile) and "exif" not in image.info:
         return 1
     try:
         value = image.getexif().get(ExifTags.Base.Orientation, 1)
     except Exception:  # as in _reporting; a broken EXIF block does not spoil the pixels
         return 1
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
+
+
+def _turn(image: ImageFile, orientation: int, exif: bool) -> Image.Transpose | None:
+    """What is left to be done to the pixels that Pillow loads: it turns a TIFF itself, and nothing else."""
+    if isinstance(image, TiffImageFile):
+        return None if exif else _TURNS.get({6: 8, 8: 6}.get(orientation, orientation))
+    return _TURNS.get(orientation) if exif else None
 
 
 def _to_rgb(image: ImageFile, what: str) -> Image.Image:

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from ovskit.core.runtime.errors import UsageError
+
 
 @dataclass(frozen=True, slots=True)
 class Layout:
@@ -18,6 +20,7 @@ class Layout:
     is the image's name without its extension, but for ``image_suffix``. ``void`` are stored ids that no score counts, then ``shift`` is
     added to the others; one below 0 is void as well. ``two_channels``: an id is red + 256 · green. ``space`` is the built-in label
     space of what comes out. ``split`` is a file below the root that lists the images of the usual evaluation.
+    ``binary``: gray of 128 and more is 1, whatever is darker 0.
     """
 
     name: str
@@ -29,6 +32,7 @@ class Layout:
     two_channels: bool = False
     image_suffix: str = ""
     split: str | None = None
+    binary: bool = False
 
     def without(self, ids: Iterable[int]) -> Layout:
         """The same with ``ids`` void too, as they are after the shift."""
@@ -54,6 +58,7 @@ LAYOUTS: dict[str, Layout] = {
         Layout("cityscapes", ("gtFine/val", "val", "."), "_gtFine_labelTrainIds.png", "cityscapes-19", image_suffix="_leftImg8bit"),
         Layout("imagenet-s", ("validation-segmentation", "."), ".png", "imagenet-s-50", void=(1000,), two_channels=True),
         Layout("camvid", ("testannot", "labels", "."), ".png", "camvid-11", void=(11,)),
+        Layout("binary", (".",), "", "binary-2", void=(), binary=True),
     )
 }
 """By name. Where a data set has no ids of its own for the background, as ADE, 0 is void and classes begin at 1."""
@@ -61,3 +66,10 @@ LAYOUTS: dict[str, Layout] = {
 
 PLAIN = Layout("plain", (".",), "", None)
 """A folder of index maps whose numbers are the ids; 255 is void, as nearly everywhere [choice]."""
+
+
+def layout_of(name: str, option: str = "--layout") -> Layout:
+    """The layout of that name. Raises UsageError, with the valid ones, if there is none."""
+    if name not in LAYOUTS:
+        raise UsageError(f"{option} {name}: choose {', '.join(LAYOUTS)}")
+    return LAYOUTS[name]

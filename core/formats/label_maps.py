@@ -8,38 +8,57 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 
 from ovskit.core.formats.ground_truth import GroundTruth, TruthImages
-from ovskit.core.formats.images import decode_ids, image_size
+from ovskit.core.formats.image_names import without_suffix
+from ovskit.core.formats.images import decode_gray, decode_ids, image_size
 from ovskit.core.formats.label_layouts import PLAIN, Layout
 from ovskit.core.formats.labels import LARGEST_ID
 from ovskit.core.formats.rle import RunTable
 from ovskit.core.formats.rle_paint import topmost
+from ovskit.core.formats.sources import SUFFIXES as PICTURES
 from ovskit.core.formats.sources import Source, show_path
 from ovskit.core.formats.walk import files_below
 from ovskit.core.records import Image, Int32, LabelMap, Mask, MaskSet
 from ovskit.core.runtime.errors import InputError, MissingInputError
+from ovskit.core.runtime.logs import get_logger
 
 SUFFIXES = (".png", ".tif", ".tiff")
+_NAMED = 5  # images that a message names
+
+log = get_logger("formats")
 
 
 class LabelTruth(TruthImages):
     """A ground truth of label maps: ``load(k)`` gives that of ``images[k]``."""
 
     def __init__(
-        self, what: str, images: Sequence[Image], load: Callable[[int], LabelMap], plain_name: Callable[[str], str] | None = None
+        self,
+        what: str,
+        images: Sequence[Image],
+        load: Callable[[int], LabelMap],
+        plain_name: Callable[[str], str] | None = None,
+        *,
+        named: bool = True,
+        exif: str = "unknown",
     ) -> None:
-        super().__init__(what, images, plain_name)
+        super().__init__(what, images, plain_name, named=named, exif=exif)
         self.load = load
 
+    def with_load(self, load: Callable[[int], LabelMap]) -> LabelTruth:
+        """The same images, whose maps ``load`` gives."""
+        return LabelTruth(self.what, self.images, load, self._plain_name, named=self.named, exif=self.exif)
 
-def open_label_folder(root: str, layout: Layout = PLAIN) -> LabelTruth:
+
+def open_label_folder(root: str, layout: Layout = PLAIN, *, partial: bool = False, predicted: bool = False) -> LabelTruth:
     """The maps of a folder, in order of their names, each read when it is asked for.
 
-    Images are found by their name without extension. Raises MissingInputError if the folder is not there, InputError if it has no map;
+    Images are found by their name without extension. Where the layout has a list of the images that are evaluated, and it is there, a map
+    must be there for each, unless ``partial``. ``predicted``: the maps are somebody's predictions, numbered as the layout's, but not
+    necessarily called or kept as its own. Raises MissingInputError if the folder or a map is not there, InputError if it has no map;
     ``load`` raises InputError for one that cannot be used.
     """
     what = show_path(root)
@@ -47,23 +66,41 @@ def open_label_folder(root: str, layout: Layout = PLAIN) -> LabelTruth:
         raise MissingInputError(f"{what} is not a folder: label maps are files of one, an image each")
     folder = next(path for path in (os.path.join(root, name) if name != "." else root for name in layout.folders) if os.path.isdir(path))
     names = sorted(_maps_below(folder, layout))
-    split = None if layout.split is None else os.path.join(root, layout.split)
-    if split is not None and os.path.isfile(split):
-        wanted = set(_text(split).split())
-        names = [name for name in names if _stem(name, layout).rpartition("/")[2] in wanted]
+    if predicted and not names and layout.suffix:
+        names = sorted(_maps_below(folder, replace(layout, suffix="")))
+    names = _listed(names, root, layout, partial=partial or predicted)
     if not names:
-        kinds = f"*{layout.suffix}" if layout.suffix else ", ".join(f"*{suffix}" for suffix in SUFFIXES)
+        kinds = f"*{layout.suffix}" if layout.suffix else ", ".join(f"*{suffix}" for suffix in _suffixes(layout))
         raise InputError(f"{what} has no label maps ({kinds}); --layout says how a data set keeps them")
     sources = [Source(k, name, os.path.join(folder, name)) for k, name in enumerate(names, 1)]
     images = [_image(source) for source in sources]
     return LabelTruth(what, images, lambda k: LabelMap(images[k], _labels(sources[k], layout)), lambda name: _stem(name, layout))
 
 
-def painted_truth(truth: GroundTruth, class_of: Mapping[int, int], background: int | None, *, by_stem: bool = False) -> LabelTruth:
+def _listed(names: Sequence[str], root: str, layout: Layout, *, partial: bool) -> list[str]:
+    """Those of the maps that the layout's list of images names; all if there is no list."""
+    split = None if layout.split is None else os.path.join(root, layout.split)
+    if split is None or not os.path.isfile(split):
+        return list(names)
+    # Some lists have a second column, of the map's path or of what is in the image.
+    wanted = dict.fromkeys(_stem(line.split()[0], layout).rpartition("/")[2] for line in _text(split).splitlines() if line.strip())
+    found = {_stem(name, layout).rpartition("/")[2]: name for name in names}
+    missing = [stem for stem in wanted if stem not in found]
+    if missing:
+        some = ", ".join(map(show_path, missing[:_NAMED])) + ", …" * (len(missing) > _NAMED)
+        how = "1 image" if len(missing) == 1 else f"{len(missing)} images"
+        said = f"{show_path(split)} lists {len(wanted)} images, of which {how} have no label map: {some}"
+        if not partial:
+            raise MissingInputError(f"{said}; copy them again, or take what is there with --images listed")
+        log.warning("%s", said)
+    return [name for name in names if _stem(name, layout).rpartition("/")[2] in wanted]
+
+
+def painted_truth(truth: GroundTruth, class_of: Mapping[int, int], background: int | None) -> LabelTruth:
     """A ground truth of masks as label maps: the smaller mask on top, each the class that its category is.
 
-    Pixels without a mask are ``background``; -1, void, if that is None. ``by_stem``: images are found by their name without
-    extension. ``load`` raises InputError for a mask of a category without a class.
+    Pixels without a mask are ``background``; -1, void, if that is None. ``load`` raises InputError for a mask of a category without a
+    class.
     """
     empty = -1 if background is None else background
 
@@ -77,7 +114,7 @@ def painted_truth(truth: GroundTruth, class_of: Mapping[int, int], background: i
             ) from None
         return LabelMap(masks.image, _painted(masks, truth_order(masks), ids, empty))
 
-    return LabelTruth(truth.what, truth.images, load, (lambda name: _stem(name, PLAIN)) if by_stem else None)
+    return LabelTruth(truth.what, truth.images, load, named=truth.named, exif=truth.exif)
 
 
 def painted_prediction(masks: MaskSet) -> LabelMap:
@@ -118,6 +155,8 @@ def _score(mask: Mask) -> float:
 
 
 def _labels(source: Source, layout: Layout) -> Int32:
+    if layout.binary:
+        return (decode_gray(source.read(), show_path(source.path)) >= 128).astype(np.int32)
     stored = decode_ids(source.read(), show_path(source.path), two_channels=layout.two_channels)
     table = np.arange(1 << 16, dtype=np.int32) + layout.shift
     table[list(layout.void)] = -1
@@ -128,7 +167,7 @@ def _image(source: Source) -> Image:
     what = show_path(source.path)
     try:
         with open(source.path, "rb") as file:
-            width, height = image_size(file, what)
+            width, height = image_size(file, what, exif=False)  # ids are read as they are stored
     except OSError as error:
         raise MissingInputError(f"cannot read {what}: {error.strerror}") from None
     return Image(source.id, source.file_name, width, height)
@@ -136,18 +175,22 @@ def _image(source: Source) -> Image:
 
 def _maps_below(folder: str, layout: Layout) -> Iterator[str]:
     """Names relative to ``folder``, with slashes."""
-    suffixes: Any = (layout.suffix,) if layout.suffix else SUFFIXES
+    suffixes = _suffixes(layout)
     for path in files_below(folder):
         if path.lower().endswith(suffixes) if not layout.suffix else path.endswith(suffixes):
             yield os.path.relpath(path, folder).replace(os.sep, "/")
+
+
+def _suffixes(layout: Layout) -> tuple[str, ...]:
+    """What the names of a layout's maps end in. Masks of two levels survive being a JPEG; ids do not."""
+    return (layout.suffix,) if layout.suffix else PICTURES if layout.binary else SUFFIXES
 
 
 def _stem(name: str, layout: Layout) -> str:
     """The name of a map or of its image without what tells them apart: extension and the layout's endings."""
     if layout.suffix and name.endswith(layout.suffix):
         return name[: -len(layout.suffix)]
-    stem = name.rpartition(".")[0] if "." in name.rpartition("/")[2] else name
-    return stem.removesuffix(layout.image_suffix)
+    return without_suffix(name).removesuffix(layout.image_suffix)
 
 
 def _text(path: str) -> str:

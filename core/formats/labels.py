@@ -28,7 +28,7 @@ import re
 import reprlib
 import unicodedata
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import resources
 from typing import Any
 
@@ -48,6 +48,7 @@ BUILT_IN = (
     "cityscapes-19",
     "camvid-11",
     "imagenet-s-50",
+    "binary-2",
 )
 LARGEST_ID = 65535  # of a 16-bit label map
 VOID = 255
@@ -80,7 +81,8 @@ class LabelSpace:
 
     ``background`` is the id of the class that stands for everything none of the others is, or None where every pixel
     is of some class. ``ignore`` holds the ids of pixels that no score counts. Each of ``templates`` has one ``{}`` for
-    the word. ``version`` counts changes of a space that keeps its name.
+    the word. ``version`` counts changes of a space that keeps its name. ``void_said`` is False where nobody wrote down which ids are
+    ignored, and 255 is by custom.
     """
 
     name: str
@@ -89,6 +91,7 @@ class LabelSpace:
     templates: tuple[str, ...]
     background: int | None = None
     ignore: tuple[int, ...] = ()
+    void_said: bool = field(default=True, compare=False)
 
     @property
     def hash(self) -> str:
@@ -215,7 +218,7 @@ def _plain_space(name: str, entries: Sequence[tuple[str, str, tuple[str, ...]]],
     """A space of (place, name, synonyms) in order: ids from 0, no background, the plain template."""
     placed = [(place, LabelClass(number, word, synonyms)) for number, (place, word, synonyms) in enumerate(entries)]
     classes = _distinct(placed, where, error)
-    return LabelSpace(name, 1, classes, templates("plain"), None, _usual_void(classes))
+    return LabelSpace(name, 1, classes, templates("plain"), None, _usual_void(classes), void_said=False)
 
 
 def _from_json(value: Any, where: str, stem: str) -> LabelSpace:
@@ -244,7 +247,7 @@ def _from_json(value: Any, where: str, stem: str) -> LabelSpace:
         raise InputError(f'{where}: background is {_show(background)}, must be "{_NO_BACKGROUND}" or the id of a class')
     ignore = _ignore(value["ignore"], ids, where) if "ignore" in value else _usual_void(classes)
     words = _templates(value.get("templates", "plain"), f"{where}: templates")
-    return LabelSpace(name, version, classes, words, None if background == _NO_BACKGROUND else background, ignore)
+    return LabelSpace(name, version, classes, words, None if background == _NO_BACKGROUND else background, ignore, "ignore" in value)
 
 
 def _class(entry: Any, place: str) -> LabelClass:

@@ -13,6 +13,7 @@ from ovskit.core.formats.masks import MasksHeader, open_masks
 from ovskit.core.formats.sources import show_path
 from ovskit.core.records import MaskSet
 from ovskit.core.runtime.errors import InputError, UsageError
+from ovskit.core.runtime.failures import Failures
 from ovskit.core.runtime.limits import allow_open_files
 from ovskit.core.runtime.output import open_input
 from ovskit.core.runtime.provenance import merge_entries
@@ -25,10 +26,10 @@ class MaskInputs:
     Images come in order of id as far as each file is in that order, so shards joined give what the whole run would have
     given. One image of each file is in memory. Opening raises InputError if a header is broken, if two files name different
     folders of images, label spaces or categories, or if not all shards of a run are there; MissingInputError if a file is not
-    there, UsageError for stdin named twice.
+    there, UsageError for stdin named twice. Broken annotations of files that are not ours go to ``failures`` if given.
     """
 
-    def __init__(self, paths: Sequence[str]) -> None:
+    def __init__(self, paths: Sequence[str], failures: Failures | None = None) -> None:
         if list(paths).count("-") > 1:
             raise UsageError("stdin (-) can be read once only; name it once")
         allow_open_files(len(paths))
@@ -37,7 +38,7 @@ class MaskInputs:
         headers, self._streams = [], []
         try:
             for path, name in zip(paths, self._names, strict=True):
-                header, sets = open_masks(self._stack.enter_context(open_input(path)), name)
+                header, sets = open_masks(self._stack.enter_context(open_input(path)), name, failures)
                 headers.append(header)
                 self._streams.append(sets)
             first = headers[0]
@@ -45,6 +46,13 @@ class MaskInputs:
                 if header.root != first.root:
                     raise InputError(
                         f"{name} has its images below {header.root}, {self._names[0]} below {first.root}: only shards of one run are joined"
+                    )
+                if header.named != first.named:
+                    nameless = name if first.named else self._names[0]
+                    raise InputError(f"{nameless} has no names of images, the others have: only shards of one run are joined")
+                if header.exif != first.exif:
+                    raise InputError(
+                        f"{name} has EXIF orientations {_exif(header)}, {self._names[0]} {_exif(first)}: only shards of one run are joined"
                     )
                 if _space_hash(header) != _space_hash(first):
                     raise InputError(
@@ -80,6 +88,10 @@ class MaskInputs:
                 raise InputError(f"image {image.id} ({show_path(image.file_name)}) is in {self._names[other]} and in {self._names[k]}")
             seen[image.id] = names[image.file_name] = k
             yield masks
+
+
+def _exif(header: MasksHeader) -> str:
+    return {"apply": "applied", "ignore": "ignored"}.get(header.exif, "nobody knows how")
 
 
 def _space_hash(header: MasksHeader) -> Any:

@@ -21,9 +21,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
-from ovskit.core.formats import coco, jsonbytes
+from ovskit.core.formats import coco, coco_documents, jsonbytes
 from ovskit.core.records import Image, Mask, MaskSet
 from ovskit.core.runtime.errors import InputError
+from ovskit.core.runtime.failures import Failures
 from ovskit.core.runtime.shard import Shard, shard_of
 
 FORMAT = "ovskit.masks/1"
@@ -40,7 +41,10 @@ class MasksHeader:
     """What stands before the annotations: a description, the categories, the provenance and the images' root.
 
     ``root`` is the folder that the images' names are relative to, where it is known; ``labels`` the label space that the categories
-    are of, where they are of one: its name, version and hash; ``shard`` which part of a run's images these are, None for all.
+    are of, where they are of one: its name, version and hash. Where ``named`` is False the images' names are only their ids, as in a
+    results list, and say nothing. ``results`` is true of a results list, which names neither categories nor the images on which
+    nothing was found; it is not written. ``exif`` says whether EXIF orientations were applied or ignored when the images were opened
+    (``formats.photographs``); ``unknown`` of masks from elsewhere. ``shard`` is which part of a run's images these are, None for all.
     """
 
     description: str = "masks by ovskit"
@@ -48,7 +52,15 @@ class MasksHeader:
     root: str | None = None
     pg: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
     labels: Mapping[str, Any] | None = None
+    named: bool = True
+    exif: str = "apply"
     shard: Shard | None = None
+    results: bool = False
+
+    @property
+    def names_categories(self) -> bool:
+        """Whether the file says what its categories are: others have none, or only the one that all masks without a class have."""
+        return bool(self.categories) and list(self.categories) != [ENTITY]
 
     def to_line(self) -> bytes:
         own: dict[str, Any] = {"format": FORMAT}
@@ -56,6 +68,10 @@ class MasksHeader:
             own["root"] = self.root
         if self.labels is not None:
             own["labels"] = dict(self.labels)
+        if not self.named:
+            own["named"] = False
+        if self.exif != "apply":
+            own["exif"] = self.exif
         if self.shard is not None:
             own["shard"] = str(self.shard)
         own["pg"] = [dict(entry) for entry in self.pg]
@@ -111,7 +127,7 @@ class MasksWriter:
         out = self._out
         out.write((b"\n" if self._open_line else b"") + _IMAGES + b"\n")
         entries = [
-            jsonbytes.dumps({"id": i.id, "file_name": i.file_name, "width": i.width, "height": i.height})
+            jsonbytes.dumps({"id": i.id, "file_name": i.file_name, "width": i.width, "height": i.height, **_turned(i)})
             for i in sorted(self._images, key=lambda image: image.id)
         ]
         out.write(b",\n".join(entries) + (b"\n" if entries else b"") + _END + b"\n")
@@ -127,6 +143,7 @@ def _annotation(mask: Mask, new_ids: Mapping[int, int], image: Image) -> dict[st
         "area": mask.area,
         "bbox": list(mask.bbox),
         "iscrowd": mask.iscrowd,
+        **_turned(image),
     }
     if mask.score is not None:
         if not math.isfinite(mask.score):
@@ -139,28 +156,46 @@ def _annotation(mask: Mask, new_ids: Mapping[int, int], image: Image) -> dict[st
     return value
 
 
-def open_masks(stream: BinaryIO, what: str) -> tuple[MasksHeader, Iterator[MaskSet]]:
+def _turned(image: Image) -> dict[str, int]:
+    return {} if image.orientation == 1 else {coco.ORIENTATION: image.orientation}
+
+
+def open_masks(stream: BinaryIO, what: str, failures: Failures | None = None) -> tuple[MasksHeader, Iterator[MaskSet]]:
     """The header and the masks, image by image, of a masks stream or of any other COCO file.
 
     Images without a mask come last, when the list of images is known. Our own stream needs memory for one image; other
     COCO documents are parsed whole. The iterator raises InputError at the first thing that is wrong, and at the end if
-    the document is not complete.
+    the document is not complete; broken annotations of a document that is not ours go to ``failures`` if given.
     """
-    return read_masks(first_line(stream, what), stream, what)
+    return read_masks(first_line(stream, what), stream, what, failures)
 
 
-def read_masks(first: bytes, stream: BinaryIO, what: str) -> tuple[MasksHeader, Iterator[MaskSet]]:
+def stated_exif(stream: BinaryIO, what: str) -> str:
+    """What a masks file says of its images' EXIF orientations (``MasksHeader.exif``), by its first line alone."""
+    first = first_line(stream, what)
+    return read_stream(first, stream, what)[0].exif if is_masks_stream(first) else "unknown"
+
+
+def read_masks(first: bytes, stream: BinaryIO, what: str, failures: Failures | None = None) -> tuple[MasksHeader, Iterator[MaskSet]]:
     """As ``open_masks``, of a stream whose ``first`` line has been read."""
     if is_masks_stream(first):
         return read_stream(first, stream, what)
-    values = coco.parse_document(first, stream, what)
-    return MasksHeader(categories=coco.categories(values) or (ENTITY,)), coco.mask_sets(values, what)
+    values = coco_documents.parse_document(first, stream, what)
+    header = MasksHeader(
+        categories=coco_documents.categories(values) or (ENTITY,),
+        named=coco_documents.names_images(values),
+        exif="unknown",
+        results=coco_documents.is_results(values) and not coco_documents.is_of_one_image(values),
+    )
+    return header, coco_documents.mask_sets(values, what, failures)
 
 
 def first_line(stream: BinaryIO, what: str) -> bytes:
     """The first line of a masks file. Raises InputError if it cannot be one of JSON."""
     first = jsonbytes.without_mark(stream.readline(_LONGEST_LINE))
-    if not first.strip():
+    while first and not first.strip():  # blank lines before the beginning
+        first = stream.readline(_LONGEST_LINE)
+    if not first:
         raise InputError(f"{what} is empty: the command that should have written it failed or has not run")
     if first.lstrip()[:1] not in (b"{", b"["):
         start = bytes(first[:8]).hex(" ")
@@ -169,8 +204,14 @@ def first_line(stream: BinaryIO, what: str) -> bytes:
 
 
 def is_masks_stream(first: bytes) -> bool:
-    """Whether the line is the first of our own format."""
-    return first.rstrip().endswith(_ANNOTATIONS)
+    """Whether the line is the first of our own format, and not of a document that breaks its lines at the same place."""
+    if not first.rstrip().endswith(_ANNOTATIONS):
+        return False
+    try:
+        head = jsonbytes.loads(first.rstrip() + b"]}", "")
+    except InputError:
+        return False
+    return isinstance(head, dict) and isinstance(head.get("info"), dict) and "ovskit" in head["info"]
 
 
 def read_stream(first: bytes, stream: BinaryIO, what: str) -> tuple[MasksHeader, Iterator[MaskSet]]:
@@ -202,11 +243,12 @@ def _header(head: Any, what: str) -> MasksHeader:
     well_formed = isinstance(categories, list) and all(isinstance(c, dict) for c in categories) and isinstance(labels, dict | None)
     if not (well_formed and isinstance(pg, list) and all(isinstance(e, dict) for e in pg) and isinstance(root, str | None)):
         raise InputError(f"{what}: line 1 has broken categories or provenance")
+    named, exif = own.get("named") is not False, str(own.get("exif", "apply"))
     try:
         shard = shard_of(own.get("shard"))
     except ValueError as error:
         raise InputError(f"{what}: line 1: {error}") from None
-    return MasksHeader(str(head.get("info", {}).get("description", "")), tuple(categories), root, tuple(pg), labels, shard)
+    return MasksHeader(str(head.get("info", {}).get("description", "")), tuple(categories), root, tuple(pg), labels, named, exif, shard)
 
 
 def _stream(stream: BinaryIO, what: str) -> Iterator[MaskSet]:

@@ -5,23 +5,27 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from ovskit.core.formats.rle_pairs import Pairs
 from ovskit.core.runtime.kernels import njit
 
-Float64 = npt.NDArray[np.float64]
 Int64 = npt.NDArray[np.int64]
 
 
-def match_masks(iou: Float64, at: float = 0.5) -> Int64:
-    """The column that each row of ``iou`` (n, m) is paired with, -1 for none: int64 (n,).
+def match_masks(pairs: Pairs, rows: npt.NDArray[np.bool_] | None = None) -> Int64:
+    """The column that each row of ``pairs`` is paired with, -1 for none: int64 (n,).
 
-    Pairs are taken greedily, the highest IoU first, equal ones in row-major order, as long as it is ``at`` or more and both
-    sides are free. Unlike COCO's matching it needs no scores and treats both sides alike. Between partitions it finds
-    the only pairing there is, since two disjoint masks cannot both overlap a third by more than half.
+    Pairs are taken greedily, the highest IoU first, equal ones in row-major order, as long as both sides are free; ``pairs``
+    are those of 0.5 or more, or of whatever IoU is asked for. Only ``rows`` (n,) take part, if given. Unlike COCO's matching it
+    needs no scores and treats both sides alike. Between partitions it finds the only pairing there is, since two
+    disjoint masks cannot both overlap a third by more than half.
     """
-    rows, cols = np.nonzero(iou >= at)
-    order = np.argsort(-iou[rows, cols], kind="stable")
-    partner = np.full(iou.shape[0], -1, np.int64)
-    _take(rows[order], cols[order], partner, np.zeros(iou.shape[1], np.bool_))
+    row, column, iou = pairs.row, pairs.column, pairs.iou
+    if rows is not None:
+        chosen = rows[row]
+        row, column, iou = row[chosen], column[chosen], iou[chosen]
+    order = np.argsort(-iou, kind="stable")
+    partner = np.full(len(pairs.offsets) - 1, -1, np.int64)
+    _take(row[order], column[order], partner, np.zeros(pairs.columns, np.bool_))
     return partner
 
 

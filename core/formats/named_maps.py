@@ -10,22 +10,35 @@ from typing import Any
 import numpy as np
 
 from ovskit.core.formats import rle
-from ovskit.core.formats.label_layouts import LAYOUTS, PLAIN
+from ovskit.core.formats.label_layouts import PLAIN, layout_of
 from ovskit.core.formats.label_maps import LabelTruth, open_label_folder
-from ovskit.core.formats.labels import LabelSpace, open_label_space
+from ovskit.core.formats.labels import LARGEST_ID, LabelSpace, open_label_space
+from ovskit.core.formats.map_census import census_of
 from ovskit.core.formats.sources import show_path
 from ovskit.core.records import LabelMap, Mask, MaskSet
 from ovskit.core.runtime.errors import InputError, UsageError
 
 _NAMED = 10  # ids that a message lists
+_LOOKED_AT = 64  # maps that are looked at before any is shown
 
 
 @dataclass(frozen=True, slots=True)
 class NamedMaps:
-    """The label ``maps`` of a folder and the label ``space`` that their ids are of, None if nobody said."""
+    """The label ``maps`` of a folder and the label ``space`` that their ids are of, None if nobody said.
+
+    ``doubtful``: nobody said what 255 is either, and it is taken for void by custom (``map_census``); ``binary``: they were read as masks
+    of black and white.
+    """
 
     maps: LabelTruth
     space: LabelSpace | None
+    doubtful: bool = False
+    binary: bool = False
+
+    def check(self, option: str = "--layout") -> None:
+        """Look at some of the maps. Raises InputError if they are probably not what they are taken for."""
+        if self.doubtful:
+            census_of(self.maps, _LOOKED_AT).check(self.maps.what, binary=self.binary, option=option, one_class=False)
 
     @property
     def categories(self) -> Sequence[Mapping[str, Any]]:
@@ -49,23 +62,49 @@ class NamedMaps:
 
 def chosen_space(layout: str | None, names: str | None) -> LabelSpace | None:
     """The label space that --names names, else the layout's own; None where neither says one. Raises UsageError for no such layout."""
-    if layout is not None and layout not in LAYOUTS:
-        raise UsageError(f"--layout {layout}: choose {', '.join(LAYOUTS)}")
-    named = names if names is not None or layout is None else LAYOUTS[layout].space
+    own = None if layout is None else layout_of(layout).space
+    named = own if names is None else names
     return None if named is None else open_label_space(named)
 
 
-def open_named_maps(path: str, *, layout: str | None = None, space: LabelSpace | None = None) -> NamedMaps:
+def parse_void(text: str | None) -> tuple[int, ...] | None:
+    """``--void``: ids with commas between them, or ``none``; None if nobody said. Raises UsageError."""
+    if text is None or text == "none":
+        return None if text is None else ()
+    words = [word.strip() for word in text.split(",")]
+    if not all(word.isdecimal() and int(word) <= LARGEST_ID for word in words):
+        raise UsageError(f"--void {text}: give ids from 0 to {LARGEST_ID} with commas between them, such as 255, or none")
+    return tuple(dict.fromkeys(map(int, words)))
+
+
+def open_named_maps(
+    path: str,
+    *,
+    layout: str | None = None,
+    space: LabelSpace | None = None,
+    void: tuple[int, ...] | None = None,
+    partial: bool = False,
+    predicted: bool = False,
+) -> NamedMaps:
     """The index maps of a folder as ``layout`` says; without one, ids are those of ``space``. What the space ignores is void.
 
-    Raises UsageError, InputError and MissingInputError for what cannot be used.
+    ``void`` are the ids that are, where the user says it. ``partial`` and ``predicted``: see ``open_label_folder``. Raises UsageError,
+    InputError and MissingInputError for what cannot be used.
     """
     if layout is not None and not os.path.isdir(path):
         raise UsageError(f"--layout {layout}: {show_path(path)} is no folder; a layout says how a folder of label maps is kept")
-    chosen = PLAIN if layout is None else LAYOUTS[layout]
-    if space is not None:
+    if void is not None and layout is not None:
+        raise UsageError(f"--void says which ids are void where no layout does, and --layout {layout} does: leave one of them out")
+    chosen = PLAIN if layout is None else layout_of(layout)
+    if void is not None:
+        for one in () if space is None else space.classes:
+            if one.id in void:
+                raise UsageError(f"--void {one.id}: that is a class of the label space {space.name}, {one.name}")  # type: ignore[union-attr]
+        chosen = replace(PLAIN, void=void)
+    elif space is not None and not chosen.binary:
         chosen = replace(PLAIN, void=space.ignore) if layout is None else chosen.without(space.ignore)
-    return NamedMaps(open_label_folder(path, chosen), space)
+    doubtful = chosen.binary or (layout is None and void is None and (space is None or not space.void_said))
+    return NamedMaps(open_label_folder(path, chosen, partial=partial, predicted=predicted), space, doubtful, chosen.binary)
 
 
 def masks_of_map(found: LabelMap) -> MaskSet:

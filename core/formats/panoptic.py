@@ -4,26 +4,28 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from PIL import Image as Pillow
 
-from ovskit.core.formats import coco
+from ovskit.core.formats import coco_documents
 from ovskit.core.formats.rle_grid import edges, grid_rles
+from ovskit.core.formats.sources import show_path
 from ovskit.core.records import Image, Int32, Mask, MaskSet
 from ovskit.core.runtime.errors import InputError, MissingInputError
 
 
 @dataclass(frozen=True, slots=True)
 class PanopticImage:
-    """One image of a panoptic file, its PNG not read yet."""
+    """One image of a panoptic file, its PNG not read yet; ``names`` are those of the file's categories by id."""
 
     image: Image
     png: str
     segments: Sequence[Any]
+    names: Mapping[int, str] = field(default_factory=dict)
 
 
 def panoptic_images(document: dict[str, Any], folder: str, what: str) -> list[PanopticImage]:
@@ -31,17 +33,18 @@ def panoptic_images(document: dict[str, Any], folder: str, what: str) -> list[Pa
     images, annotations = document.get("images"), document["annotations"]
     if not isinstance(images, list):
         raise InputError(f'{what} lists no "images": it cannot say which images it is the ground truth of')
-    by_id = {image.id: image for image in (coco.read_image(entry, f"{what}: image {k}") for k, entry in enumerate(images, 1))}
+    by_id = coco_documents.listed_images(images, what)
+    names = {c["id"]: str(c.get("name")) for c in coco_documents.categories([document]) if type(c.get("id")) is int}
     found = []
     for k, value in enumerate(annotations, 1):
         number = value.get("image_id") if isinstance(value, dict) else None
-        image = by_id.pop(number, None) if isinstance(number, int) else None
+        image = by_id.pop(number, None) if isinstance(number, str) or type(number) is int else None
         segments, name = (value.get("segments_info"), value.get("file_name")) if image is not None else (None, None)
         if image is None or not isinstance(segments, list) or not isinstance(name, str):
             raise InputError(f"{what}: annotation {k} needs an image of the list, one each, a file_name and segments_info")
         if os.path.isabs(name) or ".." in name.split("/"):
             raise InputError(f"{what}: annotation {k} names a file outside of its folder: {name!r}")
-        found.append(PanopticImage(image, os.path.join(folder, name), segments))
+        found.append(PanopticImage(image, os.path.join(folder, name), segments, names))
     return found + [PanopticImage(image, "", ()) for image in by_id.values()]
 
 
@@ -57,7 +60,12 @@ def panoptic_masks(entry: PanopticImage) -> MaskSet:
             raise InputError(f"{entry.png}: a segment needs an id from 1 to 2^24 - 1")
         ids.append(segment["id"])
     if len(set(ids)) < len(ids):
-        raise InputError(f"{entry.png}: two segments have one id")
+        twice = next(number for k, number in enumerate(ids) if number in ids[:k])
+        kinds = [_category(segment, entry.names) for segment, number in zip(entry.segments, ids, strict=True) if number == twice]
+        raise InputError(
+            f"{entry.png} ({show_path(image.file_name)}): {len(kinds)} segments have id {twice}, of the categories {', '.join(kinds)}: "
+            "whose its pixels are cannot be told"
+        )
     strangers = np.setdiff1d(labels, np.array([0, *ids]))
     if len(strangers):
         raise InputError(f"{entry.png}: the colour of id {strangers[0]} is in the picture, but not in segments_info")
@@ -73,6 +81,12 @@ def panoptic_masks(entry: PanopticImage) -> MaskSet:
         box = tuple(found.bboxes[k].tolist())
         masks.append(Mask(ids[k], image.id, found.rles[k], int(found.areas[k]), box, category, int(crowd)))
     return MaskSet(image, tuple(masks))
+
+
+def _category(segment: Any, names: Mapping[int, str]) -> str:
+    number = segment.get("category_id")
+    name = names.get(number) if type(number) is int else None
+    return str(number) if name is None else f"{number} ({show_path(name)})"
 
 
 def _labels(entry: PanopticImage) -> Int32:

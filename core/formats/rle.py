@@ -180,11 +180,7 @@ def intersections(a: RunTable, b: RunTable) -> npt.NDArray[np.int64]:
 
     Pairs whose boxes do not meet cost nothing; ``b is a`` costs half. Raises ``InputError`` if the tables' sizes differ.
     """
-    if len(a) and len(b) and (a.height, a.width) != (b.height, b.width):
-        raise InputError(
-            f"masks to compare must have one size, but the first are {a.width}x{a.height} and the second "
-            f"{b.width}x{b.height} pixels: check that both belong to the same image"
-        )
+    check_sizes(a, b)
     out = np.zeros((len(a), len(b)), np.int64)
     intervals.pairwise(a.starts, a.ends, a.offsets, a.bboxes, b.starts, b.ends, b.offsets, b.bboxes, a.height, a is b, out)
     return out
@@ -194,17 +190,32 @@ def iou(a: RunTable, b: RunTable, iscrowd: Sequence[int] | npt.NDArray[np.intege
     """Intersection over union of every mask of ``a`` (detections) and of ``b`` (ground truth): float64 (n, m) in [0, 1].
 
     Where ``iscrowd`` (m,) is non-zero the divisor is the detection's own area (COCO's rule for crowds: a detection inside
-    the crowd matches it wholly). 0 where nothing is shared, also between empty masks. Raises ``InputError`` if the
+    the crowd matches it wholly). 0 where nothing is shared, also between empty masks. Some forty bytes of memory for each of
+    the n × m pairs: ``rle_pairs.overlaps`` gives the same numbers for those that overlap alone. Raises ``InputError`` if the
     tables' sizes differ or ``iscrowd`` has not one entry for each mask of ``b``.
     """
     shared = intersections(a, b)
     whole = a.areas[:, None] + b.areas[None, :] - shared
     if iscrowd is not None:
-        crowd = np.asarray(iscrowd, dtype=bool)
-        if crowd.shape != (len(b),):
-            raise InputError(f"iscrowd needs one entry for each of the {len(b)} masks, but its shape is {crowd.shape}")
-        whole = np.where(crowd[None, :], a.areas[:, None], whole)
+        whole = np.where(check_crowd(iscrowd, b)[None, :], a.areas[:, None], whole)
     return np.divide(shared, whole, out=np.zeros(shared.shape), where=shared > 0)
+
+
+def check_sizes(a: RunTable, b: RunTable) -> None:
+    """Raises ``InputError`` if the masks of two tables differ in size."""
+    if len(a) and len(b) and (a.height, a.width) != (b.height, b.width):
+        raise InputError(
+            f"masks to compare must have one size, but the first are {a.width}x{a.height} and the second "
+            f"{b.width}x{b.height} pixels: check that both belong to the same image"
+        )
+
+
+def check_crowd(iscrowd: Sequence[int] | npt.NDArray[np.integer[Any]] | None, b: RunTable) -> npt.NDArray[np.bool_]:
+    """Which masks of ``b`` are crowds, bool (m,); none if ``iscrowd`` is None. Raises ``InputError`` for another number of entries."""
+    crowd = np.zeros(len(b), np.bool_) if iscrowd is None else np.asarray(iscrowd, dtype=bool)
+    if crowd.shape != (len(b),):
+        raise InputError(f"iscrowd needs one entry for each of the {len(b)} masks, but its shape is {crowd.shape}")
+    return crowd
 
 
 def coverage(a: RunTable, b: RunTable) -> npt.NDArray[np.float64]:

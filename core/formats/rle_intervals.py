@@ -152,30 +152,98 @@ def pairwise(
     n, m = out.shape
     for i in range(n):
         for j in range(i if same else 0, m):
-            left = max(boxes_a[i, 0], boxes_b[j, 0])
-            top = max(boxes_a[i, 1], boxes_b[j, 1])
-            right = min(boxes_a[i, 0] + boxes_a[i, 2], boxes_b[j, 0] + boxes_b[j, 2])
-            bottom = min(boxes_a[i, 1] + boxes_a[i, 3], boxes_b[j, 1] + boxes_b[j, 3])
             shared = 0
-            if left < right and top < bottom:
-                # Only pixels from the common box's first corner to its last one can be shared.
-                begin = int(left) * height + int(top)
-                end = (int(right) - 1) * height + int(bottom)
-                p = _first_above(ends_a, offsets_a[i], offsets_a[i + 1], begin)
-                q = _first_above(ends_b, offsets_b[j], offsets_b[j + 1], begin)
-                p_stop = _first_above(starts_a, p, offsets_a[i + 1], end - 1)
-                q_stop = _first_above(starts_b, q, offsets_b[j + 1], end - 1)
-                while p < p_stop and q < q_stop:
-                    if ends_a[p] <= starts_b[q]:
-                        p += 1
-                    elif ends_b[q] <= starts_a[p]:
-                        q += 1
-                    else:
-                        shared += min(ends_a[p], ends_b[q]) - max(starts_a[p], starts_b[q])
-                        if ends_a[p] < ends_b[q]:
-                            p += 1
-                        else:
-                            q += 1
+            if _boxes_meet(boxes_a, i, boxes_b, j):
+                shared = _shared(starts_a, ends_a, offsets_a, boxes_a, i, starts_b, ends_b, offsets_b, boxes_b, j, height)
             out[i, j] = shared
             if same:
                 out[j, i] = shared
+
+
+@njit(nogil=True, cache=True)
+def sparse_iou(
+    starts_a: Int64,
+    ends_a: Int64,
+    offsets_a: Int64,
+    boxes_a: Float64,
+    areas_a: Int64,
+    starts_b: Int64,
+    ends_b: Int64,
+    offsets_b: Int64,
+    boxes_b: Float64,
+    areas_b: Int64,
+    crowd: npt.NDArray[np.bool_],
+    height: int,
+    least: float,
+    offsets: Int64,
+    nearest: Int64,
+    highest: Float64,
+) -> tuple[Int64, Float64]:
+    """Columns and IoU of the pairs of at least ``least`` > 0, row by row; ``offsets`` (n + 1,) says where each row's begin.
+
+    ``nearest`` (n,) becomes the first column of the row's ``highest`` (n,) IoU, where anything is shared at all.
+    """
+    n, m = len(areas_a), len(areas_b)
+    column, value = np.empty(n + m, np.int64), np.empty(n + m, np.float64)
+    size = 0
+    offsets[0] = 0
+    for i in range(n):
+        for j in range(m):
+            if not _boxes_meet(boxes_a, i, boxes_b, j):
+                continue
+            shared = _shared(starts_a, ends_a, offsets_a, boxes_a, i, starts_b, ends_b, offsets_b, boxes_b, j, height)
+            if shared == 0:
+                continue
+            iou = shared / (areas_a[i] if crowd[j] else areas_a[i] + areas_b[j] - shared)
+            if iou > highest[i]:
+                nearest[i], highest[i] = j, iou
+            if iou >= least:
+                if size == len(column):
+                    column, value = np.concatenate((column, np.empty_like(column))), np.concatenate((value, np.empty_like(value)))
+                column[size], value[size] = j, iou
+                size += 1
+        offsets[i + 1] = size
+    return column[:size].copy(), value[:size].copy()
+
+
+@njit(nogil=True, cache=True, inline="always")
+def _boxes_meet(boxes_a: Float64, i: int, boxes_b: Float64, j: int) -> bool:
+    return (
+        boxes_a[i, 0] < boxes_b[j, 0] + boxes_b[j, 2]
+        and boxes_b[j, 0] < boxes_a[i, 0] + boxes_a[i, 2]
+        and boxes_a[i, 1] < boxes_b[j, 1] + boxes_b[j, 3]
+        and boxes_b[j, 1] < boxes_a[i, 1] + boxes_a[i, 3]
+    )
+
+
+@njit(nogil=True, cache=True)
+def _shared(
+    starts_a: Int64, ends_a: Int64, offsets_a: Int64, boxes_a: Float64, i: int,
+    starts_b: Int64, ends_b: Int64, offsets_b: Int64, boxes_b: Float64, j: int,
+    height: int,
+) -> int:  # fmt: skip
+    """Pixels that mask i of one table and mask j of the other share; their boxes meet."""
+    left = max(boxes_a[i, 0], boxes_b[j, 0])
+    top = max(boxes_a[i, 1], boxes_b[j, 1])
+    right = min(boxes_a[i, 0] + boxes_a[i, 2], boxes_b[j, 0] + boxes_b[j, 2])
+    bottom = min(boxes_a[i, 1] + boxes_a[i, 3], boxes_b[j, 1] + boxes_b[j, 3])
+    # Only pixels from the common box's first corner to its last one can be shared.
+    begin = int(left) * height + int(top)
+    end = (int(right) - 1) * height + int(bottom)
+    p = _first_above(ends_a, offsets_a[i], offsets_a[i + 1], begin)
+    q = _first_above(ends_b, offsets_b[j], offsets_b[j + 1], begin)
+    p_stop = _first_above(starts_a, p, offsets_a[i + 1], end - 1)
+    q_stop = _first_above(starts_b, q, offsets_b[j + 1], end - 1)
+    shared = 0
+    while p < p_stop and q < q_stop:
+        if ends_a[p] <= starts_b[q]:
+            p += 1
+        elif ends_b[q] <= starts_a[p]:
+            q += 1
+        else:
+            shared += min(ends_a[p], ends_b[q]) - max(starts_a[p], starts_b[q])
+            if ends_a[p] < ends_b[q]:
+                p += 1
+            else:
+                q += 1
+    return shared

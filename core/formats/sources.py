@@ -12,10 +12,7 @@ import glob
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
-from pathlib import Path
 
-from ovskit.core.formats import jsonbytes
 from ovskit.core.formats.paths import show_path, spelled, spellings
 from ovskit.core.formats.tars import SUFFIXES, find_member, tar_index
 from ovskit.core.formats.walk import files_below, folders_below, leads_above
@@ -25,14 +22,15 @@ from ovskit.core.runtime.logs import get_logger
 
 log = get_logger("sources")
 
-__all__ = ["SUFFIXES", "Source", "Sources", "list_sources", "locate", "parse_path_list", "show_path", "sources_from_coco"]
+__all__ = ["SUFFIXES", "Source", "Sources", "list_sources", "locate", "parse_path_list", "refuse_twins", "show_path"]
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
     """One image to read: its ``id`` and ``file_name`` as streams carry them, and where its bytes are.
 
-    ``offset`` and ``length`` are None for a file of its own, else the member's place in the tar at ``path``.
+    ``offset`` and ``length`` are None for a file of its own, else the member's place in the tar at ``path``. ``size`` (width, height) is
+    what a COCO file says of it. ``exif`` says what to do with its EXIF orientation (``formats.photographs``).
     """
 
     id: int
@@ -40,6 +38,8 @@ class Source:
     path: str
     offset: int | None = None
     length: int | None = None
+    size: tuple[int, int] | None = None
+    exif: str = "apply"
 
     def read(self) -> bytes:
         """The image's bytes. Raises MissingInputError if they cannot be read."""
@@ -95,7 +95,7 @@ def list_sources(inputs: Sequence[str], *, root: str | None = None, failures: Fa
         raise MissingInputError(f"no images in {', '.join(map(show_path, paths[:3]))}{' …' if len(paths) > 3 else ''}")
     base = os.path.normpath(root) if root is not None else _common_folder(holders)
     named = sorted(((_relative(item.path, base), item) for item in found), key=lambda pair: os.fsencode(pair[0]))
-    _refuse_twins(name for name, _ in named)
+    refuse_twins(name for name, _ in named)
     items = tuple(Source(k, name, f.tar or f.path, f.offset, f.length) for k, (name, f) in enumerate(named, 1))
     return Sources(base, items)
 
@@ -110,42 +110,6 @@ def parse_path_list(data: bytes, *, nul: bool = False) -> list[str]:
     data = data.removeprefix(codecs.BOM_UTF8)
     entries = data.split(b"\0") if nul else (line.removesuffix(b"\r") for line in data.split(b"\n"))
     return [os.fsdecode(entry) for entry in entries if entry]
-
-
-def sources_from_coco(path: str, *, root: str | None = None, failures: Failures | None = None) -> Sources:
-    """The ``images`` of a COCO file, with its ids and names, found below ``root`` (default: the file's folder).
-
-    Those in a damaged tar are left out if there are ``failures`` for it to go to.
-    """
-    try:
-        data = Path(path).read_bytes()
-    except OSError as error:
-        raise MissingInputError(f"cannot read {show_path(path)}: {error.strerror}") from None
-    document = jsonbytes.loads(jsonbytes.without_mark(data), show_path(path))
-    images = document.get("images") if isinstance(document, dict) else None
-    if not isinstance(images, list):
-        raise InputError(f'{show_path(path)}: a COCO file has a list of "images"')
-    if not images:
-        raise MissingInputError(f'{show_path(path)}: its list of "images" is empty')
-    base = root if root is not None else os.path.dirname(path) or "."
-    items = []
-    for entry in images:
-        name = entry.get("file_name") if isinstance(entry, dict) else None
-        number = entry.get("id") if isinstance(entry, dict) else None
-        if not isinstance(name, str) or not name or type(number) is not int or not 0 < number < 10**12:
-            raise InputError(f"{show_path(path)}: every image needs a file_name and a positive whole id")
-        try:
-            items.append(locate(number, name, base))
-        except InputError as error:
-            if failures is None:
-                raise
-            failures.handle_again(error, "tar")
-    items.sort(key=lambda item: item.id)
-    for before, after in pairwise(items):
-        if before.id == after.id:
-            raise InputError(f"{show_path(path)}: two images have id {after.id}")
-    _refuse_twins(sorted(item.file_name for item in items))
-    return Sources(base, tuple(items))
 
 
 def locate(image_id: int, file_name: str, root: str) -> Source:
@@ -267,7 +231,8 @@ def _relative(path: str, base: str) -> str:
     return name
 
 
-def _refuse_twins(names: Iterable[str]) -> None:
+def refuse_twins(names: Iterable[str]) -> None:
+    """Raises InputError if a name is twice among the sorted ``names``."""
     before = None
     for name in names:
         if name == before:

@@ -4,6 +4,9 @@ coverage(i, j) = |i ∩ j| / |i|. Mask j is an ancestor of mask i if coverage(i,
 i lies in j, and j is more than i. The relation has no cycles, since an ancestor is larger, but it is not transitive: a
 part may lie 0.91 in a hand that lies 0.91 in a person, and only 0.85 in the person. The parent is the smallest ancestor
 [choice; equal areas: the first], and the forest of parents is what is written.
+
+HASSOD (Cao et al., NeurIPS 2023), by the same first author, lets a part lie in its whole by exactly 0.9 too, and calls whatever is
+below a part a subpart: its levels end at 2 [code]. Both are options.
 """
 
 from __future__ import annotations
@@ -25,10 +28,11 @@ COVER = 0.9
 _ROWS = 1024  # masks compared with all larger ones at a time: bounds memory, whatever their number
 
 
-def grow_forest(masks: MaskSet, cover: float = COVER) -> MaskSet:
+def grow_forest(masks: MaskSet, cover: float = COVER, *, inclusive: bool = False, deepest: int | None = None) -> MaskSet:
     """``masks`` with ``parent_id``, None for a whole, and ``level`` in ``extra``: steps up to the whole, 0 for itself.
 
-    Order and all else stay; earlier ``parent_id``, ``level`` are replaced. ``cover`` in (0, 1] is the paper's 0.9. Raises
+    Order and all else stay; earlier ``parent_id``, ``level`` are replaced. ``cover`` in (0, 1] is the paper's 0.9; a share of exactly
+    that much is enough if ``inclusive``. What lies deeper than ``deepest`` has that level, under the parent that it has. Raises
     InputError if the masks differ in size from each other or from their image.
     """
     image = masks.image
@@ -38,8 +42,9 @@ def grow_forest(masks: MaskSet, cover: float = COVER) -> MaskSet:
                 f"{image.file_name}: mask {mask.id} is {mask.rle.width}×{mask.rle.height}, its image {image.width}×{image.height}: "
                 "masks of one image must have one size"
             )
-    parent = parents([mask.rle for mask in masks.masks], cover)
-    level = levels(parent).tolist()
+    parent = parents([mask.rle for mask in masks.masks], cover, inclusive=inclusive)
+    steps = levels(parent)
+    level = (steps if deepest is None else np.minimum(steps, deepest)).tolist()
     ids = [mask.id for mask in masks.masks]
     grown = [
         replace(mask, parent_id=None if above < 0 else ids[above], extra={**mask.extra, "level": level[k]})
@@ -48,18 +53,21 @@ def grow_forest(masks: MaskSet, cover: float = COVER) -> MaskSet:
     return MaskSet(image, tuple(grown))
 
 
-def ancestors(rles: Sequence[Rle], cover: float = COVER) -> npt.NDArray[np.bool_]:
+def ancestors(rles: Sequence[Rle], cover: float = COVER, *, inclusive: bool = False) -> npt.NDArray[np.bool_]:
     """The direct pair test: bool (n, n), true at (i, j) where mask j is an ancestor of mask i.
 
     n² entries; for the forest alone ``parents`` needs less. Raises InputError if two sizes differ.
     """
     inside = coverage(table := RunTable(rles), table)
     reverse = inside.T
-    return (inside > cover) & (reverse < cover)
+    return ((inside >= cover) if inclusive else (inside > cover)) & (reverse < cover)
 
 
-def parents(rles: Sequence[Rle], cover: float = COVER) -> Int64:
-    """The place of each mask's smallest ancestor, -1 where it has none: int64 (n,). Raises InputError if two sizes differ."""
+def parents(rles: Sequence[Rle], cover: float = COVER, *, inclusive: bool = False) -> Int64:
+    """The place of each mask's smallest ancestor, -1 where it has none: int64 (n,). Raises InputError if two sizes differ.
+
+    Memory: eight bytes for each pair of 1,024 masks and all larger ones, whatever their number.
+    """
     table = RunTable(rles)
     n = len(table)
     order = np.argsort(-table.areas, kind="stable")
@@ -71,7 +79,7 @@ def parents(rles: Sequence[Rle], cover: float = COVER) -> Int64:
             shared = intersections(table, table)[order][:, order]
         else:
             shared = intersections(RunTable([rles[k] for k in order[first:last]]), RunTable([rles[k] for k in order[:last]]))
-        _smallest_ancestors(shared, areas, first, cover, rank)
+        _smallest_ancestors(shared, areas, first, cover, inclusive, rank)
     parent = np.full(n, -1, np.int64)
     parent[order] = np.where(rank < 0, -1, order[rank])
     return parent
@@ -88,7 +96,7 @@ def levels(parent: Int64) -> Int64:
 
 
 @njit(nogil=True, cache=True)
-def _smallest_ancestors(shared: Int64, areas: Int64, first: int, cover: float, rank: Int64) -> None:
+def _smallest_ancestors(shared: Int64, areas: Int64, first: int, cover: float, inclusive: bool, rank: Int64) -> None:
     """``rank[i]`` becomes the place of i's smallest ancestor; ``areas`` descend, ``shared`` (rows, larger or equal ones)."""
     for row in range(shared.shape[0]):
         i = first + row
@@ -98,5 +106,6 @@ def _smallest_ancestors(shared: Int64, areas: Int64, first: int, cover: float, r
         for j in range(min(i, shared.shape[1]) - 1, -1, -1):
             if rank[i] >= 0 and areas[j] > areas[rank[i]]:
                 break
-            if shared[row, j] / areas[i] > cover and shared[row, j] / areas[j] < cover:
+            inside = shared[row, j] / areas[i]
+            if (inside > cover or (inclusive and inside == cover)) and shared[row, j] / areas[j] < cover:
                 rank[i] = j

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from ovskit.core.formats.photographs import load_photograph
+from ovskit.core.formats.photographs import APPLY, Photographs
 from ovskit.core.formats.sources import show_path
 from ovskit.core.label.crops import CropOptions, crop_mask
 from ovskit.core.label.keep import keep_masks
@@ -33,13 +33,15 @@ class MaskVectors:
 
 @dataclass(frozen=True, slots=True)
 class LookOptions:
-    """``root`` is where the images are; ``batch_size`` None chooses one for the device. Neither it nor ``workers`` changes a result."""
+    """``root`` is where the images are, ``exif`` how their orientations are taken; ``batch_size`` None chooses one for the device. Neither
+    it nor ``workers`` changes a result."""
 
     crop: CropOptions
     root: str
     batch_size: int | None = None
     workers: int = 1
     max_pixels: int = 178_956_970
+    exif: str = APPLY
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,13 +80,15 @@ def look_at_masks(
     Raises InputError for a vector that is not finite; ``backbone.spec.has_cls`` must be true.
     """
 
+    photographs = Photographs(options.root, max_pixels=options.max_pixels, exif=options.exif)
+
     def load(masks: MaskSet) -> MaskSet | _Photograph | Fault | None:
         if masks.image.id in done:
             return None
         try:
             masks = drop_empty(masks)
             _check_sizes(masks)
-            return _Photograph(masks, load_photograph(masks.image, options.root, max_pixels=options.max_pixels)) if masks.masks else masks
+            return _Photograph(masks, photographs.load(masks.image)) if masks.masks else masks
         except (InputError, MissingInputError) as error:
             return error
 

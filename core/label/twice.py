@@ -14,6 +14,7 @@ import numpy as np
 from ovskit.core.formats.mask_inputs import MaskInputs
 from ovskit.core.formats.masks import MasksHeader, MasksWriter, open_masks
 from ovskit.core.records import Float, MaskSet
+from ovskit.core.runtime.failures import Failures
 from ovskit.core.runtime.output import write_error
 
 _IN_MEMORY = 1 << 28  # bytes of vectors; more of them go to a temporary file
@@ -23,12 +24,13 @@ _ADVICE = "free some space, or name another folder with TMPDIR"
 class TwiceReadMasks:
     """Masks files read two times; where one is a pipe, by way of a temporary file that no kill leaves behind.
 
-    ``header`` is as ``MaskInputs`` has it; ``spooled`` says whether there is such a file. Raises as ``MaskInputs`` does.
+    ``header`` is as ``MaskInputs`` has it; ``spooled`` says whether there is such a file. ``failures`` and what is raised as for
+    ``MaskInputs``.
     """
 
-    def __init__(self, paths: Sequence[str]) -> None:
-        self._paths = paths
-        self._inputs = MaskInputs(paths)
+    def __init__(self, paths: Sequence[str], failures: Failures | None = None) -> None:
+        self._paths, self._failures = paths, failures
+        self._inputs = MaskInputs(paths, failures)
         self.header = self._inputs.header
         self.spooled = not all(map(_is_regular, paths))
         self._spool: BinaryIO | None = None
@@ -62,7 +64,7 @@ class TwiceReadMasks:
             self._spool.seek(0)
             yield from open_masks(self._spool, "the copy of the masks in a temporary file")[1]
             return
-        with MaskInputs(self._paths) as again:
+        with MaskInputs(self._paths, self._failures) as again:
             yield from again.sets()
 
 

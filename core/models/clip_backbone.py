@@ -17,13 +17,16 @@ from open_clip.model import _build_vision_tower  # the public way builds the tex
 from open_clip.timm_model import TimmModel
 from open_clip.transformer import VisionTransformer
 
-from ovskit.core.models.backbone import BackboneSpec, Facet
+from ovskit.core.models.backbone import BackboneSpec, Facet, Interpolation
 from ovskit.core.models.names import CLIP, suggest
-from ovskit.core.models.state_dict import NoInit, State, fit, read_state_dict
+from ovskit.core.models.state_dict import NoInit, State, fit, read_checkpoint
 from ovskit.core.models.timm_backbone import TimmTrunk, known_interpolation, move
 from ovskit.core.models.vit import Linear, Positions, Projection, Tokens, VitBackbone, compute_dtype, feature_width, resolve_layer, rows_of
 from ovskit.core.models.weights import HubFile, WeightsSource, sha256_of
 from ovskit.core.runtime.errors import UsageError
+from ovskit.core.runtime.logs import get_logger
+
+log = get_logger("weights")
 
 _VISUAL = "visual."
 
@@ -91,9 +94,19 @@ class ClipTimmTrunk(TimmTrunk):
 
 
 def load_clip(
-    name: str, model: str, *, facet: Facet, layer: int, source: WeightsSource, device: torch.device, dtype: torch.dtype
+    name: str,
+    model: str,
+    *,
+    facet: Facet,
+    layer: int,
+    source: WeightsSource,
+    device: torch.device,
+    dtype: torch.dtype,
+    interpolation: Interpolation | None = None,
 ) -> VitBackbone:
     """The backbone for ``model`` (``clip:ARCH/TAG``; the tag may be missing if a weights file is given).
+
+    ``interpolation`` is by which photographs are resized, the tag's own if None.
 
     Raises UsageError for an unknown architecture or tag, one whose image tower is no plain ViT, or a layer it does
     not have; InputError for weights that are not this model's; and what ``WeightsSource.path`` raises.
@@ -108,7 +121,10 @@ def load_clip(
     at = resolve_layer(layer, trunk.depth, name)
     path = source.path(clip_hub_file(preprocess))
     sha256 = sha256_of(path)
-    fit(tower, _tower_state(read_state_dict(path)), path, name)
+    checkpoint = read_checkpoint(path)
+    fit(tower, _tower_state(checkpoint.state), path, name)
+    if checkpoint.origin == "openai" and not quick_gelu:
+        log.warning("%s: is OpenAI's, trained with QuickGELU, but %s computes GELU: give --model %s%s/openai", path, name, CLIP, arch)
     dtype = compute_dtype(dtype, device)
     for part in (trunk.network, tower.head) if isinstance(tower, TimmModel) else (tower,):
         move(part.eval().requires_grad_(False), device, dtype)
@@ -122,7 +138,7 @@ def load_clip(
         has_cls=True,
         mean=tuple(preprocess.get("mean", open_clip.OPENAI_DATASET_MEAN)),
         std=tuple(preprocess.get("std", open_clip.OPENAI_DATASET_STD)),
-        interpolation=known_interpolation(preprocess.get("interpolation", "bicubic")),
+        interpolation=interpolation or known_interpolation(preprocess.get("interpolation", "bicubic")),
         weights_sha256=sha256,
     )
     return VitBackbone(spec, trunk, device, dtype)

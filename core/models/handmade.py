@@ -25,7 +25,7 @@ from statistics import NormalDist
 import torch
 import torch.nn.functional as F
 
-from ovskit.core.models.backbone import BackboneSpec, Features
+from ovskit.core.models.backbone import BackboneSpec, Features, Interpolation, check_images
 from ovskit.core.models.names import HANDMADE
 from ovskit.core.models.resize import resize_rgb
 from ovskit.core.models.whitening import half_whiten, principal_components, quantise, standardise
@@ -55,7 +55,7 @@ class HandmadeBackbone:
     It has no facets and no layers; the specification records ``key`` and −1.
     """
 
-    def __init__(self, name: str, device: torch.device) -> None:
+    def __init__(self, name: str, device: torch.device, interpolation: Interpolation | None = None) -> None:
         self.spec = BackboneSpec(
             name=name,
             model=HANDMADE,
@@ -66,7 +66,7 @@ class HandmadeBackbone:
             has_cls=False,
             mean=(0.0, 0.0, 0.0),
             std=(1.0, 1.0, 1.0),
-            interpolation="bilinear",
+            interpolation=interpolation or "bilinear",
         )
         self.device = device
         # Exact sums need float64, which Apple's GPUs do not have.
@@ -82,6 +82,7 @@ class HandmadeBackbone:
         """See ``Backbone.extract``. Constant images, and images of a single patch, have zero features."""
         if cls:
             raise UsageError(f"{self.spec.name} has no CLS token; leave --cls out, or name a vision transformer with --model")
+        check_images(batch, self.spec.name)
         height, width = batch.shape[2:]
         self._check_size(height, width)
         if not patch or not len(batch):
@@ -108,9 +109,9 @@ class HandmadeBackbone:
             raise UsageError(f"size {height}×{width}: {self.spec.name} needs multiples of its {STRIDE}-pixel patch")
 
 
-def load_handmade(name: str, *, device: torch.device) -> HandmadeBackbone:
+def load_handmade(name: str, *, device: torch.device, interpolation: Interpolation | None = None) -> HandmadeBackbone:
     """The built-in descriptor under the name that the user typed. Nothing is downloaded or read."""
-    return HandmadeBackbone(name, device)
+    return HandmadeBackbone(name, device, interpolation)
 
 
 class _Tables:

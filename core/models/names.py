@@ -74,6 +74,11 @@ def resolve_name(name: str) -> str:
     raise UsageError(f"unknown model {name!r}{suggest(name, _BY_NAME)}; valid: {valid}")
 
 
+def short_name(model: str) -> str | None:
+    """The short name of a model, ``dino-vits8`` for ``timm:vit_small_patch8_224.dino``, or None if it has none."""
+    return next((entry.name for entry in _MODELS if entry.model == model), None)
+
+
 def suggest(word: str, choices: Iterable[str]) -> str:
     """`` (did you mean X?)`` where X is the choice most like the word, or nothing where none is like it."""
     close = difflib.get_close_matches(word, list(choices), n=1, cutoff=0.6)

@@ -17,6 +17,7 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from ovskit.core.models.backbone import check_images
 from ovskit.core.models.names import BUILTIN, TIMM, resolve_name
 from ovskit.core.models.weights import WeightsSource
 from ovskit.core.runtime.errors import UsageError
@@ -54,8 +55,10 @@ class Pyramid(nn.Module):
     def forward(self, images: torch.Tensor) -> Maps:
         """The maps (b, channels[k], H / STRIDES[k], W / STRIDES[k]) of RGB images (b, 3, H, W), uint8 or floating point from 0 to 255.
 
-        The maps are float32, but under autocast may be of its type. Raises ValueError if H or W is no positive multiple of 32.
+        The maps are float32, but under autocast may be of its type. Raises UsageError for images of other values, such as those
+        from 0 to 1 or normalised before, and ValueError if H or W is no positive multiple of 32.
         """
+        _check_values(images, self.name)
         height, width = images.shape[2:]
         if min(height, width) < STRIDES[-1] or height % STRIDES[-1] or width % STRIDES[-1]:
             raise ValueError(f"size {height}×{width}: {self.name} needs multiples of {STRIDES[-1]}")
@@ -88,6 +91,15 @@ class Pyramid(nn.Module):
     def _depth_groups(self) -> Iterator[list[nn.Parameter]]:
         """See ``depth_groups``; frozen parameters may be among them."""
         raise NotImplementedError
+
+
+def _check_values(images: torch.Tensor, name: str) -> None:
+    if not images.is_floating_point():
+        check_images(images, name)
+    elif images.numel():  # looking at values waits for a GPU; recipes and predictions hand over uint8
+        low, high = (float(value) for value in images.detach().aminmax())
+        if low < 0 or high > 255 or 0 < high <= 1:
+            raise UsageError(f"{name} takes images of values from 0 to 255, and normalises them itself; these are {low:g} to {high:g}")
 
 
 def build_pyramid(

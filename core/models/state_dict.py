@@ -6,50 +6,86 @@ error, not a warning.
 
 from __future__ import annotations
 
+import argparse
 import pickle
 import re
 import warnings
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch.overrides import TorchFunctionMode
 
+from ovskit.core.models.layouts import Origin, State, is_openai_clip, strip_prefixes, unwrap
+from ovskit.core.models.torchscript import read_torchscript
 from ovskit.core.runtime.errors import InputError
+from ovskit.core.runtime.logs import get_logger
 
-State = dict[str, torch.Tensor]
+log = get_logger("weights")
 
-# How training scripts nest what they save: {"epoch": …, "state_dict": {…}}, {"teacher": {…}, "student": {…}}.
-_WRAPPERS = ("state_dict", "model", "model_state_dict", "teacher")
+__all__ = ["Checkpoint", "NoInit", "State", "fit", "read_checkpoint", "read_state_dict", "shape_text"]
+
 _NAMED = 3  # this many mismatches are named in a message
 
 
-def read_state_dict(path: Path) -> State:
-    """The tensors of a checkpoint by name, on the CPU: safetensors, or a torch file of plain tensors.
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """The tensors of a checkpoint, and who wrote it as far as the file says: DINO's code or one that follows it, OpenAI, or ovskit."""
 
-    Which of the two is told by the first bytes. Wrappers (``state_dict``, ``model``, ``teacher``) are opened, the
-    prefix ``module.`` is taken off, and where there is a ``backbone.`` only what is below it is kept. Torch files are
-    read with ``weights_only=True``: one that would run code is refused. Raises InputError, which names the file.
+    state: State
+    origin: Origin | None
+
+
+def read_state_dict(path: Path) -> State:
+    """The tensors of a checkpoint by name; see ``read_checkpoint``."""
+    return read_checkpoint(path).state
+
+
+def read_checkpoint(path: Path, *, teacher: bool = False) -> Checkpoint:
+    """The tensors of a checkpoint by name, on the CPU: safetensors, a torch file of plain tensors, or a TorchScript archive.
+
+    Which of them is told by the file itself. Wrappers (``state_dict``, ``model``, ``teacher``, ``student``) are opened; of several,
+    a line says which one is taken (``layouts.unwrap``; ``teacher`` says that the model asked for is one of those that are used as
+    teachers). The prefix ``module.`` is taken off, and where there is a ``backbone.`` only what is below it is kept.
+
+    Torch files are read with ``weights_only=True``: beside tensors and plain values they may hold ``argparse.Namespace``, DINO's
+    settings, which is nothing but a bag of values; one that would run anything is refused. Of archives only objects and tensors are
+    read (``torchscript``). Raises InputError, which names the file.
     """
     try:
         with path.open("rb") as file:
             head = file.read(9)
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from None
-    content = _read_safetensors(path) if head[8:9] == b"{" and not head.startswith(b"PK") else _read_torch(path)
-    state = _strip_prefixes(_open_wrappers(content))
+    origin: Origin | None = None
+    if head[8:9] == b"{" and not head.startswith(b"PK"):
+        content, ours = _read_safetensors(path)
+        origin = "ovskit" if ours else None
+    else:
+        content = _read_torch(path)
+    found, several, taken, is_dino = unwrap(content, teacher=teacher)
+    if taken is not None:
+        others = " and ".join(several) if len(several) > 1 else f"a {taken} without its teacher"
+        log.warning("%s: holds %s; the %s is taken", path, others, taken)
+    state = strip_prefixes(found)
     if not state:
         raise InputError(f"{path}: holds no tensors; expected a model's state dict, as safetensors or a torch file")
-    return state
+    if origin is None:
+        origin = "dino" if is_dino else "openai" if is_openai_clip(state) else None
+    return Checkpoint(state, origin)
 
 
-def _read_safetensors(path: Path) -> dict[str, Any]:
-    from safetensors import SafetensorError
+def _read_safetensors(path: Path) -> tuple[dict[str, Any], bool]:
+    """The tensors, and whether ovskit wrote the file."""
+    from safetensors import SafetensorError, safe_open
     from safetensors.torch import load_file
 
     try:
-        return dict(load_file(path, device="cpu"))
+        with safe_open(path, "pt") as file:
+            ours = "ovskit" in (file.metadata() or {})
+        return dict(load_file(path, device="cpu")), ours
     except (SafetensorError, OSError, ValueError) as error:
         raise InputError(f"{path}: not a complete safetensors file ({_first_line(error)}); fetch it again") from None
 
@@ -58,7 +94,9 @@ def _read_torch(path: Path) -> Any:
     try:
         with warnings.catch_warnings():  # torch warns of what is refused below, or of pickle dialects it reads well
             warnings.simplefilter("ignore")
-            return torch.load(path, map_location="cpu", weights_only=True)
+            # Opened here: given a name, torch would go by its suffix.
+            with torch.serialization.safe_globals([argparse.Namespace]), path.open("rb") as file:
+                return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if re.search(r"unsupported (global|class|operand|function)|GLOBAL|allowlist", str(error), re.IGNORECASE):
             raise InputError(
@@ -68,7 +106,7 @@ def _read_torch(path: Path) -> Any:
         raise InputError(f"{path}: neither safetensors nor a torch checkpoint, or damaged") from None
     except RuntimeError as error:
         if "TorchScript" in str(error):
-            raise InputError(f"{path}: is a TorchScript archive, refused; save its state dict alone, best as safetensors") from None
+            return read_torchscript(path)
         raise InputError(f"{path}: not a complete torch checkpoint ({_first_line(error)}); fetch it again") from None
     except Exception as error:  # a damaged pickle can raise nearly anything: EOFError, KeyError, UnicodeDecodeError, …
         raise InputError(f"{path}: neither safetensors nor a torch checkpoint, or damaged ({type(error).__name__})") from None
@@ -76,23 +114,6 @@ def _read_torch(path: Path) -> Any:
 
 def _first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
-
-
-def _open_wrappers(content: Any) -> State:
-    """The innermost mapping from names to tensors."""
-    while isinstance(content, Mapping):
-        inner = next((content[key] for key in _WRAPPERS if isinstance(content.get(key), Mapping)), None)
-        if inner is None:
-            return {str(name): value for name, value in content.items() if isinstance(value, torch.Tensor)}
-        content = inner
-    return {}
-
-
-def _strip_prefixes(state: State) -> State:
-    if state and all(name.startswith("module.") for name in state):
-        state = {name.removeprefix("module."): value for name, value in state.items()}
-    inner = {name.removeprefix("backbone."): value for name, value in state.items() if name.startswith("backbone.")}
-    return inner or state
 
 
 def fit(model: torch.nn.Module, state: Mapping[str, torch.Tensor], path: Path, name: str, *, ignore: Iterable[str] = ()) -> None:

@@ -3,8 +3,12 @@
 ``load_timm`` gives them frozen, as feature extractors; ``open_vit`` and ``fill`` are its parts, for what trains them.
 
 Sizes other than the trained one: rotary positions are computed for the grid at hand; absolute ones are resampled by
-bicubic interpolation, without antialiasing for DINO and for DINOv2 without registers, as in their authors' own code
-(whose offset of 0.1 patches, a guard against rounding, is left out [choice]), antialiased for all others, as in timm.
+bicubic interpolation, each as in its authors' own code:
+
+- DINO and DINOv2 without registers: by scale, with their offset of 0.1 patches (``vit.Positions``), without antialiasing;
+  by size, still without antialiasing, if that is wished for.
+- DINOv2 with registers: by size, antialiased. Its authors gave up the offset there.
+- All others (AugReg, DeiT, MAE and what ``ovs-train dino`` trains): by size, antialiased, as timm trains and runs them.
 """
 
 from __future__ import annotations
@@ -12,24 +16,29 @@ from __future__ import annotations
 import contextlib
 import io
 import sys
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import timm
 import torch
-from timm.data import resolve_model_data_config
+from timm.data import IMAGENET_DEFAULT_MEAN, resolve_model_data_config
 from timm.layers import PatchEmbed
 from timm.models import get_pretrained_cfg
 from timm.models.deit import VisionTransformerDistilled
 from timm.models.eva import Eva, EvaBlockPostNorm
 from timm.models.vision_transformer import ResPostBlock, VisionTransformer
 
-from ovskit.core.models.backbone import BackboneSpec, Facet, Interpolation
-from ovskit.core.models.names import TIMM, suggest
-from ovskit.core.models.state_dict import NoInit, State, fit, read_state_dict, shape_text
+from ovskit.core.models.backbone import BackboneSpec, Facet, Interpolation, PositionsWish, Sampling
+from ovskit.core.models.layouts import to_authors_names
+from ovskit.core.models.names import TIMM, short_name, suggest
+from ovskit.core.models.state_dict import Checkpoint, NoInit, State, fit, read_checkpoint, shape_text
 from ovskit.core.models.vit import Linear, Positions, Projection, Tokens, VitBackbone, compute_dtype, feature_width, resolve_layer, rows_of
 from ovskit.core.models.weights import HubFile, WeightsSource, sha256_of
 from ovskit.core.runtime.errors import InputError, UsageError
+from ovskit.core.runtime.logs import get_logger
+
+log = get_logger("weights")
 
 # Parts of a checkpoint that only classification or pretraining uses.
 _HEADS = ("head", "head_dist", "mask_token")
@@ -39,12 +48,12 @@ class TimmTrunk:
     """A ``Trunk`` around a timm network. Raises UsageError, naming ``model``, for an unsuitable architecture.
 
     ``changing`` is for a network whose weights may change or move after this: its position embeddings are resampled anew
-    each time. One that is not must be on its device already.
+    each time. One that is not must be on its device already. ``antialias`` and ``sampling`` are for ``vit.Positions``.
     """
 
     has_cls: bool
 
-    def __init__(self, network: Any, model: str, *, antialias: bool = True, changing: bool = False) -> None:
+    def __init__(self, network: Any, model: str, *, antialias: bool = True, sampling: Sampling = "size", changing: bool = False) -> None:
         _check_architecture(network, model)
         self.network: Any = network
         self.depth = len(network.blocks)
@@ -53,7 +62,7 @@ class TimmTrunk:
         self.stride = int(network.patch_embed.patch_size[0])
         self._rotary = isinstance(network, Eva)
         self._prefix_tokens = [token for token in ("cls_token", "dist_token", "reg_token") if getattr(network, token, None) is not None]
-        self._antialias = antialias
+        self._antialias, self.sampling = antialias, sampling
         self._positions = None if changing else self._position_table()
 
     def _position_table(self) -> Positions | None:
@@ -61,7 +70,8 @@ class TimmTrunk:
         if network.pos_embed is None:
             return None
         rows = 0 if network.no_embed_class else self.prefix
-        return Positions(network.pos_embed, tuple(network.patch_embed.grid_size), rows, antialias=self._antialias)
+        grid = tuple(network.patch_embed.grid_size)
+        return Positions(network.pos_embed, grid, rows, antialias=self._antialias, sampling=self.sampling)
 
     def embed(self, images: torch.Tensor) -> Tokens:
         """See ``Trunk.embed``; the positions handed on are rotary ones, where the network has them."""
@@ -128,16 +138,28 @@ def _unsupported(model: str) -> UsageError:
 
 
 def load_timm(
-    name: str, model: str, *, facet: Facet, layer: int, source: WeightsSource, device: torch.device, dtype: torch.dtype
+    name: str,
+    model: str,
+    *,
+    facet: Facet,
+    layer: int,
+    source: WeightsSource,
+    device: torch.device,
+    dtype: torch.dtype,
+    positions: PositionsWish = "official",
+    interpolation: Interpolation | None = None,
 ) -> VitBackbone:
     """The backbone for ``model`` (``timm:NAME``, with or without a tag), called ``name`` in messages and in its spec.
+
+    ``positions`` says whether position embeddings are resampled as the authors do or by size, see the module;
+    ``interpolation`` is by which photographs are resized, the model's own if None.
 
     Raises UsageError for an unknown or unsuitable model or a layer it does not have, InputError for weights that are
     not this model's, and what ``WeightsSource.path`` raises.
     """
     full_name, hub = look_up(name, model)
     with NoInit():
-        trunk = open_vit(name, full_name)
+        trunk = open_vit(name, full_name, positions=positions)
     network = trunk.network
     data = resolve_model_data_config(network)
     at = resolve_layer(layer, trunk.depth, name)
@@ -156,27 +178,81 @@ def load_timm(
         has_cls=trunk.has_cls,
         mean=data["mean"],
         std=data["std"],
-        interpolation=known_interpolation(data["interpolation"]),
+        interpolation=interpolation or known_interpolation(data["interpolation"]),
         weights_sha256=sha256,
+        positions=trunk.sampling,
     )
     return VitBackbone(spec, trunk, device, dtype)
 
 
-def open_vit(name: str, full_name: str, *, changing: bool = False) -> TimmTrunk:
+def open_vit(name: str, full_name: str, *, positions: PositionsWish = "official", changing: bool = False) -> TimmTrunk:
     """A plain ViT of timm by its full name, on the CPU with first weights of its own, and no head; ``name`` is for messages.
 
-    Raises UsageError for any other architecture. ``changing`` as for ``TimmTrunk``.
+    Raises UsageError for any other architecture. ``positions`` as for ``load_timm``, ``changing`` as for ``TimmTrunk``.
     """
     try:
         network = timm.create_model(full_name, pretrained=False, num_classes=0, dynamic_img_size=True)
     except TypeError:  # an architecture that has no such option has no grid of patches to resize either
         raise _unsupported(name) from None
-    return TimmTrunk(network, name, antialias=not _without_antialias(full_name), changing=changing)
+    as_dino = resamples_as_dino(full_name)
+    sampling: Sampling = "scale" if as_dino and positions == "official" else "size"
+    return TimmTrunk(network, name, antialias=not as_dino, sampling=sampling, changing=changing)
 
 
 def fill(network: Any, path: Path, name: str) -> None:
-    """Load a checkpoint into a ViT of ``open_vit``, all of it. Raises InputError for a damaged file or another model's weights."""
-    fit(network, convert_state(network, read_state_dict(path), path, name), path, name, ignore=_HEADS)
+    """Load a checkpoint into a ViT of ``open_vit``, all of it. Raises InputError for a damaged file or another model's weights.
+
+    Says so where the file fits, but seems to be of another training than ``name``, whose preprocessing is used.
+    """
+    checkpoint = read_checkpoint(path, teacher=_is_dinos(_config(network)))
+    state = to_authors_names(checkpoint.state)
+    fit(network, convert_state(network, state, path, name), path, name, ignore=_HEADS)
+    doubt = _doubt(network, Checkpoint(state, checkpoint.origin), name)
+    if doubt:
+        log.warning("%s: %s", path, doubt)
+
+
+def _config(network: Any) -> Mapping[str, Any]:
+    """What timm knows of a network's training; nothing, for one that timm did not make."""
+    found: Mapping[str, Any] = getattr(network, "pretrained_cfg", None) or {}
+    return found
+
+
+def _is_dinos(cfg: Mapping[str, Any]) -> bool:
+    """Whether a timm model is one of DINO, DINOv2 or DINOv3."""
+    return cfg.get("tag") == "dino" or "dino" in str(cfg.get("architecture"))
+
+
+def _doubt(network: Any, checkpoint: Checkpoint, name: str) -> str | None:
+    """Why weights that fit may not be those of the training that ``name`` stands for, as far as a file can tell; or None.
+
+    Means and standard deviations go by the training, and are not in a checkpoint. DINO's full files have its heads, those of
+    classifiers a head. A file without one may be anything; it is in doubt where the user named an architecture only, of whose
+    trainings timm's first is taken, and that one's preprocessing is not ImageNet's, which all others share [choice].
+    """
+    cfg, data = _config(network), resolve_model_data_config(network)
+    if checkpoint.origin == "ovskit":
+        return None  # trained with the preprocessing of its architecture
+    way = f"mean {_numbers(data['mean'])} and std {_numbers(data['std'])}"
+    has_classifier = "head.weight" in checkpoint.state
+    if _is_dinos(cfg):
+        if not has_classifier:
+            return None
+        return f"has a classifier, which {name} has not; images are normalised as for {name} all the same, by {way}"
+    dino = short_name(f"{TIMM}{cfg.get('architecture')}.dino")
+    if checkpoint.origin == "dino":
+        remedy = f": give --model {dino}" if dino else ""
+        return f"is laid out as DINO's, but {name} normalises images by {way} and has no positions of DINO{remedy}"
+    untagged = name.startswith(TIMM) and "." not in name
+    if untagged and not has_classifier and cfg.get("num_classes") and tuple(data["mean"]) != IMAGENET_DEFAULT_MEAN:
+        one = f"for DINO's give --model {dino}, " if dino else ""
+        full = f"{cfg.get('architecture')}.{cfg.get('tag')}"
+        return f"has no classifier, so it may not be {full}, for which images are normalised by {way}: {one}else a tag, {TIMM}ARCH.TAG"
+    return None
+
+
+def _numbers(values: Iterable[float]) -> str:
+    return ", ".join(f"{value:g}" for value in values)
 
 
 def look_up(name: str, model: str) -> tuple[str, HubFile | None]:
@@ -201,13 +277,15 @@ def look_up(name: str, model: str) -> tuple[str, HubFile | None]:
     return f"{cfg.architecture}.{cfg.tag}" if cfg.tag else str(cfg.architecture), hub
 
 
-def _without_antialias(full_name: str) -> bool:
+def resamples_as_dino(full_name: str) -> bool:
+    """Whether a model's authors resample its positions as DINO's do: by scale and without antialiasing."""
     return full_name.endswith(".dino") or ("_dinov2" in full_name and "_reg" not in full_name)
 
 
 def known_interpolation(name: str) -> Interpolation:
     """The library's word for an interpolation; bicubic for one that only training uses (``random``) [choice]."""
-    return "nearest" if name == "nearest" else "bilinear" if name == "bilinear" else "bicubic"
+    found: Interpolation = name if name in get_args(Interpolation) else "bicubic"  # type: ignore[assignment]
+    return found
 
 
 def convert_state(network: Any, state: State, path: Path, name: str) -> State:

@@ -14,7 +14,7 @@ from typing import Literal, Protocol
 import torch
 import torch.nn.functional as F
 
-from ovskit.core.models.backbone import BackboneSpec, Facet, Features
+from ovskit.core.models.backbone import BackboneSpec, Facet, Features, Sampling, check_images
 from ovskit.core.models.resize import resize_rgb
 from ovskit.core.records import UInt8
 from ovskit.core.runtime.errors import UsageError
@@ -22,6 +22,7 @@ from ovskit.core.runtime.errors import UsageError
 Projection = Literal["query", "key", "value"]
 Linear = tuple[torch.Tensor, torch.Tensor | None]
 _THIRD: dict[str, int] = {"query": 0, "key": 1, "value": 2}
+_OFFSET = 0.1  # patches, of DINO's and DINOv2's code
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +79,15 @@ class Positions:
     The first ``prefix`` rows belong to no patch and stay as they are. ``antialias`` is not a detail that matters only
     for shrinking: torch's antialiased bicubic kernel is another one (a = −0.5 instead of −0.75), so the two differ
     when enlarging as well. Computed in float32; the latest grid is kept, since most runs have only one.
+
+    ``sampling`` says where the new grid's points lie in the old one. By ``size``, point i of n is at (i + ½)·N/n − ½ of N, so that
+    both grids cover the same image. By ``scale``, it is at (i + ½)·N/(n + 0.1) − ½, as in the code of DINO and DINOv2,
+    which gives the scale (n + 0.1)/N to the interpolation as a guard against rounding: the grid is pressed together by
+    a tenth of a patch, towards its first row and column.
     """
 
-    def __init__(self, table: torch.Tensor, grid: tuple[int, int], prefix: int, *, antialias: bool) -> None:
-        self._table, self._grid, self._prefix, self._antialias = table, grid, prefix, antialias
+    def __init__(self, table: torch.Tensor, grid: tuple[int, int], prefix: int, *, antialias: bool, sampling: Sampling = "size") -> None:
+        self._table, self._grid, self._prefix, self._antialias, self._sampling = table, grid, prefix, antialias, sampling
         self._latest: tuple[tuple[int, int], torch.Tensor] = (grid, table)
 
     def at(self, grid: tuple[int, int]) -> torch.Tensor:
@@ -97,7 +103,9 @@ class Positions:
             return self._table
         width = self._table.shape[-1]
         image = self._table[:, self._prefix :].float().reshape(1, *self._grid, width).permute(0, 3, 1, 2)
-        image = F.interpolate(image, size=grid, mode="bicubic", antialias=self._antialias, align_corners=False)
+        scale = tuple((new + _OFFSET) / old for new, old in zip(grid, self._grid, strict=True)) if self._sampling == "scale" else None
+        size = grid if scale is None else None
+        image = F.interpolate(image, size, scale, mode="bicubic", antialias=self._antialias, align_corners=False)
         patches = image.permute(0, 2, 3, 1).reshape(1, grid[0] * grid[1], width).to(self._table.dtype)
         return torch.cat([self._table[:, : self._prefix], patches], dim=1)
 
@@ -139,7 +147,7 @@ class VitBackbone:
         self._std = torch.tensor(spec.std, device=device).view(1, 3, 1, 1)
 
     def prepare(self, image: UInt8, height: int, width: int) -> torch.Tensor:
-        """See ``Backbone.prepare``; the interpolation is the model's own. Raises UsageError if a side is not a multiple of the patch."""
+        """See ``Backbone.prepare``; the interpolation is the specification's. Raises UsageError if a side is no multiple of the patch."""
         self._check_size(height, width)
         return resize_rgb(image, height, width, self.spec.interpolation)
 
@@ -147,6 +155,7 @@ class VitBackbone:
         """See ``Backbone.extract``. ``cls`` runs the whole network; its width may differ from that of the patches."""
         if cls and not self.spec.has_cls:
             raise UsageError(f"{self.spec.name} has no CLS token")
+        check_images(batch, self.spec.name)
         self._check_size(batch.shape[2], batch.shape[3])
         pieces = batch.split(1) if self.device.type == "cpu" else (batch,)
         with torch.inference_mode():

@@ -15,6 +15,8 @@ Choices, where the paper leaves one or has another:
   stride 16.
 - Deformable attention has a head for every 64 channels, and values half as wide above 384 channels, as in the authors' code for
   ViT-S, -B and -L.
+- Position embeddings are resampled by size whatever the transformer, as in the authors' code, and not by DINO's scale; antialiased
+  where the transformer's own authors do that.
 - With a frozen trunk injectors are trained still, so activations are kept in the trunk as well.
 """
 
@@ -122,7 +124,7 @@ def build_vit_adapter(
     """
     try:
         with NoInit() if source is not None else contextlib.nullcontext():
-            vit = open_vit(name, full_name, changing=True)
+            vit = open_vit(name, full_name, positions="size", changing=True)
     except UsageError:
         return None
     if source is not None:
@@ -161,7 +163,7 @@ class _Injector(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.norm_tokens, self.norm_maps = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.norm_tokens, self.norm_maps = _layer_norm(width), _layer_norm(width)
         self.attention = _attention(width, len(_COARSE))
         self.gamma = nn.Parameter(torch.zeros(width))
 
@@ -177,10 +179,10 @@ class _Extractor(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.norm_maps, self.norm_tokens = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.norm_maps, self.norm_tokens = _layer_norm(width), _layer_norm(width)
         self.attention = _attention(width, 1)
         hidden = max(1, width // 4)
-        self.norm = nn.LayerNorm(width)
+        self.norm = _layer_norm(width)
         self.widen, self.narrow = nn.Linear(width, hidden), nn.Linear(hidden, width)
         self.around = nn.Conv2d(hidden, hidden, 3, 1, 1, groups=hidden)
         for linear in (self.widen, self.narrow):
@@ -210,6 +212,11 @@ def _convolution(inputs: int, outputs: int, stride: int) -> nn.Sequential:
     convolution = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
     nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu")
     return nn.Sequential(convolution, _group_norm(outputs), nn.ReLU())
+
+
+def _layer_norm(width: int) -> nn.LayerNorm:
+    """With the authors' ε of 10⁻⁶. It was 10⁻⁵ once; it is no parameter, so segmenters trained with that load as they are."""
+    return nn.LayerNorm(width, eps=1e-6)
 
 
 def _group_norm(width: int) -> nn.GroupNorm:

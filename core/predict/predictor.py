@@ -18,8 +18,9 @@ import numpy as np
 import torch
 
 from ovskit.core.formats import rle
-from ovskit.core.formats.images import decode_image
-from ovskit.core.formats.sources import Source, show_path
+from ovskit.core.formats.photographs import read_source
+from ovskit.core.formats.rle_pairs import overlaps
+from ovskit.core.formats.sources import Source
 from ovskit.core.models.resize import resize_rgb
 from ovskit.core.models.segmenter.forest import forest
 from ovskit.core.models.segmenter.network import MULTIPLE, Segmenter
@@ -115,8 +116,7 @@ def predict_pixels(image: Image, pixels: UInt8, segmenter: Segmenter, options: P
 
 
 def _prepare(source: Source, options: PredictOptions) -> _Prepared:
-    pixels = decode_image(source.read(), show_path(source.file_name), max_pixels=options.max_pixels)
-    return _views(Image(source.id, source.file_name, pixels.shape[1], pixels.shape[0]), pixels, options)
+    return _views(*read_source(source, max_pixels=options.max_pixels), options)
 
 
 def _views(image: Image, pixels: UInt8, options: PredictOptions) -> _Prepared:
@@ -182,11 +182,15 @@ def _mask_set(seen: _Seen, options: PredictOptions) -> MaskSet:
 
 
 def suppress(outlines: Sequence[Rle], nms: float) -> np.ndarray:
-    """Which of masks in order of preference are kept: those that no kept one overlaps by an IoU above ``nms``. int64, ascending."""
+    """Which of masks in order of preference are kept: those that no kept one overlaps by an IoU above ``nms``. int64, ascending.
+
+    Memory goes with the number of pairs that do.
+    """
     table = rle.RunTable(outlines)
-    over = rle.iou(table, table) > nms
+    pairs = overlaps(table, table, np.nextafter(max(nms, 0.0), 1.0)).pairs
     kept = np.ones(len(outlines), np.bool_)
     for k in range(len(outlines)):
         if kept[k]:
-            kept[k + 1 :] &= ~over[k, k + 1 :]
+            near = pairs.column[pairs.offsets[k] : pairs.offsets[k + 1]]
+            kept[near[near > k]] = False
     return np.flatnonzero(kept)

@@ -23,7 +23,7 @@ class Failures:
     def __init__(self, *, skip: bool) -> None:
         self._skip = skip
         self._lock = threading.Lock()
-        self._named: set[str] = set()
+        self._named: set[tuple[str, str]] = set()
         self._kinds: Counter[str] = Counter()
 
     @property
@@ -38,8 +38,8 @@ class Failures:
 
     @property
     def named_once(self) -> int:
-        """How many of ``count`` came by ``handle_again``."""
-        return len(self._named)
+        """How many of the images among ``count`` came by ``handle_again``."""
+        return sum(kind == "image" for kind, _ in self._named)
 
     def handle(self, error: InputError | MissingInputError, kind: str = "image") -> None:
         """Raise ``error``, or log it as skipped; ``kind`` is what it is about."""
@@ -55,7 +55,7 @@ class Failures:
             raise error
         with self._lock:
             known = len(self._named)
-            self._named.add(str(error))
+            self._named.add((kind, str(error)))
             if len(self._named) == known:
                 return
         self.handle(error, kind)

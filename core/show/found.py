@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ovskit.core.formats.matching import Float64, Int64, match_masks
-from ovskit.core.formats.rle import iou
+from ovskit.core.formats.matching import match_masks
+from ovskit.core.formats.rle_pairs import Float64, Int64, overlaps
 from ovskit.core.records import MaskSet
 from ovskit.core.show.views import larger_first, run_table
 
@@ -58,13 +58,12 @@ def find_truth(predictions: MaskSet, truth: MaskSet, at: float = 0.5) -> Found:
     """
     there, found = larger_first(truth), larger_first(predictions)
     counted = np.array([not mask.iscrowd for mask in there], np.bool_)
-    partner, nearest, best = np.full(len(there), -1, np.int64), np.full(len(there), -1, np.int64), np.zeros(len(there))
-    overlap = iou(run_table(truth, there), run_table(predictions, found))
-    if overlap.size:
-        partner[counted] = match_masks(overlap[counted], at)
-        nearest = np.where(partner >= 0, partner, overlap.argmax(axis=1))
-        best = overlap[np.arange(len(there)), nearest]
-        nearest[best == 0] = -1
+    overlap = overlaps(run_table(truth, there), run_table(predictions, found), at)
+    partner = match_masks(overlap.pairs, counted)
+    nearest, best = overlap.nearest.copy(), overlap.highest.copy()
+    # A partner need not be the nearest, which another mask may have taken.
+    paired = partner[overlap.pairs.row] == overlap.pairs.column
+    nearest[overlap.pairs.row[paired]], best[overlap.pairs.row[paired]] = overlap.pairs.column[paired], overlap.pairs.iou[paired]
     return Found(partner, nearest, best, counted)
 
 

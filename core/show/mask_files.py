@@ -38,23 +38,24 @@ class MaskFile:
         self.images = tuple(images)
         self.load = load
         self._names = ImageNames(self.images, what)
+        self._by_id = {image.id: k for k, image in enumerate(self.images)}
 
-    def find(self, image: Image) -> int | None:
-        """Which of the images is ``image``: the one of its name; else the only one whose path ends as its does, or the other
-        way round; else, in a results list, which has no names, the one of its id. None if there is none.
+    def find(self, image: Image, *, named: bool = True) -> int | None:
+        """Which of the images is ``image``, None if there is none: by name (``ImageNames.find``); by id where this file or the other
+        (``named`` is False) has no names, as a results list.
         """
+        if not (self.header.named and named):
+            return self._by_id.get(image.id)
         found = self._names.find(image.file_name)
-        if found is None:
-            by_id = self._names.find(str(image.id))
-            found = by_id if by_id is not None and by_id[1] == "name" and self.images[by_id[0]].id == image.id else None
         return None if found is None else found[0]
 
 
 @contextmanager
-def open_mask_file(path: str) -> Iterator[MaskFile]:
+def open_mask_file(path: str, failures: Failures | None = None) -> Iterator[MaskFile]:
     """The mask file at ``path``, read through once to check it and to find its images.
 
-    Raises InputError if it is broken, MissingInputError if it is not there.
+    Broken annotations of a file that is not ours go to ``failures`` if given. Raises InputError if it is broken, MissingInputError if it
+    is not there.
     """
     what = show_path(path)
     with open_input(path) as stream:
@@ -69,7 +70,7 @@ def open_mask_file(path: str) -> Iterator[MaskFile]:
             descriptor = stream.fileno()
             yield MaskFile(what, header, images, lambda k: _read_masks(descriptor, *spans[k], images[k], what))
         else:
-            header, sets = masks.read_masks(first, stream, what)
+            header, sets = masks.read_masks(first, stream, what, failures)
             held = list(sets)
             yield MaskFile(what, header, [s.image for s in held], held.__getitem__)
 
@@ -128,31 +129,41 @@ def _read_masks(descriptor: int, offset: int, length: int, image: Image, what: s
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """An image, the masks that the leading file has of it, and its places in the other files; None where one lacks it."""
+    """An image, the masks that the leading file has of it, and its places in the other files; None where one lacks it.
+
+    ``named`` is False where no file has a name for it but its id.
+    """
 
     image: Image
     lead: MaskSet | None
     places: tuple[int | None, ...]
+    named: bool = True
 
 
-def in_step(lead: Iterable[MaskSet], others: Sequence[MaskFile]) -> Iterator[Entry]:
-    """The images of all files, each once: those of ``lead`` in its order, then those that only others have, in theirs."""
+def in_step(lead: Iterable[MaskSet], others: Sequence[MaskFile], *, named: bool = True) -> Iterator[Entry]:
+    """The images of all files, each once: those of ``lead`` in its order, then those that only others have, in theirs.
+
+    ``named`` says whether the leading file has names for its images. One that has none has the name that another file knows.
+    """
     left = [dict.fromkeys(range(len(other.images))) for other in others]
 
-    def entry(image: Image, masks: MaskSet | None) -> Entry:
-        places = tuple(other.find(image) for other in others)
+    def entry(image: Image, masks: MaskSet | None, named: bool) -> Entry:
+        places = tuple(other.find(image, named=named) for other in others)
         for place, remaining in zip(places, left, strict=True):
             if place is not None:
                 remaining.pop(place, None)
-        return Entry(image, masks, places)
+        known = () if named else [o.images[k].file_name for o, k in zip(others, places, strict=True) if k is not None and o.header.named]
+        if known:
+            image = replace(image, file_name=known[0])
+        return Entry(image, masks, places, named or bool(known))
 
     for found in lead:
-        yield entry(found.image, found)
+        yield entry(found.image, found, named)
     for other, remaining in zip(others, left, strict=True):
         while remaining:
             place = next(iter(remaining))
             del remaining[place]
-            yield entry(other.images[place], None)
+            yield entry(other.images[place], None, other.header.named)
 
 
 def masks_of(entry: Entry, others: Sequence[MaskFile], what: str) -> list[MaskSet | None]:

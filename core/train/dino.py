@@ -7,7 +7,8 @@ student's. What is exported is the teacher's backbone, as the weights of the tim
 Where we depart from the paper [choices]: the schedules of teacher temperature and of the frozen last layer count updates, not
 epochs; weight decay is constant (0.04, where the paper's rises to 0.4 in a cosine), and prototypes, whose lengths do not
 matter, are left out of it; the learning rate is given as it is, not per 256 photographs; and there are 4096 prototypes, for
-pools of thousands of photographs, where the paper has 65536 for a million.
+pools of thousands of photographs, where the paper has 65536 for a million. Position embeddings are resampled for small crops as
+timm does it and as ``ovs-extract --model timm:ARCH`` will, by size and antialiased; DINO's code has another way, ``vit.Positions``.
 """
 
 from __future__ import annotations

@@ -8,12 +8,14 @@ several numbers of regions, so give nested segmentations, coarser with the share
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from ovskit.core.formats.image_names import ImageNames
 from ovskit.core.formats.masks import open_masks
+from ovskit.core.formats.photographs import IGNORE, UNKNOWN, check_named, settled_exif
 from ovskit.core.formats.rle import RunTable
 from ovskit.core.formats.rle_paint import topmost
 from ovskit.core.formats.sources import Source, show_path
@@ -56,7 +58,12 @@ def with_masks(sources: Sequence[Source], path: Path) -> Iterator[tuple[Source, 
     found = np.zeros(len(sources), np.bool_)
     others = 0
     with open_input(str(path)) as stream:
-        for masks in open_masks(stream, what)[1]:
+        header, sets = open_masks(stream, what)
+        check_named(header.named, what)
+        sources = [replace(source, exif=settled_exif(source.exif, header.exif, what)) for source in sources]
+        if header.exif == UNKNOWN:  # to be warned of
+            sources = [source if source.exif == IGNORE else replace(source, exif=UNKNOWN) for source in sources]
+        for masks in sets:
             place = names.find(masks.image.file_name)
             if place is None:
                 others += 1

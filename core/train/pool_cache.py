@@ -25,7 +25,7 @@ import cv2
 import numpy as np
 from numpy.lib import format as npy
 
-from ovskit.core.formats.images import decode_image
+from ovskit.core.formats.photographs import IGNORE, read_source
 from ovskit.core.formats.sources import Source, show_path
 from ovskit.core.models.superpixels import superpixels
 from ovskit.core.models.weights import sha256_of
@@ -99,11 +99,15 @@ class PoolCache:
 
 
 def cache_key(sources: Sequence[Source], options: SegmentOptions, masks: MaskOptions | None = None) -> str:
-    """What decides a cache's content: a hash of the photographs' names, places and lengths, of the options and the masks' bytes."""
-    parts: list[Any] = [FORMAT, asdict(options), [[source.file_name, source.offset, _length(source)] for source in sources]]
+    """What decides a cache's content: a hash of who and how the photographs are, of the options and of the masks' bytes."""
+    parts: list[Any] = [FORMAT, asdict(options), [_identity(source) for source in sources]]
     if masks is not None:
         parts += [sha256_of(masks.path), masks.shares]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def _identity(source: Source) -> list[Any]:
+    return [source.file_name, source.offset, _length(source), *([IGNORE] if source.exif == IGNORE else [])]
 
 
 def open_pool(
@@ -189,7 +193,7 @@ def _make(
 
 def _shrunk(source: Source, options: SegmentOptions) -> UInt8:
     what = show_path(source.file_name)
-    pixels = decode_image(source.read(), what)
+    pixels = read_source(source)[1]
     height, width = pixels.shape[:2]
     shrink = min(1.0, options.shorter_side / min(height, width))
     if shrink < 1:

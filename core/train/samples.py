@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ovskit.core.formats.images import decode_image
+from ovskit.core.formats.photographs import read_source
 from ovskit.core.formats.rle import RunTable
 from ovskit.core.formats.sources import Source, show_path
 from ovskit.core.records import UInt8
@@ -94,7 +94,7 @@ def read_photograph(source: Source, size: tuple[int, int] | None = None) -> UInt
     Raises MissingInputError if it cannot be read, InputError if it cannot be decoded, or is not of ``size`` (height, width).
     """
     what = show_path(source.file_name)
-    pixels = decode_image(source.read(), what)
+    pixels = read_source(source)[1]
     if size is not None and pixels.shape[:2] != size:
         found = f"{pixels.shape[1]}×{pixels.shape[0]}"
         raise InputError(f"{what} is {found}, but its masks are {size[1]}×{size[0]}; are they of these photographs?")

@@ -28,6 +28,7 @@ import numpy.typing as npt
 
 from ovskit.core.formats.image_names import ImageNames
 from ovskit.core.formats.masks import open_masks
+from ovskit.core.formats.photographs import check_named
 from ovskit.core.formats.rle import RunTable, coverage
 from ovskit.core.formats.sources import Source, show_path
 from ovskit.core.models.weights import sha256_of
@@ -216,7 +217,9 @@ def _write(part: Path, photographs: Sequence[Source], path: Path, options: Targe
     with ExitStack() as stack:
         out = {name: stack.enter_context(GrowingArray(part / f"{name}.npy", dtype)) for name, dtype in _ARRAYS.items()}
         stream = stack.enter_context(open_input(str(path)))
-        for masks in watch(open_masks(stream, what)[1]):
+        header, sets = open_masks(stream, what, failures)
+        check_named(header.named, what)
+        for masks in watch(sets):
             if not masks.masks:
                 empty += 1
                 continue

@@ -146,7 +146,22 @@ def test_ids_that_the_label_space_ignores_are_void_in_a_layout_too(folder: Path,
     (folder / "space.json").write_text(json.dumps(space({0: "ground", 1: "caf\u00e9"}, ignore=[2])))
     (folder / "ade").mkdir()
     Picture.fromarray(TRUTH + 1).save(folder / "ade" / "a.png")
-    done = ovs("ovs-eval", "--metric", "miou", "--layout", "ade", "--names", "space.json", "--gt", "ade", "--json", "maps", cwd=folder)
+    done = ovs(
+        "ovs-eval",
+        "--metric",
+        "miou",
+        "--layout",
+        "ade",
+        "--pred-layout",
+        "plain",
+        "--names",
+        "space.json",
+        "--gt",
+        "ade",
+        "--json",
+        "maps",
+        cwd=folder,
+    )
     assert (done.returncode, done.stderr) == (0, b"")
     assert json.loads(done.stdout)["metrics"]["mIoU"] == pytest.approx((3 / 4 + 2 / 3) / 2)
 

@@ -71,7 +71,7 @@ def test_sohes_from_photographs_to_a_segmenter(images: Path, environment: dict[s
     """Stopped within its second phase and started again, it keeps the first, goes on with the second and does the others."""
     quick = "--batch 2 --warmup 1 -q -j 1 --device cpu"
     segment = f"{quick} --steps 2 --scratch --set size=tiny --set queries=8 --set points=64 --set side=64 --set backbone=timm:test_vit"
-    given = {**environment, "OVS_SIZE": "64", "CORRECT": f"{quick} --steps 1", "OMP_NUM_THREADS": "1"}
+    given = {**environment, "OVS_EXTRACT_SIZE": "64", "OVS_PREDICT_SIZE": "64", "CORRECT": f"{quick} --steps 1", "OMP_NUM_THREADS": "1"}
     out = tmp_path / "out"
 
     def run(options: str) -> subprocess.CompletedProcess[bytes]:

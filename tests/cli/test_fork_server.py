@@ -34,7 +34,7 @@ SCRIPTS = {
 def test_a_script(fork_server: Callable[[str | None], ForkServer], environment: dict[str, str], tmp_path: Path, script: str) -> None:
     path = tmp_path / "script.py"
     path.write_text("import atexit, os, signal, sys, threading\n" + script)
-    env = {**environment, "OVS_SIZE": "64"}
+    env = {**environment, "OVS_EXTRACT_SIZE": "64"}
     words, data = [sys.executable, str(path), "a b", "c\udce9"], b"x" * 300_000
     real = subprocess.run(words, input=data, capture_output=True, env=env, cwd=tmp_path, timeout=60, check=False)
     forked = fork_server(env.get("OMP_NUM_THREADS")).run(words[1:], input=data, env=env, cwd=tmp_path, timeout=60)
@@ -71,7 +71,7 @@ def test_the_environment_of_other_libraries_is_read_anew(ovs: Run, environment: 
     """With more changed than a fork can follow, the process is a real one."""
     seen = []
     monkeypatch.setattr(ForkServer, "run", lambda self, words, **named: seen.append(words))
-    ovs("ovs-show", "--version", env={"OVS_SIZE": "64"})
+    ovs("ovs-show", "--version", env={"OVS_EXTRACT_SIZE": "64"})
     assert len(seen) == 1
-    assert ovs("ovs-show", "--version", env={"OVS_SIZE": "64", "NUMBA_NUM_THREADS": "1"}).returncode == 0
+    assert ovs("ovs-show", "--version", env={"OVS_EXTRACT_SIZE": "64", "NUMBA_NUM_THREADS": "1"}).returncode == 0
     assert len(seen) == 1

@@ -148,3 +148,27 @@ def test_files_of_two_runs_are_not_joined(ovs: Run, masks: Path, tmp_path: Path)
     done = ovs("ovs-hier", masks, other)
     assert done.returncode == 65
     one_line(done, "other.json", "elsewhere", "shards of one run")
+
+
+def test_hassods_wholes_parts_and_subparts(ovs: Run, tmp_path: Path) -> None:
+    """A part that lies in its whole by exactly 0.9 is one for HASSOD, whose levels end at 2."""
+    columns = [range(90), range(9, 29), range(9, 19), [*range(9, 18), 40], [40]]
+    annotations = []
+    for number, stripe in enumerate(columns, 1):
+        pixels = np.zeros((1, 100), np.uint8)
+        pixels[0, list(stripe)] = 1
+        counts = rle.encode(pixels).counts.decode()
+        annotations.append({"id": number, "image_id": 1, "category_id": 1, "segmentation": {"size": [1, 100], "counts": counts}})
+    path = tmp_path / "m.json"
+    path.write_text(json.dumps({"images": [{"id": 1, "file_name": "a.jpg", "width": 100, "height": 1}], "annotations": annotations}))
+
+    def forest(*options: object) -> list[tuple[int | None, int]]:
+        done = ovs("ovs-hier", path, *options)
+        assert done.returncode == 0, done.stderr
+        return [(one.get("parent_id"), one["level"]) for one in json.loads(done.stdout)["annotations"]]
+
+    # The fourth lies by nine tenths in the second, and as much in the third, which is as large.
+    assert forest() == [(None, 0), (1, 1), (2, 2), (1, 1), (4, 2)]
+    assert forest("--inclusive") == [(None, 0), (1, 1), (2, 2), (2, 2), (4, 3)]
+    assert forest("--inclusive", "--deepest", 2) == [(None, 0), (1, 1), (2, 2), (2, 2), (4, 2)]
+    assert forest("--deepest", 0) == [(None, 0), (1, 0), (2, 0), (1, 0), (4, 0)]

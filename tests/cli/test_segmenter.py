@@ -98,6 +98,20 @@ def test_options_of_prediction(run: Path, scenes: Path, ovs: Run) -> None:
     one_line(done, "--hier coverage")
 
 
+def test_options_of_prediction_by_the_names_of_their_flags(run: Path, scenes: Path, ovs: Run, tmp_path: Path) -> None:
+    """--max and --ancestor-threshold are not what the function calls them."""
+    begin = ("ovs-predict", "--checkpoint", run, "--device", "cpu", scenes / "images" / "00000.png", "-q")
+    wanted = ovs(*begin, "--max", 2, "--ancestor-threshold", 0.1)
+    assert "--max 2 --ancestor-threshold 0.1" in json.loads(wanted.stdout)["info"]["ovskit"]["pg"][0]["command"]
+    (tmp_path / "c.toml").write_text("[predict]\nmax = 2\nancestor-threshold = 0.1\n")
+    for done in (
+        ovs(*begin, "--config", tmp_path / "c.toml"),
+        ovs(*begin, env={"OVS_MAX": "2", "OVS_ANCESTOR_THRESHOLD": "0.1"}),
+        ovs(*begin, env={"OVS_MOST": "2", "OVS_PREDICT_THRESHOLD": "0.1"}),
+    ):
+        assert (done.returncode, done.stdout) == (0, wanted.stdout), done.stderr
+
+
 def test_correction_goes_on_from_a_run(run: Path, scenes: Path, ovs: Run, tmp_path: Path) -> None:
     begin = ("ovs-train", "correct", scenes / "pseudo.json", "--images", scenes / "images")
     done = ovs(*begin, "--from", run, "-o", tmp_path / "run", "--steps", 2, "--threshold", "fixed", *FURTHER, env=ONE_THREAD)

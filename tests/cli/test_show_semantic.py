@@ -226,6 +226,17 @@ def test_instances_beside_named_masks_are_coloured_by_category(ovs: Run, named: 
     assert ovs("ovs-show", named, "--gt", truth, "--sheet", "-", "--max-side", "64").returncode == 0
 
 
+def test_the_numbers_of_a_results_list_are_those_of_the_ground_truth(ovs: Run, named: Path, images: Path, tmp_path: Path) -> None:
+    """It names no categories, so number 1 is the ground truth's 1, and not the "entity" that masks without a class are."""
+    lines = [line.rstrip(",") for line in named.read_text().splitlines() if line.startswith('{"id"') and "segmentation" in line]
+    results = tmp_path / "results.json"
+    results.write_text(f"[{','.join(lines)}]")
+    done = ovs("ovs-show", results, "--gt", named, "--colour", "category", "--root", images)
+    assert done.returncode == 0, done.stderr
+    wanted = {NAMED[category]["name"] for k in range(3) for category, _, _ in boxes(k)}
+    assert {name for name, _, _ in summary_of(done.stdout)["categories"]} == wanted
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [

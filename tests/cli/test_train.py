@@ -12,6 +12,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from ovskit.cli.method_settings import parse_fields
+from ovskit.cli.training_eval import _Judge
+from ovskit.core.formats.masks import open_masks
 from ovskit.core.runtime.errors import UsageError
 from ovskit.core.train.checkpoint import read_checkpoint
 from ovskit.core.train.correct import CorrectSettings
@@ -208,12 +210,15 @@ def test_precedence_of_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert steps("steps = 1") == 1
     assert steps("steps = 1\n[train]\nsteps = 2\n[cluster]\nsteps = 7") == 2
     assert steps("steps = 1\n[train]\nsteps = 2\n[train.backbone]\nsteps = 3") == 3
-    monkeypatch.setenv("OVS_BACKBONE_STEPS", "7")  # the name is that of the option alone
-    monkeypatch.setenv("OVS_TRAIN_STEPS", "7")
+    monkeypatch.setenv("OVS_BACKBONE_STEPS", "7")  # the command's name is train
     assert steps("[train.backbone]\nsteps = 3") == 3
     monkeypatch.setenv("OVS_STEPS", "4")
     assert steps("[train.backbone]\nsteps = 3") == 4
-    assert steps("[train.backbone]\nsteps = 3", "--steps", "5") == 5
+    monkeypatch.setenv("OVS_TRAIN_STEPS", "5")
+    assert steps("[train.backbone]\nsteps = 3") == 5
+    monkeypatch.setenv("OVS_TRAIN_BACKBONE_STEPS", "6")
+    assert steps("[train.backbone]\nsteps = 3") == 6
+    assert steps("[train.backbone]\nsteps = 3", "--steps", "7") == 7
 
 
 @pytest.mark.parametrize(
@@ -265,7 +270,27 @@ def test_evaluation_needs_its_photographs(ovs: Run, images: Path, masks: Path, t
     done = ovs(*begin, "--eval", tmp_path / "none.json")
     assert done.returncode == 66
     one_line(done, "none.json")
+    value = json.loads(masks.read_bytes())
+    crowds = tmp_path / "crowds.json"
+    crowds.write_text(json.dumps({**value, "annotations": [{**one, "iscrowd": 1} for one in value["annotations"]]}))
+    done = ovs(*begin, "--eval", crowds, "--eval-root", images, env=ONE_THREAD)
+    assert done.returncode == 65
+    one_line(done, "crowds.json", "nothing to find")
     assert not (tmp_path / "run" / "checkpoint.safetensors").exists()
+
+
+def test_evaluation_on_lvis_is_without_ap(images: Path, masks: Path, tmp_path: Path) -> None:
+    """Of what nobody was asked to annotate, AP without categories counts right masks as wrong."""
+    value = json.loads(masks.read_bytes())
+    path = tmp_path / "lvis.json"
+    for listed, names in (
+        (value["images"], ["AR@10", "AR@1000", "AP"]),
+        ([{**one, "neg_category_ids": []} for one in value["images"]], ["AR@10", "AR@1000"]),
+    ):
+        path.write_text(json.dumps({**value, "images": listed}))
+        with open(masks, "rb") as stream:
+            scores = _Judge(str(path), str(images), 5).score(open_masks(stream, "masks")[1])
+        assert list(scores) == names
 
 
 # dino

@@ -63,7 +63,7 @@ def test_images_the_ground_truth_lacks_are_counted_and_not_scored() -> None:
     assert (after.counts.listed, after.counts.strangers) == (9, 3)
     assert after.predicted_masks == before.predicted_masks
     assert len(after.warnings) == 1
-    assert "3 of the 9 images predicted are not in the ground truth, such as stranger-0.jpg" in after.warnings[0]
+    assert "3 of the 9 images predicted are not in the ground truth (stranger-0.jpg, stranger-1.jpg, stranger-2.jpg)" in after.warnings[0]
 
 
 def renamed(masks: MaskSet, name: str, number: int | None = None) -> MaskSet:
@@ -77,10 +77,11 @@ def test_images_are_found_by_path_and_by_id() -> None:
     paths = [renamed(s, f"deep/er/{s.image.file_name}", 100 + k) for k, s in enumerate(data.predictions)]
     assert evaluate(paths, truth).metrics() == before.metrics()
     assert not evaluate(paths, truth).warnings
-    by_id = evaluate([renamed(s, f"x{s.image.id}.png") for s in data.predictions], truth)
+    with pytest.raises(InputError, match="none of its 6 images"):
+        evaluate([renamed(s, f"x{s.image.id}.png") for s in data.predictions], truth)
+    by_id = evaluate([renamed(s, str(s.image.id)) for s in data.predictions], truth, named=False)
     assert by_id.metrics() == before.metrics()
     assert by_id.counts.by_id == 6
-    assert "6 were matched by id only" in by_id.warnings[0]
 
 
 def test_what_is_refused() -> None:
@@ -188,3 +189,21 @@ def test_memory_does_not_grow_with_the_number_of_predictions(monkeypatch: pytest
     few, many = peak(10, 300), peak(80, 300)
     # 21,000 more predictions: their records alone are 840 kB, their masks 10 MB.
     assert many - few < 300_000, (few, many)
+
+
+@pytest.mark.parametrize("metric", ["ar", "hierarchy"])
+def test_memory_does_not_grow_with_pairs_of_masks_that_do_not_overlap(metric: str) -> None:
+    """1,600 masks against as many: one matrix of float64 would be 20 MB."""
+    image = Image(1, "a.jpg", 320, 320)
+    shapes = [box(320, 320, y, x, 6, 6) for y in range(0, 320, 8) for x in range(0, 320, 8)]
+    truth = truth_of(MaskSet(image, tuple(mask(one, k + 1, parent_id=1 if k else None) for k, one in enumerate(shapes))))
+    found = [MaskSet(image, tuple(mask(one, k + 1, score=0.5) for k, one in enumerate(shapes)))]
+    options = EvalOptions(metric=metric, maxima=(10_000,))
+    evaluate(found, truth, options)
+    tracemalloc.start()
+    try:
+        evaluate(found, truth, options)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 4_000_000, peak

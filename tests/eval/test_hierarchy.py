@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from ovskit.core.eval.evaluation import EvalOptions, evaluate
 from ovskit.core.formats import rle
 from ovskit.core.formats.matching import match_masks
+from ovskit.core.formats.rle_pairs import pairs_of
 from ovskit.core.records import Image, MaskSet
 from ovskit.core.runtime.errors import InputError
 
@@ -47,7 +48,7 @@ def by_definition(truth: list[MaskSet], predictions: list[MaskSet]) -> dict[str,
     children = total = 0
     for a, b in zip(sorted(predictions, key=lambda s: s.image.id), sorted(truth, key=lambda s: s.image.id), strict=True):
         overlap = rle.iou(rle.RunTable([m.rle for m in a.masks]), rle.RunTable([m.rle for m in b.masks]))
-        same = {a.masks[i].id: b.masks[j].id for i, j in enumerate(match_masks(overlap).tolist()) if j >= 0}
+        same = {a.masks[i].id: b.masks[j].id for i, j in enumerate(match_masks(pairs_of(overlap, 0.5)).tolist()) if j >= 0}
         above, above_true = ancestors(a), ancestors(b)
         pairs = {(same[i], same[j]) for i in above for j in above[i] if i in same and j in same}
         all_true = {(i, j) for i in above_true for j in above_true[i]}

@@ -135,14 +135,19 @@ def test_where_an_image_is_found(tmp_path: Path) -> None:
     assert find(1, "1.jpg") == (place[3], "path")
     assert find(1, "data/set/a/1.jpg") == (place[3], "path")
     assert find(1, "other/1.jpg") is None
-    assert find(3, "other/1.jpg") == (place[3], "id")
-    assert find(3, "x.jpg", 20) is None  # the same id by chance: it has another size
-    assert find(3, "3") == (place[3], "id")
+    assert find(3, "other/1.jpg") is None  # the same id by chance
+    assert find(1, "a\\1.jpg") == find(1, "a%2F1.jpg") == find(1, "./a//1.jpg") == (place[3], "form")
+    assert find(1, "c.PNG") == find(1, "masks/c.json") == find(1, "c") == (place[9], "stem")
+    assert find(3, "3") is None
     assert find(4, "11.jpg") is None
+    match = truth.find(Image(3, "3", 18, 12), named=False)
+    assert match is not None
+    assert (match.index, match.by) == (place[3], "id")
+    assert truth.find(Image(2, "2", 18, 12), named=False) is None  # ids alone, though b/2.jpg would fit
     with pytest.raises(InputError, match="20×12, but 18×12"):
         find(1, "a/1.jpg", 20)
     with pytest.raises(InputError, match="20×12, but 18×12"):
-        find(3, "3", 20)
+        truth.find(Image(3, "3", 20, 12), named=False)
 
 
 def test_an_ending_that_two_images_share_is_no_match(tmp_path: Path) -> None:
@@ -179,7 +184,10 @@ def drop(document: dict[str, Any], key: str) -> None:
     [
         (lambda d: d["annotations"][0]["segments_info"].pop(), "not in segments_info"),
         (lambda d: d["annotations"][0]["segments_info"].append({"id": 5, "category_id": 1}), "segment 5 has no pixel"),
-        (lambda d: d["annotations"][0]["segments_info"].append(d["annotations"][0]["segments_info"][0]), "two segments have one id"),
+        (
+            lambda d: d["annotations"][0]["segments_info"].append(d["annotations"][0]["segments_info"][0]),
+            r"7\.png \(b/2\.jpg\): 2 segments have id 1, of the categories 5, 5",
+        ),
         (lambda d: d["annotations"][0].update(file_name="../x.png"), "outside of its folder"),
         (lambda d: d["annotations"][0].update(file_name="9.png"), "not in segments_info|has no pixel"),
         (lambda d: d["annotations"].append(d["annotations"][0]), "one each"),

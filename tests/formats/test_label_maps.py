@@ -82,6 +82,7 @@ MINIATURES = {
         "ILSVRC2012_val_00000236.JPEG", [[0, 50, -1]],
     ),
     "camvid": ("testannot/0001TP_008550.png", [[0, 10, 11]], "L", "test/0001TP_008550.png", [[0, 10, -1]]),
+    "binary": ("GT/0001.png", [[0, 127, 128]], "L", "0001.jpg", [[0, 0, 1]]),
 }  # fmt: skip
 
 
@@ -110,7 +111,7 @@ def test_a_split_chooses_the_images(tmp_path: Path) -> None:
     for k in range(3):
         save(tmp_path / f"SegmentationClass/{k}.png", IDS)
     (tmp_path / "ImageSets/Segmentation").mkdir(parents=True)
-    (tmp_path / "ImageSets/Segmentation/val.txt").write_text("0\n2\n")
+    (tmp_path / "ImageSets/Segmentation/val.txt").write_text("0\n\n2 -1\n")
     assert [image.file_name for image in open_label_folder(str(tmp_path), LAYOUTS["voc"]).images] == ["0.png", "2.png"]
 
 
@@ -168,9 +169,13 @@ def test_a_ground_truth_of_masks() -> None:
     sets = MaskSet(Image(5, "a.jpg", 3, 2), (mask(1, part, 18), mask(2, whole, 3)))
     truth = painted_truth(GroundTruth("gt", [sets.image], lambda k: sets), {18: 1, 3: 0}, None)
     np.testing.assert_array_equal(truth.load(0).labels, [[1, 0, 0], [0, 0, -1]])
-    found = truth.find(Image(5, "other.jpg", 3, 2))
+    assert truth.find(Image(5, "other.jpg", 3, 2)) is None
+    found = truth.find(Image(5, "5", 3, 2), named=False)
     assert found is not None
     assert found.by == "id"
+    found = truth.find(Image(1, "a.png", 3, 2))
+    assert found is not None
+    assert found.by == "stem"
     background = painted_truth(GroundTruth("gt", [sets.image], lambda k: sets), {18: 1, 3: 0}, 0)
     np.testing.assert_array_equal(background.load(0).labels, [[1, 0, 0], [0, 0, 0]])
     empty = painted_truth(GroundTruth("gt", [sets.image], lambda k: MaskSet(sets.image, ())), {}, None)

@@ -27,6 +27,7 @@ HASHES = {
     "cityscapes-19": "1aa632ea2d7f2bd14869d81e9579b7fd0abb8d67de1da3ff1f3a4f8c6e79588b",
     "camvid-11": "198a664c8d6be8bfb62c323dea695fcac3ed8f65ce728669bebd7f28be35235b",
     "imagenet-s-50": "a430aacfa618eea681085eb924631cf95194c11db1591cf09272686ac99f8283",
+    "binary-2": "e888dae0bfe36bcc9fbaa07cfe00ef7ddf8b5667c87507c7c1dbfc6c256ef2ca",
 }
 
 # Single classes by id, each from the data set's own documentation or from the papers that use it.
@@ -41,6 +42,7 @@ KNOWN = {
     "cityscapes-19": {0: "road", 10: "sky", 11: "person", 13: "car", 18: "bicycle"},
     "camvid-11": {0: "Sky", 3: "Road", 8: "Car", 10: "Bicyclist"},
     "imagenet-s-50": {0: "others", 1: "goldfish", 16: "giant panda", 50: "agaric"},
+    "binary-2": {0: "background", 1: "foreground"},
 }
 
 MINIMAL = {"format": "ovskit.labels/1", "classes": [{"id": 0, "name": "cat"}]}
@@ -84,10 +86,12 @@ def test_backgrounds_and_void_ids() -> None:
         "context-60": 0,
         "coco-object-81": 0,
         "imagenet-s-50": 0,
+        "binary-2": 0,
     }
     assert {name: built_in(name).ignore for name in BUILT_IN if built_in(name).ignore != (255,)} == {
         "camvid-11": (11,),
         "imagenet-s-50": (1000,),
+        "binary-2": (),
     }
 
 
@@ -104,8 +108,9 @@ def test_the_stuff_classes_of_coco_and_those_of_context_are_in_alphabetical_orde
         assert names == sorted(names)
 
 
-def test_only_ade_has_synonyms_and_none_that_would_be_ambiguous() -> None:
-    assert [name for name in BUILT_IN if any(c.synonyms for c in built_in(name).classes)] == ["ade-150"]
+def test_few_have_synonyms_and_none_that_would_be_ambiguous() -> None:
+    assert [name for name in BUILT_IN if any(c.synonyms for c in built_in(name).classes)] == ["ade-150", "binary-2"]
+    assert built_in("binary-2").classes[1].words == ("foreground", "entity", "object")
     by_name = {c.name: c.synonyms for c in built_in("ade-150").classes}
     assert by_name["door"] == ("double door",)
     assert by_name["building"] == ("edifice",)

@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ovskit.core.formats.matching import match_masks
+from ovskit.core.formats.rle_pairs import pairs_of
 
 
 @settings(max_examples=100, deadline=None)
@@ -20,4 +21,4 @@ def test_pairs_are_taken_best_first(seed: int, n: int, m: int, at: float) -> Non
         expected[i] = j
         free_rows.remove(i)
         free_cols.remove(j)
-    np.testing.assert_array_equal(match_masks(iou, at), expected)
+    np.testing.assert_array_equal(match_masks(pairs_of(iou, at)), expected)

@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ovskit.core.formats.sources import list_sources, locate, parse_path_list, show_path, sources_from_coco
+from ovskit.core.formats.coco import read_image
+from ovskit.core.formats.coco_sources import sources_from_coco
+from ovskit.core.formats.sources import list_sources, locate, parse_path_list, show_path
 from ovskit.core.runtime.errors import InputError, MissingInputError, UsageError
 from ovskit.core.runtime.failures import Failures, PartialError
 
@@ -227,13 +229,49 @@ def test_coco_images_keep_their_ids(tmp_path: Path) -> None:
     assert [(s.id, s.file_name, s.read()) for s in found.items] == [(4, "y.jpg", b"r/y.jpg"), (9, "x.jpg", b"r/x.jpg")]
 
 
+def test_lvis_images_are_named_by_their_address(tmp_path: Path) -> None:
+    """The name that the ground truth of the same file has, found below the folder that holds ``val2017``."""
+    touch(tmp_path, "coco/val2017/x.jpg", "coco/val2017/y.jpg", "coco/z.jpg")
+    entries: list[dict[str, object]] = [
+        {"id": 9, "coco_url": "http://images.example.org/val2017/x.jpg", "neg_category_ids": [1]},
+        {"id": 4, "coco_url": "http://images.example.org/val2017/y.jpg", "neg_category_ids": []},
+        {"id": 5, "coco_url": "http://images.example.org/val2017/y.jpg", "file_name": "z.jpg"},
+    ]
+    path = tmp_path / "lvis.json"
+    path.write_text(json.dumps({"images": entries}))
+    found = sources_from_coco(str(path), root=str(tmp_path / "coco"))
+    wanted = [(4, "val2017/y.jpg", b"coco/val2017/y.jpg"), (5, "z.jpg", b"coco/z.jpg"), (9, "val2017/x.jpg", b"coco/val2017/x.jpg")]
+    assert [(s.id, s.file_name, s.read()) for s in found.items] == wanted
+    assert [read_image({**entry, "width": 1, "height": 1}, "it").file_name for entry in entries] == [
+        "val2017/x.jpg",
+        "val2017/y.jpg",
+        "z.jpg",
+    ]
+
+
 def test_a_byte_order_mark_is_passed_over(tmp_path: Path) -> None:
     (tmp_path / "c.json").write_text(json.dumps({"images": [{"id": 9, "file_name": "x.jpg"}]}), "utf-8-sig")
     assert [source.file_name for source in sources_from_coco(str(tmp_path / "c.json")).items] == ["x.jpg"]
 
 
+def test_coco_images_may_have_any_ids(tmp_path: Path) -> None:
+    path = tmp_path / "c.json"
+    for ids, expected in (((0, -3, 10**15), (0, -3, 10**15)), (("b", "a", 7), (1, 2, 3))):
+        path.write_text(json.dumps({"images": [{"id": own, "file_name": f"{k}.jpg"} for k, own in enumerate(ids)]}))
+        found = sources_from_coco(str(path)).items
+        assert {source.file_name: source.id for source in found} == {f"{k}.jpg": number for k, number in enumerate(expected)}
+
+
 @pytest.mark.parametrize(
-    "images", [[{"id": 1}], [{"id": "1", "file_name": "a"}], [{"id": 1, "file_name": "a"}] * 2, 3, [{"id": 0, "file_name": "a"}]]
+    "images",
+    [
+        [{"id": 1}],
+        [{"id": 1, "coco_url": 3}],
+        [{"id": 1.5, "file_name": "a"}],
+        [{"id": 1, "file_name": "a"}] * 2,
+        3,
+        [{"id": 1 << 70, "file_name": "a"}],
+    ],
 )
 def test_broken_coco_images_are_refused(tmp_path: Path, images: object) -> None:
     path = tmp_path / "c.json"

@@ -30,12 +30,12 @@ def pool(seed: int, number: int, size: tuple[int, int] = (40, 60)) -> list[Rle]:
     return found
 
 
-def definition(rles: list[Rle], cover: float) -> np.ndarray:
+def definition(rles: list[Rle], cover: float, inclusive: bool = False) -> np.ndarray:
     """The ancestor matrix from pycocotools: with ``iscrowd`` its IoU is |i ∩ j| / |i|."""
     masks = [{"size": [r.height, r.width], "counts": r.counts} for r in rles]
     inside = np.asarray(coco_mask.iou(masks, masks, [1] * len(masks)))
     reverse = inside.T
-    return (inside > cover) & (reverse < cover)
+    return (inside >= cover if inclusive else inside > cover) & (reverse < cover)
 
 
 def as_set(rles: list[Rle], size: tuple[int, int] = (40, 60)) -> MaskSet:
@@ -44,16 +44,16 @@ def as_set(rles: list[Rle], size: tuple[int, int] = (40, 60)) -> MaskSet:
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.integers(0, 10**6), st.integers(0, 40), st.sampled_from([0.5, 0.8, 0.9, 0.95, 1.0]))
-def test_ancestors_and_parents_are_the_definition(seed: int, number: int, cover: float) -> None:
+@given(st.integers(0, 10**6), st.integers(0, 40), st.sampled_from([0.5, 0.8, 0.9, 0.95, 1.0]), st.booleans())
+def test_ancestors_and_parents_are_the_definition(seed: int, number: int, cover: float, inclusive: bool) -> None:
     rles = pool(seed, number)
     if not rles:
         assert len(parents([])) == 0
         return
-    expected = definition(rles, cover)
-    np.testing.assert_array_equal(ancestors(rles, cover), expected)
+    expected = definition(rles, cover, inclusive)
+    np.testing.assert_array_equal(ancestors(rles, cover, inclusive=inclusive), expected)
     areas = [rle.area(r) for r in rles]
-    for i, above in enumerate(parents(rles, cover).tolist()):
+    for i, above in enumerate(parents(rles, cover, inclusive=inclusive).tolist()):
         candidates = np.flatnonzero(expected[i]).tolist()
         assert above == min(candidates, key=lambda j: (areas[j], j), default=-1)
 
@@ -115,3 +115,33 @@ def test_masks_of_two_sizes_are_refused() -> None:
     good, other = rle.encode(np.ones((40, 60), np.uint8)), rle.encode(np.ones((40, 61), np.uint8))
     with pytest.raises(InputError, match=r"a\.jpg: mask 11 is 61×40, its image 60×40"):
         grow_forest(as_set([good, other]))
+
+
+def nested(*widths: int) -> MaskSet:
+    """Rows of ten pixels: one of each width, from the left."""
+    return as_set([rle.encode((np.arange(40) < width)[None].astype(np.uint8).repeat(10, axis=0)) for width in widths], (10, 40))
+
+
+def test_a_share_of_exactly_the_bound() -> None:
+    """Nine of ten pixels: SOHES says > 0.9, HASSOD ≥ 0.9."""
+    dense = np.zeros((2, 10, 40), np.uint8)
+    dense[0, 0, :10] = 1
+    dense[1, :, 1:] = 1
+    rles = [rle.encode(one) for one in dense]
+    assert parents(rles).tolist() == [-1, -1]
+    assert parents(rles, inclusive=True).tolist() == [1, -1]
+    grown = grow_forest(as_set(rles, (10, 40)), inclusive=True)
+    assert [m.parent_id for m in grown.masks] == [11, None]
+    # What lies in each other by exactly the bound is neither's part.
+    dense[1] = 0
+    dense[1, 0, 1:11] = 1
+    assert parents([rle.encode(one) for one in dense], inclusive=True).tolist() == [-1, -1]
+
+
+def test_levels_that_end() -> None:
+    """HASSOD's whole, part, subpart, and whatever is below, a subpart too; the parents are the same."""
+    masks = nested(40, 30, 20, 10, 5)
+    deep, shallow = grow_forest(masks), grow_forest(masks, deepest=2)
+    assert [m.extra["level"] for m in deep.masks] == [0, 1, 2, 3, 4]
+    assert [m.extra["level"] for m in shallow.masks] == [0, 1, 2, 2, 2]
+    assert [m.parent_id for m in shallow.masks] == [m.parent_id for m in deep.masks] == [None, 10, 11, 12, 13]

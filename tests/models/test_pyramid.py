@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,16 @@ def test_bytes_and_floats_are_the_same(name: str) -> None:
     pyramid = made(name).eval()
     for first, second in zip(pyramid(images()), pyramid(images().float()), strict=True):
         assert torch.equal(first, second)
+
+
+@pytest.mark.parametrize(
+    "change", [lambda x: x / 255, lambda x: (x / 255 - 0.45) / 0.22, lambda x: x.float() * 257, lambda x: x.to(torch.int32)]
+)
+def test_images_that_are_normalised_already_are_refused(change: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    pyramid = made("builtin").eval()
+    with pytest.raises(UsageError, match="builtin takes images .*0 to 255, and normalises them itself; these are"):
+        pyramid(change(images()))
+    assert torch.isfinite(pyramid(torch.zeros(1, 3, 64, 64))[0]).all()  # a black one is none of them
 
 
 def test_maps_are_those_of_the_network_itself(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import pickle
 from pathlib import Path
 from typing import Any
@@ -38,10 +39,15 @@ def test_safetensors_whatever_the_file_is_called(tmp_path: Path, suffix: str) ->
     assert same(read_state_dict(path))
 
 
+def test_a_torch_file_whatever_it_is_called(tmp_path: Path) -> None:
+    torch.save(STATE, tmp_path / "weights.safetensors")
+    assert same(read_state_dict(tmp_path / "weights.safetensors"))
+
+
 @settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    wrappers=st.lists(st.sampled_from(["state_dict", "model", "teacher", "model_state_dict"]), max_size=3),
-    prefix=st.sampled_from(["", "module.", "backbone.", "module.backbone."]),
+    wrappers=st.lists(st.sampled_from(["state_dict", "model", "teacher", "student", "model_state_dict"]), max_size=3),
+    prefix=st.sampled_from(["", "module.", "backbone.", "module.backbone.", "_orig_mod.module."]),
     legacy=st.booleans(),
 )
 def test_wrappers_and_prefixes_come_off(tmp_path: Path, wrappers: list[str], prefix: str, legacy: bool) -> None:
@@ -69,11 +75,28 @@ def test_a_pickle_that_runs_code_is_refused_and_does_not_run(tmp_path: Path, leg
     assert not Ran.trace.exists()
 
 
-@pytest.mark.filterwarnings("ignore::FutureWarning")
-def test_torchscript_is_refused(tmp_path: Path) -> None:
-    torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), tmp_path / "script.pt")
-    with pytest.raises(InputError, match=r"script.pt: is a TorchScript archive, refused"):
-        read_state_dict(tmp_path / "script.pt")
+class Bag:
+    """As ``argparse.Namespace``, but another class."""
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_settings_of_argparse_are_read_over_and_no_other_class_is(tmp_path: Path, legacy: bool) -> None:
+    for args, fine in ((argparse.Namespace(lr=0.1, arch="vit", crops=(0.4, 1.0)), True), (Bag(), False)):
+        torch.save({"state_dict": STATE, "args": args}, tmp_path / "w.pth", _use_new_zipfile_serialization=not legacy)
+        if fine:
+            assert same(read_state_dict(tmp_path / "w.pth"))
+        else:
+            with pytest.raises(InputError, match="holds more than tensors"):
+                read_state_dict(tmp_path / "w.pth")
+    assert argparse.Namespace not in torch.serialization.get_safe_globals()  # only while a file is read
+
+
+def test_a_namespace_does_not_let_code_in(tmp_path: Path) -> None:
+    Ran.trace = tmp_path / "trace"
+    torch.save({"state_dict": STATE, "args": argparse.Namespace(x=Ran())}, tmp_path / "code.pth")
+    with pytest.raises(InputError, match="holds more than tensors"):
+        read_state_dict(tmp_path / "code.pth")
+    assert not Ran.trace.exists()
 
 
 @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])

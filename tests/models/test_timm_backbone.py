@@ -13,10 +13,13 @@ import timm
 import torch
 from PIL import Image
 
-from ovskit.core.models.backbone import FACETS
+from ovskit.core.models.backbone import FACETS, BackboneSpec
+from ovskit.core.models.names import resolve_name
 from ovskit.core.models.registry import load_backbone, reload_backbone
+from ovskit.core.models.timm_backbone import look_up, resamples_as_dino
 from ovskit.core.models.vit import VitBackbone
 from ovskit.core.runtime.errors import InputError, UsageError
+from tests.reference import vit
 
 Checkpoint = Callable[[str], tuple[torch.nn.Module, Path]]
 CPU = torch.device("cpu")
@@ -186,6 +189,8 @@ def test_no_cls_is_said(timm_checkpoint: Checkpoint) -> None:
         (f"timm:{PLAIN}", {"layer": -13}, "12 blocks"),
         (f"timm:{PLAIN}", {"facet": "keys"}, "--facet keys: choose key, query"),
         (f"timm:{PLAIN}", {"dtype": torch.int8}, "floating-point"),
+        (f"timm:{PLAIN}", {"positions": "scale"}, "--positions scale: choose official, size"),
+        (f"timm:{PLAIN}", {"interpolation": "cubic"}, "--resample cubic: choose .*bicubic, lanczos"),
         ("timm:vit_tiny_patch16_223", {}, "did you mean vit_tiny_patch16_224"),
         ("timm:vit_base_patch8_224.dina", {}, "with the tags .*dino"),
         ("timm:resnet18", {}, "not supported: timm's plain ViTs"),
@@ -236,12 +241,58 @@ def test_the_authors_own_names_are_converted(timm_checkpoint: Checkpoint, tmp_pa
         load_backbone(f"timm:{name}", weights=tmp_path / "coarser.pth", device=CPU)
 
 
-@pytest.mark.parametrize(("name", "antialias"), [("dino-vits16", False), ("dinov2-vits14", False), ("dinov2-vits14-reg", True)])
-def test_positions_are_resampled_as_the_authors_do(name: str, antialias: bool) -> None:
-    from ovskit.core.models.names import resolve_name
-    from ovskit.core.models.timm_backbone import _without_antialias
+AS_DINO = ("dino-vits8", "dino-vitb16", "dinov2-vits14", "dinov2-vitg14")
+OTHERS = ("dinov2-vits14-reg", "dinov2-vitg14-reg", "dinov3-vits16", f"timm:{PLAIN}", "timm:vit_base_patch16_224.mae")
 
-    assert _without_antialias(resolve_name(name).removeprefix("timm:")) != antialias
+
+@pytest.mark.parametrize(("name", "as_dino"), [*((name, True) for name in AS_DINO), *((name, False) for name in OTHERS)])
+def test_whose_positions_are_resampled_as_dinos(name: str, as_dino: bool) -> None:
+    assert resamples_as_dino(look_up(name, resolve_name(name))[0]) == as_dino
+
+
+@pytest.mark.parametrize(("name", "size"), [("vit_small_patch16_224.dino", (3, 5)), ("vit_small_patch14_dinov2", (4, 3))])
+def test_the_keys_of_dino_are_its_authors_at_another_size(timm_checkpoint: Checkpoint, name: str, size: tuple[int, int]) -> None:
+    """Against the equations, in float64; by size, the other way, they are other keys, and of other shapes of grid too."""
+    network, path = timm_checkpoint(name)
+    official, by_size = (
+        load_backbone(f"timm:{name}", weights=path, device=CPU, dtype=torch.float64, positions=positions)  # type: ignore[arg-type]
+        for positions in ("official", "size")
+    )
+    stride = official.spec.stride
+    pixels = torch.randint(
+        0, 256, (1, 3, size[0] * stride, size[1] * stride), dtype=torch.uint8, generator=torch.Generator().manual_seed(4)
+    )
+    x = (pixels[0].double().numpy() / 255 - np.array(official.spec.mean)[:, None, None]) / np.array(official.spec.std)[:, None, None]
+    state = {key: tensor.double().numpy() for key, tensor in network.state_dict().items()}
+    expected = vit.keys(state, x, heads=6, layer=11)
+    found = official.extract(pixels).patch[0].numpy()
+    assert np.abs(found - expected).max() <= 1e-6 * np.abs(expected).max()
+    assert np.abs(by_size.extract(pixels).patch[0].numpy() - expected).max() > 1e-3 * np.abs(expected).max()
+    assert (official.spec.positions, by_size.spec.positions) == ("scale", "size")
+
+
+def test_what_the_spec_says_of_positions_and_interpolation_is_what_a_reload_does(timm_checkpoint: Checkpoint) -> None:
+    name = "vit_small_patch16_224.dino"
+    path = timm_checkpoint(name)[1]
+    pixels, image = images(16), np.random.default_rng(1).integers(0, 256, (40, 50, 3), dtype=np.uint8)
+    for positions, interpolation in (("official", None), ("size", "lanczos")):
+        first = load_backbone(f"timm:{name}", weights=path, device=CPU, positions=positions, interpolation=interpolation)  # type: ignore[arg-type]
+        again = reload_backbone(BackboneSpec.from_json(first.spec.to_json()), weights=path, device=CPU)
+        assert again.spec == first.spec
+        assert torch.equal(again.extract(pixels).patch, first.extract(pixels).patch)
+        resampling = Image.Resampling[(interpolation or "bicubic").upper()]
+        expected = np.asarray(Image.fromarray(image).resize((32, 16), resampling)).transpose(2, 0, 1)
+        assert np.array_equal(again.prepare(image, 16, 32).numpy(), expected)
+    before = {key: value for key, value in first.spec.to_json().items() if key != "positions"}  # a stream of an older ovskit
+    old = reload_backbone(BackboneSpec.from_json(before), weights=path, device=CPU)
+    assert torch.equal(old.extract(pixels).patch, first.extract(pixels).patch)
+
+
+@pytest.mark.parametrize("change", [{"interpolation": "cubic"}, {"interpolation": None}, {"positions": "sizes"}, {"positions": None}])
+def test_a_spec_of_unknown_ways_is_refused(timm_checkpoint: Checkpoint, change: dict[str, Any]) -> None:
+    spec = load_backbone("handmade", device=CPU).spec.to_json()
+    with pytest.raises(InputError, match="model description is incomplete"):
+        BackboneSpec.from_json({**spec, **change})
 
 
 def test_the_heads_of_a_checkpoint_are_left_out_and_nothing_else(timm_checkpoint: Checkpoint, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from ovskit.core.models.vit import Positions, resolve_layer, rows_of
 from ovskit.core.runtime.errors import UsageError
+from tests.reference import vit
 
 
 def cubic(distance: np.ndarray, a: float) -> np.ndarray:
@@ -57,6 +58,16 @@ def test_bicubic(grid: tuple[int, int], to: tuple[int, int], prefix: int, antial
         assert torch.equal(found[:, :prefix], table[:, :prefix])
         np.testing.assert_allclose(found[0, prefix:].numpy().reshape(*to, 3), expected, atol=2e-5)
     assert torch.equal(positions.at(grid), table)
+
+
+@settings(deadline=None, max_examples=25)
+@given(grid=st.tuples(st.integers(2, 9), st.integers(2, 9)), to=st.tuples(st.integers(1, 20), st.integers(1, 20)), prefix=st.integers(0, 2))
+def test_by_scale_is_as_dino_does(grid: tuple[int, int], to: tuple[int, int], prefix: int) -> None:
+    table = torch.randn(1, prefix + grid[0] * grid[1], 2, generator=torch.Generator().manual_seed(sum(grid)))
+    found = Positions(table, grid, prefix, antialias=False, sampling="scale").at(to)
+    assert torch.equal(found[:, :prefix], table[:, :prefix])
+    expected = vit.positions(table[0, prefix:].double().numpy().reshape(*grid, 2), to)
+    np.testing.assert_allclose(found[0, prefix:].numpy().reshape(*to, 2), expected, atol=2e-5)
 
 
 def test_rows_of_a_joint_projection_are_views() -> None:

@@ -45,6 +45,18 @@ def away_from_start(adapter: Any) -> Any:
     return adapter
 
 
+def test_its_layer_norms_have_the_authors_epsilon() -> None:
+    adapter = built("test_vit")
+    own = [each for name, each in adapter.named_modules() if isinstance(each, torch.nn.LayerNorm) and not name.startswith("trunk.")]
+    assert len(own) == 4 * 2 + 6 * 3  # injectors, extractors
+    assert {each.eps for each in own} == {1e-6}
+
+
+def test_positions_of_a_dino_are_resampled_by_size() -> None:
+    adapter = built("vit_small_patch16_224.dino")  # whatever its own authors do: ViT-Adapter's do this
+    assert adapter._vit.sampling == "size"
+
+
 @pytest.mark.parametrize("name", KINDS)
 def test_at_the_start_the_transformer_computes_what_timm_does(timm_checkpoint: Checkpoint, name: str) -> None:
     network: Any

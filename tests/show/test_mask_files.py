@@ -96,7 +96,7 @@ def file_of(what: str, sets: Sequence[MaskSet]) -> MaskFile:
     return MaskFile(what, MasksHeader(), [s.image for s in sets], list(sets).__getitem__)
 
 
-def test_images_go_by_name_then_by_the_end_of_the_path_then_by_number() -> None:
+def test_images_go_by_name_and_by_number_only_where_one_side_has_no_names() -> None:
     file = file_of("b", [set_of("x/a.jpg", 5), set_of("c.jpg", 6), set_of("y/d.jpg", 7), set_of("z/d.jpg", 8), set_of("9", 9)])
     find = lambda name, number=1: file.find(Image(number, name, 4, 3))  # noqa: E731
     assert find("x/a.jpg") == 0
@@ -106,7 +106,14 @@ def test_images_go_by_name_then_by_the_end_of_the_path_then_by_number() -> None:
     assert find("d.jpg") is None  # two could be meant
     assert find("bc.jpg") is None
     assert find("q.jpg", 5) is None  # a number means nothing where there are names
-    assert find("q.jpg", 9) == 4
+    assert find("q.jpg", 9) is None
+    assert find("d.png") is None
+    assert find("c.png") == 1
+    assert file.find(Image(7, "7", 4, 3), named=False) == 2
+    assert file.find(Image(1, "9", 4, 3), named=False) is None
+    nameless = MaskFile("r", MasksHeader(named=False), [Image(6, "6", 4, 3)], lambda k: set_of("6", 6))
+    assert nameless.find(Image(6, "c.jpg", 4, 3)) == 0
+    assert nameless.find(Image(5, "6", 4, 3)) is None
     with pytest.raises(InputError, match="two images are called"):
         file_of("b", [set_of("a", 1), set_of("a", 2)])
 
@@ -119,6 +126,12 @@ def test_the_leading_file_goes_first_and_every_image_comes_once() -> None:
     assert [e.image.file_name for e in entries] == ["c", "a", "b", "d", "e", "f"]
     panels = [[None if m is None else len(m.masks) for m in masks_of(e, [second, third], "a.json")] for e in entries]
     assert panels == [[1, None, None], [1, 2, None], [1, 2, None], [None, 2, 3], [None, 2, 3], [None, None, 3]]
+
+
+def test_a_results_list_has_the_names_that_another_file_knows() -> None:
+    [first, second] = in_step([set_of("6", 6), set_of("8", 8)], [file_of("b", [set_of("x/c.jpg", 6)])], named=False)
+    assert (first.image.file_name, first.image.id, first.places, first.named) == ("x/c.jpg", 6, (0,), True)
+    assert (second.image.file_name, second.places, second.named) == ("8", (None,), False)
 
 
 def test_two_sizes_of_one_image_are_refused() -> None:

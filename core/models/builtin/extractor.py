@@ -23,7 +23,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
-from ovskit.core.models.backbone import BackboneSpec, Features
+from ovskit.core.models.backbone import BackboneSpec, Features, Interpolation, check_images
 from ovskit.core.models.builtin.global_vector import GlobalVector
 from ovskit.core.models.builtin.network import Grouping, GroupingNetwork, fold_batch_norms, normalise
 from ovskit.core.models.builtin.weights import load_network
@@ -80,6 +80,7 @@ class BuiltinBackbone:
         device: torch.device,
         composition: Composition | None = None,
         vector: GlobalVector | None = None,
+        interpolation: Interpolation | None = None,
     ) -> None:
         self._composition = composition = composition or Composition()
         self._handmade = HandmadeBackbone(name, device)
@@ -93,7 +94,7 @@ class BuiltinBackbone:
             has_cls=vector is not None,
             mean=(0.0, 0.0, 0.0),
             std=(1.0, 1.0, 1.0),
-            interpolation="bilinear",
+            interpolation=interpolation or "bilinear",
             weights_sha256=sha256,
             counts=COUNTS,
             local=False,
@@ -114,6 +115,7 @@ class BuiltinBackbone:
             raise UsageError(
                 f"{self.spec.name}: these weights come without the axes of a global vector; leave --cls out, or train them again"
             )
+        check_images(batch, self.spec.name)
         height, width = batch.shape[2:]
         _check_size(height, width)
         with torch.inference_mode():
@@ -146,7 +148,12 @@ class BuiltinBackbone:
 
 
 def load_builtin(
-    name: str, *, weights: Path | None = None, device: torch.device, composition: Composition | None = None
+    name: str,
+    *,
+    weights: Path | None = None,
+    device: torch.device,
+    composition: Composition | None = None,
+    interpolation: Interpolation | None = None,
 ) -> BuiltinBackbone:
     """The extractor under the name that the user typed, with the weights that come with ovskit or those of a file.
 
@@ -154,14 +161,14 @@ def load_builtin(
     """
     if weights is not None:
         network, vector, sha256 = load_network(weights)
-        return BuiltinBackbone(name, network, sha256, device, composition, vector)
+        return BuiltinBackbone(name, network, sha256, device, composition, vector, interpolation)
     with resources.as_file(resources.files(__package__) / WEIGHTS) as path:
         network, vector, sha256 = load_network(path)
     if sha256 != SHA256:
         raise InputError(
             f"{WEIGHTS}: the weights that came with ovskit have changed (sha256 {sha256[:12]}…, expected {SHA256[:12]}…); install it again"
         )
-    return BuiltinBackbone(name, network, sha256, device, composition, vector)
+    return BuiltinBackbone(name, network, sha256, device, composition, vector, interpolation)
 
 
 def _compose(handmade: torch.Tensor, seen: list[Grouping], grid: tuple[int, int], how: Composition) -> torch.Tensor:

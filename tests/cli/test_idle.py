@@ -1,0 +1,91 @@
+"""Options that would have no effect are refused, or said to have none."""
+
+from pathlib import Path
+
+import pytest
+
+from ovskit.cli.idle import RULES
+from ovskit.cli.settings import options_of, word_of
+
+from .conftest import Run, one_line
+from .test_neutral import CLICKS
+
+REFUSED = [
+    ("ovs-hier --skip-existing x", ["--skip-existing", "-o"]),
+    ("ovs-extract -0 x", ["--null", "stdin"]),
+    ("ovs-predict --checkpoint x -0 x", ["--null", "stdin"]),
+    ("ovs-extract --facet value x", ["--facet", "builtin"]),
+    ("ovs-extract --model handmade --layer 3 x", ["--layer", "handmade"]),
+    ("ovs-cluster --method kmeans --batch 3 x", ["--batch", "--scope batch"]),
+    ("ovs-refine --weights x x", ["--weights", "cascadepsp"]),
+    ("ovs-label --from x --seed 1 x", ["--seed", "--clusters"]),
+    ("ovs-label --names x --restarts 1 x", ["--restarts", "--clusters"]),
+    ("ovs-label --names x --iterations 1 x", ["--iterations", "--clusters"]),
+    ("ovs-predict --checkpoint x --hier none --ancestor-threshold 0.3 x", ["--ancestor-threshold", "--hier head"]),
+    ("ovs-predict --checkpoint x --scales 1,2 --ancestor-threshold 0.3 x", ["--ancestor-threshold", "--hier head"]),
+    ("ovs-eval --gt x --confidence 0.9 x", ["--confidence", "--bootstrap"]),
+    ("ovs-eval --gt x --seed 1 x", ["--seed", "--bootstrap"]),
+    ("ovs-eval --gt x --metric miou --max 5 x", ["--max", "miou"]),
+    ("ovs-eval --gt x --metric hierarchy --max 5 x", ["--max", "hierarchy"]),
+    ("ovs-show --match-iou 0.7 x -o p.html", ["--match-iou", "--gt"]),
+    ("ovs-show --title T x -o d/", ["--title", "page"]),
+    ("ovs-show --max-side 100 x -o d/", ["--max-side", "overlays"]),
+    ("ovs-show --opacity 0.1 x", ["--opacity", "--sheet"]),
+    ("ovs-show --no-legend x", ["--no-legend", "--sheet"]),
+    ("ovs-show --view all x -o p.html", ["--view", "--sheet"]),
+    ("ovs-train backbone x -o r --eval-root x", ["--eval-root", "--eval GT"]),
+    ("ovs-train segment x -o r --eval-limit 3", ["--eval-limit", "--eval GT"]),
+    ("ovs-train segment x -o r --scratch --weights x", ["--scratch", "--weights"]),
+]
+
+
+@pytest.mark.parametrize(("line", "words"), REFUSED)
+def test_refused(ovs: Run, tmp_path: Path, line: str, words: list[str]) -> None:
+    tool, *arguments = line.split()
+    done = ovs(tool, *arguments, cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    one_line(done, *words)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_every_rule_is_about_options_that_are_there_and_is_tried() -> None:
+    for rule in RULES:
+        for command in rule.commands.split("|") if rule.commands else ("hier",):
+            clicks = [click for name, click in CLICKS.items() if f"{name} ".startswith(f"ovs-{command} ")]
+            words = {word_of(option) for click in clicks for option in options_of(click)}
+            assert set(rule.options.split()) <= words
+        for word in rule.options.split():
+            assert any(said[0] == f"--{word.replace('_', '-')}" for _, said in REFUSED), word
+
+
+def test_what_is_set_beforehand_is_meant_for_whatever_it_fits(ovs: Run, masks: Path, tmp_path: Path) -> None:
+    (tmp_path / "c.toml").write_text("[eval]\nconfidence = 0.5\n")
+    done = ovs("ovs-eval", "--gt", masks, masks, "--config", tmp_path / "c.toml", env={"OVS_SEED": "3"})
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_thresholds_beside_counts(ovs: Run, features: Path) -> None:
+    both = ("ovs-cluster", features, "--thresholds", "0.6,0.3", "--counts", "10,5")
+    for more in ((), ("--no-local",)):
+        done = ovs(*both, *more)
+        assert done.returncode == 2
+        one_line(done, "--counts", "--thresholds", "leave one")
+    assert ovs(*both, "--local", "--local-size", 32).returncode == 0
+    by_counts = ovs("ovs-cluster", features, "--counts", "10,5", "--no-pg")
+    done = ovs("ovs-cluster", features, "--counts", "10,5", "--no-pg", env={"OVS_THRESHOLDS": "0.6,0.3"})
+    assert (done.returncode, done.stdout, done.stderr) == (0, by_counts.stdout, b"")
+    done = ovs("ovs-cluster", features, "--thresholds", "0.6,0.3", env={"OVS_COUNTS": "10,5"})
+    assert done.returncode == 2
+    one_line(done, "--counts is from OVS_COUNTS")
+
+
+def test_options_of_crops_without_crops(ovs: Run, features: Path) -> None:
+    done = ovs("ovs-cluster", features, "--local-size", 32, "--no-pg")
+    assert (done.returncode, done.stdout) == (0, ovs("ovs-cluster", features, "--no-pg").stdout)
+    one_line(done, "--local-size says nothing", "--local")
+
+
+def test_weight_decay_is_of_both_optimizers(ovs: Run) -> None:
+    for name in ("segment", "backbone"):
+        line = next(line for line in ovs("ovs-train", name, "--help").stdout.decode().splitlines() if "--weight-decay" in line)
+        assert "AdamW" not in line
