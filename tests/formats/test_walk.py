@@ -3,6 +3,7 @@
 import logging
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -90,3 +91,16 @@ def test_links_round_in_circles_are_no_folders(tmp_path: Path) -> None:
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(MissingInputError, match="absent"):
         list(files_below(str(tmp_path / "absent")))
+
+
+def test_a_file_system_without_inodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    touch(tmp_path, "a.png", "s/b.png", "t/c.png")
+    (tmp_path / "s" / "up").symlink_to("..")
+    stat = os.stat
+
+    def without(path: object, **options: Any) -> os.stat_result:
+        mode, _, *rest = stat(path, **options)  # type: ignore[call-overload]
+        return os.stat_result([mode, 0, *rest])
+
+    monkeypatch.setattr(os, "stat", without)
+    assert below(tmp_path) == ["a.png", "s/b.png", "t/c.png"]

@@ -108,6 +108,7 @@ def test_the_first_folder_that_can_be_written_is_taken(tmp_path: Path, monkeypat
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
     monkeypatch.setenv("TMPDIR", str(tmp))
+    monkeypatch.setattr(kernels, "_TEMPORARY", str(tmp))
     own = f"ovskit-{os.geteuid()}"
 
     def written(*folders: Path) -> tuple[list[str], str | None]:

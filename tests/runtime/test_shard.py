@@ -1,9 +1,11 @@
+from random import Random
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ovskit.core.runtime.errors import UsageError
-from ovskit.core.runtime.shard import Shard, parse_shard
+from ovskit.core.runtime.errors import InputError, UsageError
+from ovskit.core.runtime.shard import Shard, join_shards, parse_shard, shard_of
 
 
 @given(st.lists(st.integers(), max_size=50), st.integers(1, 9))
@@ -93,3 +95,31 @@ def test_an_array_of_one_is_everything_and_says_so(caplog: pytest.LogCaptureFixt
 
 def test_an_empty_variable_is_none() -> None:
     assert parse_shard("auto", {"SLURM_ARRAY_TASK_ID": "", "SLURM_PROCID": "1", "SLURM_STEP_NUM_TASKS": "2"}) == Shard(1, 2)
+
+
+@given(st.integers(3, 9), st.randoms())
+def test_only_all_shards_are_the_whole(count: int, random: Random) -> None:
+    shards = [Shard(k, count) for k in range(count)]
+    random.shuffle(shards)
+    names = [f"{shard}.npz" for shard in shards]
+    assert join_shards(shards, names) is None
+    assert join_shards(shards[:1], names[:1]) == shards[0]
+    for wrong, words in (
+        (shards[:-1], f"{shards[-1]} is missing"),
+        ([*shards[:-1], shards[0]], f"both shard {shards[0]}"),
+        ([*shards[:-1], None], f"{shards[0]}, but {names[-1]} is none"),
+        ([*shards[:-1], Shard(0, count + 1)], f"is 0/{count + 1}"),
+    ):
+        with pytest.raises(InputError, match=words):
+            join_shards(wrong, names[: len(wrong)])
+
+
+def test_files_that_do_not_say_are_joined_as_ever() -> None:
+    assert join_shards([None, None], ["a", "b"]) is None
+    assert join_shards([None], ["a"]) is None
+
+
+@pytest.mark.parametrize("value", ["4/4", "0/0", "-1/2", "1", 3, {}, "", "0/1/2", "9999999999/99999999999"])
+def test_what_is_no_shard_in_a_header(value: object) -> None:
+    with pytest.raises(ValueError, match="no shard"):
+        shard_of(value)
