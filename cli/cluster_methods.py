@@ -181,11 +181,10 @@ def _settings(given: dict[str, Any], kind: Any, *, k: int, points: int, **flags:
     from ovskit.cli.method_settings import parse_fields, settings_of
     from ovskit.core.models.kmeans import KMeansOptions
 
-    own = {*settings_of(KMeansOptions)} - {"k", "seed"}
-    texts = given["setting"] or []
-    of_clustering = [text for text in texts if text.partition("=")[0].strip() in own]
-    others = parse_fields([text for text in texts if text not in of_clustering], kind)
-    clustering = parse_fields(of_clustering, KMeansOptions)
+    found = parse_fields(given["setting"] or [], kind, KMeansOptions, without=("k", "seed", "soft"))
+    own = settings_of(KMeansOptions)
+    clustering = {name: value for name, value in found.items() if name in own}
+    others = {name: value for name, value in found.items() if name not in own}
     return (
         KMeansOptions(**{"k": k, "seed": given["seed"], "max_points": points, **clustering}),
         kind(**{**others, **{name: value for name, value in flags.items() if value is not None}}),
