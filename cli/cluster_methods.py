@@ -51,7 +51,7 @@ def check_flags(ctx: typer.Context, method: str) -> None:
 
 
 def check_local(ctx: typer.Context, local: bool) -> None:
-    """What is only about crops is said to say nothing without them.
+    """What is only about crops says nothing without them, which -v tells: the model may have decided so.
 
     Raises UsageError where --counts stand in the place of --thresholds, which go before them in the environment or on the
     command line.
@@ -64,7 +64,7 @@ def check_local(ctx: typer.Context, local: bool) -> None:
         raise UsageError("--counts stand in the place of --thresholds, which without --local say nothing: leave one of them out")
     for parameter in ctx.command.params:
         if parameter.name in _OF_CROPS and _by_hand(ctx, parameter.name):
-            log.warning("%s says nothing here: it is about crops of small regions, which need --local", max(parameter.opts, key=len))
+            log.info("%s says nothing here: it is about crops of small regions, which need --local", max(parameter.opts, key=len))
 
 
 def check_files(inputs: Sequence[str], output: str, *, save: Path | None, source: Path | None) -> None:
