@@ -51,7 +51,7 @@ def check_flags(ctx: typer.Context, method: str) -> None:
 
 
 def check_local(ctx: typer.Context, local: bool) -> None:
-    """What is only about crops is said to say nothing without them.
+    """What is only about crops says nothing without them, which -v tells: the model may have decided so.
 
     Raises UsageError where --counts stand in the place of --thresholds, which go before them in the environment or on the
     command line.
@@ -64,7 +64,7 @@ def check_local(ctx: typer.Context, local: bool) -> None:
         raise UsageError("--counts stand in the place of --thresholds, which without --local say nothing: leave one of them out")
     for parameter in ctx.command.params:
         if parameter.name in _OF_CROPS and _by_hand(ctx, parameter.name):
-            log.warning("%s says nothing here: it is about crops of small regions, which need --local", max(parameter.opts, key=len))
+            log.info("%s says nothing here: it is about crops of small regions, which need --local", max(parameter.opts, key=len))
 
 
 def check_files(inputs: Sequence[str], output: str, *, save: Path | None, source: Path | None) -> None:
@@ -181,11 +181,10 @@ def _settings(given: dict[str, Any], kind: Any, *, k: int, points: int, **flags:
     from ovskit.cli.method_settings import parse_fields, settings_of
     from ovskit.core.models.kmeans import KMeansOptions
 
-    own = {*settings_of(KMeansOptions)} - {"k", "seed"}
-    texts = given["setting"] or []
-    of_clustering = [text for text in texts if text.partition("=")[0].strip() in own]
-    others = parse_fields([text for text in texts if text not in of_clustering], kind)
-    clustering = parse_fields(of_clustering, KMeansOptions)
+    found = parse_fields(given["setting"] or [], kind, KMeansOptions, without=("k", "seed", "soft"))
+    own = settings_of(KMeansOptions)
+    clustering = {name: value for name, value in found.items() if name in own}
+    others = {name: value for name, value in found.items() if name not in own}
     return (
         KMeansOptions(**{"k": k, "seed": given["seed"], "max_points": points, **clustering}),
         kind(**{**others, **{name: value for name, value in flags.items() if value is not None}}),

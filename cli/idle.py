@@ -61,6 +61,12 @@ RULES = (
         lambda g: g["method"] != "kmeans" or g["scope"] == "batch",
         "is the number of images that --scope batch clusters together: add it, or leave the number out",
     ),
+    Rule(
+        "cluster",
+        "small local_size min_local context min_crop share weights",
+        lambda g: g["local"] is not False,
+        "is about crops of small regions, and --no-local looks at none",
+    ),
     Rule("refine", "weights", lambda g: "cascadepsp" in g["method"], "is for --method cascadepsp: no other method has weights"),
     Rule(
         "label",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -33,12 +33,13 @@ def parse_settings(texts: Sequence[str], methods: Mapping[str, type]) -> dict[st
     return found
 
 
-def parse_fields(texts: Sequence[str], *options: type) -> dict[str, Any]:
+def parse_fields(texts: Sequence[str], *options: type, without: Container[str] = ()) -> dict[str, Any]:
     """Fields of the dataclasses ``options``, which share no name, from ``NAME=VALUE``; of one given twice, the last.
+    Those ``without`` cannot be set: they have flags.
 
     Raises UsageError for what does not fit.
     """
-    kinds = {name: kind for one in options for name, kind in settings_of(one).items()}
+    kinds = {name: kind for one in options for name, kind in settings_of(one).items() if name not in without}
     found: dict[str, Any] = {}
     for text in texts:
         name, equals, value = text.partition("=")

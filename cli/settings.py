@@ -280,6 +280,8 @@ def with_origins(message: str, context: Any) -> str:
 def _mentions(message: str, value: Any) -> bool:
     values = value if isinstance(value, list | tuple) else [value]
     texts = [str(one) for one in values if one is not None and not isinstance(one, bool)]
+    # As settings speak of themselves: crop 40.
+    texts += [f"{name.rpartition('.')[2]} {set_to}" for name, equals, set_to in (text.partition("=") for text in texts) if equals]
     return any(len(text) > 1 and re.search(rf"(?<!\w){re.escape(text)}(?!\w)", message) for text in texts)
 
 

@@ -171,3 +171,13 @@ def test_all_patches_and_a_cut_pipe(with_cls: Path, ovs: Run) -> None:
     assert done.returncode == 65
     assert "ovs-cluster: stdin" in done.stderr.decode()
     assert "ovskit-features" not in done.stderr.decode().splitlines()[-1]
+
+
+def test_a_setting_nobody_knows_is_told_all_there_are(ovs: Run, features: Path) -> None:
+    done = ovs("ovs-cluster", features, "--method", "kmeans", "--set", "rounds=3")
+    assert done.returncode == 2
+    one_line(done, "components", "iterations", "restarts")
+    for setting in ("k=3", "seed=1", "soft=false"):  # which have flags
+        done = ovs("ovs-cluster", features, "--method", "lightcluster", "--set", setting)
+        assert done.returncode == 2
+        one_line(done, f"--set {setting}: choose from superclasses")

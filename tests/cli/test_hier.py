@@ -112,7 +112,7 @@ def test_a_forest_that_is_none(ovs: Run, tmp_path: Path, parents: dict[int, int]
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--cover", "1.5"], ["--cover", "equal to 1"]),
+        (["--cover", "1.5"], ["--cover", "a number from 0 to 1"]),
         (["--tree", "--resume", "-o", "x.json"], ["--tree", "--resume"]),
         (["--resume"], ["--resume", "-o"]),
         (["--resume", "--no-pg", "-o", "x.json"], ["--resume", "--no-pg"]),

@@ -10,13 +10,17 @@ from ovskit.cli.settings import options_of, word_of
 from .conftest import Run, one_line
 from .test_neutral import CLICKS
 
-REFUSED = [
+REFUSED: list[tuple[str, list[str]]] = [
     ("ovs-hier --skip-existing x", ["--skip-existing", "-o"]),
     ("ovs-extract -0 x", ["--null", "stdin"]),
     ("ovs-predict --checkpoint x -0 x", ["--null", "stdin"]),
     ("ovs-extract --facet value x", ["--facet", "builtin"]),
     ("ovs-extract --model handmade --layer 3 x", ["--layer", "handmade"]),
     ("ovs-cluster --method kmeans --batch 3 x", ["--batch", "--scope batch"]),
+    *(
+        (f"ovs-cluster --no-local {flag} x", [flag.split()[0], "--no-local"])
+        for flag in ("--small 1/9", "--local-size 64", "--min-local 2", "--context 3", "--min-crop 9", "--share 0.3", "--weights x")
+    ),
     ("ovs-refine --weights x x", ["--weights", "cascadepsp"]),
     ("ovs-label --from x --seed 1 x", ["--seed", "--clusters"]),
     ("ovs-label --names x --restarts 1 x", ["--restarts", "--clusters"]),
@@ -80,7 +84,8 @@ def test_thresholds_beside_counts(ovs: Run, features: Path) -> None:
 
 
 def test_options_of_crops_without_crops(ovs: Run, features: Path) -> None:
-    done = ovs("ovs-cluster", features, "--local-size", 32, "--no-pg")
+    """The model may have decided that there are none, so that it is told under -v only."""
+    done = ovs("ovs-cluster", features, "--local-size", 32, "--no-pg", "-v")
     assert (done.returncode, done.stdout) == (0, ovs("ovs-cluster", features, "--no-pg").stdout)
     one_line(done, "--local-size says nothing", "--local")
 
