@@ -39,7 +39,7 @@ _CONVERT = "with trusted files, torch.save(torch.jit.load(FILE).state_dict(), OT
 
 
 def read_torchscript(path: Path) -> State:
-    """The tensors of an archive's modules by their names, on the CPU, parameters and buffers alike.
+    """The tensors of an archive's modules by their names, on the CPU: parameters, buffers, and where scripting kept them others.
 
     Raises InputError for an archive that is damaged or whose objects are more than modules, tensors and plain values.
     """

@@ -187,6 +187,7 @@ DINO_HEAD = {"head.mlp.0.weight": torch.zeros(2)}
         ({"model": ONE, "teacher": TWO}, True, "teacher"),  # for a model of DINO's
         ({"model": ONE, "teacher": {**TWO, **DINO_HEAD}}, False, "teacher"),
         ({"student": ONE, "teacher": TWO}, False, "teacher"),
+        ({"model": ONE, "student": ONE, "teacher": TWO}, False, "teacher"),
         ({"model": {"student": ONE, "teacher": TWO}, "epoch": 3}, False, "teacher"),
         ({"state_dict": ONE, "state_dict_ema": TWO}, False, "state_dict"),
         ({"model": ONE, "model_ema": TWO}, False, "model"),
