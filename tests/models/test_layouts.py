@@ -247,6 +247,19 @@ def test_weights_that_say_whose_they_are_are_not_doubted(
         assert warnings(caplog) == []
 
 
+def test_weights_of_our_own_training_under_another_name_are_said(
+    timm_checkpoint: Checkpoint, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    network, _ = timm_checkpoint("vit_small_patch16_224.dino")
+    save_file({name: tensor.clone() for name, tensor in network.state_dict().items()}, tmp_path / "w.safetensors", {"ovskit": "{}"})
+    load_backbone("dino-vits16", weights=tmp_path / "w.safetensors", device=CPU)
+    (said,) = warnings(caplog)
+    assert "is of ovs-train, which normalises images otherwise than dino-vits16 with its mean 0.485" in said
+    assert said.endswith(": give --model timm:vit_small_patch16_224")
+    load_backbone("timm:vit_small_patch16_224", weights=tmp_path / "w.safetensors", device=CPU)
+    assert warnings(caplog) == []
+
+
 def test_a_classifier_given_for_dino_is_said(timm_checkpoint: Checkpoint, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     network, _ = timm_checkpoint("vit_small_patch16_224.dino")
     torch.save({**network.state_dict(), "head.weight": torch.zeros(5, 384), "head.bias": torch.zeros(5)}, tmp_path / "w.pth")
