@@ -65,7 +65,7 @@ Weights = Annotated[
     typer.Option(
         "--weights",
         metavar="FILE",
-        help="The model's weights: a safetensors file, or a torch checkpoint (never unpickled). "
+        help="The model's weights: a safetensors file, a torch checkpoint or a TorchScript archive; nothing in it is run. "
         "Otherwise the local cache, then the model hub.",
     ),
 ]

@@ -27,7 +27,6 @@ _SCALE = "logit_scale"
 _OWN_LAYOUT = ("token_embedding", "positional_embedding", "transformer", "ln_final", "text_projection", "cls_emb")
 # What transformers saved once, and computes now.
 _COMPUTED = ("transformer.embeddings.position_ids",)
-_MASK = ".attn_mask"  # the causal mask, which TorchScript archives may keep beside the weights
 
 
 class ClipText:
@@ -75,6 +74,5 @@ def load_clip_text(spec: BackboneSpec, *, weights: Path | None = None, device: t
 
 def _text_state(state: State) -> State:
     """The text tower's part of a CLIP checkpoint, which keeps it under ``text.`` or at its top."""
-    state = {key: value for key, value in state.items() if not key.endswith(_MASK)}
     inner = {key.removeprefix("text."): value for key, value in state.items() if key.startswith("text.")}
     return inner or {key: value for key, value in state.items() if key.split(".")[0] in _OWN_LAYOUT}

@@ -231,9 +231,13 @@ def _doubt(network: Any, checkpoint: Checkpoint, name: str) -> str | None:
     trainings timm's first is taken, and that one's preprocessing is not ImageNet's, which all others share [choice].
     """
     cfg, data = _config(network), resolve_model_data_config(network)
-    if checkpoint.origin == "ovskit":
-        return None  # trained with the preprocessing of its architecture
     way = f"mean {_numbers(data['mean'])} and std {_numbers(data['std'])}"
+    if checkpoint.origin == "ovskit":  # trained with the preprocessing of its architecture, timm's first
+        arch = str(cfg.get("architecture"))
+        first = get_pretrained_cfg(arch, allow_unregistered=True)
+        if first is None or (tuple(first.mean), tuple(first.std)) == (tuple(data["mean"]), tuple(data["std"])):
+            return None
+        return f"is of ovs-train, which normalises images otherwise than {name} with its {way}: give --model {TIMM}{arch}"
     has_classifier = "head.weight" in checkpoint.state
     if _is_dinos(cfg):
         if not has_classifier:

@@ -1,15 +1,16 @@
 """The weights in a TorchScript archive, such as OpenAI's CLIP, without running or compiling any of its code.
 
 An archive is a zip of stored records: ``data.pkl``, a pickle of the module's objects; ``data/0``, ``data/1``, …, the bytes of its
-tensors; and ``code/``, which is not opened. The pickle is read by a machine that knows four things only: tensors over those bytes,
-empty objects for the archive's own classes, lists and ordered dictionaries. A pickle that asks for anything else is refused before
-it gets it.
+tensors; and ``code/``, which is not opened. The pickle is read by a machine that does only what torch's own pickles need, and knows
+four things only: tensors over those bytes, empty objects for the archive's own classes, lists and ordered dictionaries. A pickle that
+asks for anything else is refused before it gets it.
 """
 
 from __future__ import annotations
 
 import io
 import pickle
+import pickletools
 import zipfile
 from collections import OrderedDict
 from pathlib import Path
@@ -32,6 +33,11 @@ _DTYPES = {
     "ByteStorage": torch.uint8,
     "BoolStorage": torch.bool,
 }
+# What torch writes such pickles with, and a few of their kind.
+_OPERATIONS = frozenset(
+    "PROTO STOP MARK GLOBAL REDUCE NEWOBJ BUILD BINPERSID BINPUT LONG_BINPUT BINGET LONG_BINGET NONE NEWTRUE NEWFALSE BININT BININT1 "
+    "BININT2 LONG1 BINFLOAT BINUNICODE EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3 EMPTY_LIST APPEND APPENDS EMPTY_DICT SETITEM SETITEMS".split()
+)
 _LISTS = ("build_intlist", "build_doublelist", "build_boollist", "build_tensorlist")
 _MOST = 100_000  # names: an object may be in many places, without end in a hostile file
 _DEEPEST = 100
@@ -39,7 +45,7 @@ _CONVERT = "with trusted files, torch.save(torch.jit.load(FILE).state_dict(), OT
 
 
 def read_torchscript(path: Path) -> State:
-    """The tensors of an archive's modules by their names, on the CPU, parameters and buffers alike.
+    """The tensors of an archive's modules by their names, on the CPU: parameters, buffers, and where scripting kept them others.
 
     Raises InputError for an archive that is damaged or whose objects are more than modules, tensors and plain values.
     """
@@ -73,7 +79,11 @@ class _Objects(pickle.Unpickler):
     """The machine of the module's docstring."""
 
     def __init__(self, archive: zipfile.ZipFile, folder: str) -> None:
-        super().__init__(io.BytesIO(_stored(archive, f"{folder}data.pkl")))
+        content = _stored(archive, f"{folder}data.pkl")
+        for operation, _, _ in pickletools.genops(content):  # reads them and does none
+            if operation.name not in _OPERATIONS:
+                raise _RefusedError(operation.name)
+        super().__init__(io.BytesIO(content))
         self._archive, self._folder = archive, folder
         self._storages: dict[str, torch.Tensor] = {}
 

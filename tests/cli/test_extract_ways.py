@@ -2,6 +2,8 @@
 
 import argparse
 import json
+import pickle
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -158,3 +160,25 @@ def test_weights_of_dino_under_another_name_are_said(ovs: Run, images: Path, din
     done = ovs("ovs-extract", images / "scene-1.png", *model, "-o", tmp_path / "other.npz")
     assert done.returncode == 0, done.stderr
     one_line(done, "has no classifier", "mean 0.5, 0.5, 0.5 and std 0.5, 0.5, 0.5", "for DINO's give --model dino-vits16")
+
+
+@pytest.mark.filterwarnings("ignore")  # torch would rather have another format than TorchScript
+def test_an_archive_is_read_without_its_code(ovs: Run, images: Path, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = timm.create_model("test_vit", num_classes=0).eval()
+    torch.jit.save(torch.jit.trace(network, torch.zeros(1, 3, 160, 160), check_trace=False), tmp_path / "script.pt")
+    save_file(network.state_dict(), tmp_path / "plain.safetensors")
+    with zipfile.ZipFile(tmp_path / "script.pt") as old, zipfile.ZipFile(tmp_path / "spoilt.pt", "w") as new:
+        for name in old.namelist():
+            new.writestr(name, b"no code" if name.endswith(".py") else old.read(name))
+    with zipfile.ZipFile(tmp_path / "script.pt") as old, zipfile.ZipFile(tmp_path / "hostile.pt", "w") as new:
+        for name in old.namelist():
+            new.writestr(name, pickle.dumps(print, 2) if name.endswith("/data.pkl") else old.read(name))
+    found = {}
+    for file in ("plain.safetensors", "script.pt", "spoilt.pt"):
+        weights = ("--model", "timm:test_vit.r160_in1k", "--weights", tmp_path / file)
+        found[file] = extracted(ovs, tmp_path / f"{file}.npz", images / "scene-0.png", *weights, "--size", 64)[1]["scene-0.png"]
+        assert np.array_equal(found[file], found["plain.safetensors"])
+    done = ovs("ovs-extract", images, "--model", "timm:test_vit", "--weights", tmp_path / "hostile.pt", "-o", tmp_path / "no.npz")
+    assert done.returncode == 65
+    one_line(done, "hostile.pt: a TorchScript archive that holds more than modules and tensors (__builtin__.print), refused")

@@ -187,6 +187,7 @@ DINO_HEAD = {"head.mlp.0.weight": torch.zeros(2)}
         ({"model": ONE, "teacher": TWO}, True, "teacher"),  # for a model of DINO's
         ({"model": ONE, "teacher": {**TWO, **DINO_HEAD}}, False, "teacher"),
         ({"student": ONE, "teacher": TWO}, False, "teacher"),
+        ({"model": ONE, "student": ONE, "teacher": TWO}, False, "teacher"),
         ({"model": {"student": ONE, "teacher": TWO}, "epoch": 3}, False, "teacher"),
         ({"state_dict": ONE, "state_dict_ema": TWO}, False, "state_dict"),
         ({"model": ONE, "model_ema": TWO}, False, "model"),
@@ -244,6 +245,19 @@ def test_weights_that_say_whose_they_are_are_not_doubted(
     for name, file in ((PLAIN, "classifier"), (PLAIN, "ours"), (f"{PLAIN}.augreg_in21k", "bare"), ("deit_tiny_patch16_224", "bare")):
         load_backbone(f"timm:{name}", weights=tmp_path / f"{file}.safetensors", device=CPU)
         assert warnings(caplog) == []
+
+
+def test_weights_of_our_own_training_under_another_name_are_said(
+    timm_checkpoint: Checkpoint, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    network, _ = timm_checkpoint("vit_small_patch16_224.dino")
+    save_file({name: tensor.clone() for name, tensor in network.state_dict().items()}, tmp_path / "w.safetensors", {"ovskit": "{}"})
+    load_backbone("dino-vits16", weights=tmp_path / "w.safetensors", device=CPU)
+    (said,) = warnings(caplog)
+    assert "is of ovs-train, which normalises images otherwise than dino-vits16 with its mean 0.485" in said
+    assert said.endswith(": give --model timm:vit_small_patch16_224")
+    load_backbone("timm:vit_small_patch16_224", weights=tmp_path / "w.safetensors", device=CPU)
+    assert warnings(caplog) == []
 
 
 def test_a_classifier_given_for_dino_is_said(timm_checkpoint: Checkpoint, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
