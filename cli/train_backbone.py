@@ -120,7 +120,7 @@ def backbone(
             masks=segments,
             watch=lambda items: track(items, "preparing", total=len(sources.items)),
         )
-    judge = None if truth is None else dev.recall_on(truth, eval_root, eval_limit, devices.device)
+    judge = None if truth is None else dev.recall_on(truth, eval_root, eval_limit, devices.device, exif)
     recipe = BackboneRecipe(pool, settings, seed=seed, init=init, evaluate=judge)
     run.run_recipe(ctx, recipe, options, folder, devices, resume=resume, arguments=inputs or [])
     failures.report(len(pool))

@@ -38,7 +38,9 @@ def every(eval_every: int, checkpoint_every: int, truth: str | None) -> int:
     return eval_every or checkpoint_every
 
 
-def recall_on(truth: str, root: str | None, limit: int, device: torch.device) -> Callable[[GroupingNetwork], dict[str, float]]:
+def recall_on(
+    truth: str, root: str | None, limit: int, device: torch.device, exif: str | None = None
+) -> Callable[[GroupingNetwork], dict[str, float]]:
     """A function from a network to its AR and AP on the first ``limit`` photographs of a ground truth, in percent.
 
     Features as by ``ovs-extract --model builtin``, masks as by ``ovs-cluster``, with the defaults of both and without refinement.
@@ -48,7 +50,7 @@ def recall_on(truth: str, root: str | None, limit: int, device: torch.device) ->
     from ovskit.core.models.builtin.extractor import BuiltinBackbone
     from ovskit.core.records import FeatureMap
 
-    judge = _Judge(truth, root, limit)
+    judge = _Judge(truth, root, limit, exif)
 
     def score(network: GroupingNetwork) -> dict[str, float]:
         backbone = BuiltinBackbone("builtin", copy.deepcopy(network), "", device)
@@ -65,12 +67,12 @@ def recall_on(truth: str, root: str | None, limit: int, device: torch.device) ->
 
 
 def segmenter_recall_on(
-    truth: str, root: str | None, limit: int, device: torch.device, size: int
+    truth: str, root: str | None, limit: int, device: torch.device, size: int, exif: str | None = None
 ) -> Callable[[Segmenter], dict[str, float]]:
     """As ``recall_on`` for a segmenter: masks as by ``ovs-predict`` with images of ``size`` pixels."""
     from ovskit.core.predict.predictor import PredictOptions, predict_pixels
 
-    judge = _Judge(truth, root, limit)
+    judge = _Judge(truth, root, limit, exif)
     options = PredictOptions(size=size, parents=False)
 
     def score(segmenter: Segmenter) -> dict[str, float]:
@@ -80,19 +82,22 @@ def segmenter_recall_on(
 
 
 class _Judge:
-    """The first photographs of a ground truth, and the scores of masks on them."""
+    """The first photographs of a ground truth, turned as ``exif`` or else the truth says, and the scores of masks on them."""
 
-    def __init__(self, truth: str, root: str | None, limit: int) -> None:
+    def __init__(self, truth: str, root: str | None, limit: int, exif: str | None) -> None:
         from pathlib import Path
 
         from ovskit.core.formats.ground_truth import GroundTruth, open_ground_truth
+        from ovskit.core.formats.photographs import Photographs, check_named, settled_exif
         from ovskit.core.runtime.errors import InputError
 
         whole = open_ground_truth(truth)
+        check_named(whole.named, whole.what)
         self._some = GroundTruth(
             whole.what, whole.images[:limit], whole.load, whole.categories, named=whole.named, exif=whole.exif, searched=whole.searched
         )
-        self._folder = str(Path(truth).parent) if root is None else root
+        folder = str(Path(truth).parent) if root is None else root
+        self._photographs = Photographs(folder, max_pixels=10**9, exif=settled_exif(exif, whole.exif, whole.what))
         self.images = self._some.images
         if all(mask.iscrowd for k in range(len(self.images)) for mask in self._some.load(k).masks):
             raise InputError(f"{whole.what}: its first {len(self.images)} images have no mask but crowds: there is nothing to find in them")
@@ -100,9 +105,7 @@ class _Judge:
 
     def load(self, image: Image) -> UInt8:
         """The photograph's pixels."""
-        from ovskit.core.formats.photographs import load_photograph
-
-        return load_photograph(image, self._folder, max_pixels=10**9)
+        return self._photographs.load(image)
 
     def score(self, found: Iterable[MaskSet]) -> dict[str, float]:
         """AR at 10 and 1,000 masks and AP, in percent; of LVIS, whose AP without categories means nothing, AR alone."""

@@ -87,7 +87,7 @@ class MaskJob:
         judge = None
         if given["truth"] is not None:
             where = (given["truth"], given["eval_root"], given["eval_limit"])
-            judge = dev.segmenter_recall_on(*where, self._devices.device, settings.side)
+            judge = dev.segmenter_recall_on(*where, self._devices.device, settings.side, given["exif"])
         index = self._targets(settings.targets())
         facts: dict[str, Any] = {"arguments": [str(self._masks)]}
         made = recipe(
