@@ -33,7 +33,7 @@ log = get_logger("formats")
 
 
 class LabelTruth(TruthImages):
-    """A ground truth of label maps: ``load(k)`` gives that of ``images[k]``."""
+    """A ground truth of label maps: ``load(k)`` gives that of ``images[k]``. ``folder`` is where the maps are, if they are files."""
 
     def __init__(
         self,
@@ -44,13 +44,15 @@ class LabelTruth(TruthImages):
         *,
         named: bool = True,
         exif: str = "unknown",
+        folder: str | None = None,
     ) -> None:
         super().__init__(what, images, plain_name, named=named, exif=exif)
         self.load = load
+        self.folder = folder
 
     def with_load(self, load: Callable[[int], LabelMap]) -> LabelTruth:
         """The same images, whose maps ``load`` gives."""
-        return LabelTruth(self.what, self.images, load, self._plain_name, named=self.named, exif=self.exif)
+        return LabelTruth(self.what, self.images, load, self._plain_name, named=self.named, exif=self.exif, folder=self.folder)
 
 
 def open_label_folder(root: str, layout: Layout = PLAIN, *, partial: bool = False, predicted: bool = False) -> LabelTruth:
@@ -74,7 +76,11 @@ def open_label_folder(root: str, layout: Layout = PLAIN, *, partial: bool = Fals
         raise InputError(f"{what} has no label maps ({kinds}); --layout says how a data set keeps them")
     sources = [Source(k, name, os.path.join(folder, name)) for k, name in enumerate(names, 1)]
     images = [_image(source) for source in sources]
-    return LabelTruth(what, images, lambda k: LabelMap(images[k], _labels(sources[k], layout)), lambda name: _stem(name, layout))
+
+    def load(k: int) -> LabelMap:
+        return LabelMap(images[k], _labels(sources[k], layout))
+
+    return LabelTruth(what, images, load, lambda name: _stem(name, layout), folder=folder)
 
 
 def _listed(names: Sequence[str], root: str, layout: Layout, *, partial: bool) -> list[str]:

@@ -7,6 +7,7 @@ the stored pixels nobody can tell from their sizes alone (a square, or one that 
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Sequence
 
@@ -131,14 +132,22 @@ def _say_turned(what: str, orientation: int) -> None:
 
 
 def photograph_names(
-    images: Sequence[Image], root: str, plain_name: Callable[[str], str], failures: Failures | None = None
+    images: Sequence[Image],
+    root: str,
+    plain_name: Callable[[str], str],
+    failures: Failures | None = None,
+    *,
+    maps: str | None = None,
 ) -> list[str | None]:
     """The names, relative to ``root``, of the photographs that ``images`` are of; None where there is none, or no single one.
 
-    ``plain_name`` makes names comparable; a damaged tar goes to ``failures``. Raises MissingInputError if there is no photograph
-    below ``root``, InputError if two have one plain name.
+    ``plain_name`` makes names comparable; what is in the folder ``maps`` are no photographs; a damaged tar goes to ``failures``. Raises
+    MissingInputError if there is no photograph below ``root``, InputError if two have one plain name.
     """
     there = list_sources([root], root=root, failures=failures).items
+    if maps is not None and os.path.realpath(maps) != os.path.realpath(root):
+        inside = os.path.join(os.path.realpath(maps), "")
+        there = tuple(one for one in there if not os.path.realpath(one.path).startswith(inside)) or there
     names = ImageNames([Image(one.id, plain_name(one.file_name), 0, 0) for one in there], show_path(root))
     places = (names.find(plain_name(image.file_name)) for image in images)
     return [None if place is None else there[place[0]].file_name for place in places]

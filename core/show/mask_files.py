@@ -83,7 +83,7 @@ def open_map_folder(path: str, maps: NamedMaps, root: str, failures: Failures | 
     MissingInputError if its photograph is not there.
     """
     what = show_path(path)
-    names = photograph_names(maps.maps.images, root, maps.maps.plain_name, failures)
+    names = photograph_names(maps.maps.images, root, maps.maps.plain_name, failures, maps=maps.maps.folder)
     images = [replace(one, file_name=name or one.file_name) for one, name in zip(maps.maps.images, names, strict=True)]
 
     def load(k: int) -> MaskSet:

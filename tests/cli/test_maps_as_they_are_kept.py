@@ -173,7 +173,8 @@ def test_predictions_in_other_numbers(ovs: Run, tmp_path: Path) -> None:
 def test_a_list_of_images_whose_maps_are_missing(ovs: Run, tmp_path: Path) -> None:
     for k in range(4):
         save(tmp_path / "SegmentationClass" / f"img_{k}.png", np.random.default_rng(k).integers(0, 21, SIZE))
-        paint(k, SIZE[::-1]).save(tmp_path / f"img_{k}.jpg")
+        (tmp_path / "JPEGImages").mkdir(exist_ok=True)
+        paint(k, SIZE[::-1]).save(tmp_path / "JPEGImages" / f"img_{k}.jpg")
     listed = tmp_path / "ImageSets" / "Segmentation" / "val.txt"
     listed.parent.mkdir(parents=True)
     listed.write_text("img_0\nimg_2\n")
