@@ -66,10 +66,11 @@ def categories(values: list[Any]) -> list[dict[str, Any]]:
 
 
 def names_images(values: list[Any]) -> bool:
-    """Whether a document calls its images anything but numbers. COCO's results lists do not."""
+    """Whether a document calls its images anything but numbers, if it has any. COCO's results lists do not."""
     if len(values) == 1 and isinstance(values[0], dict) and isinstance(values[0].get("images"), list):
-        return any(isinstance(v, dict) and (image_name(v) is not None or isinstance(v.get("id"), str)) for v in values[0]["images"])
-    if is_of_one_image(values) or not is_results(values):
+        listed = values[0]["images"]
+        return not listed or any(isinstance(v, dict) and (image_name(v) is not None or isinstance(v.get("id"), str)) for v in listed)
+    if not values or is_of_one_image(values) or not is_results(values):
         return True
     return any(image_name(v) is not None or isinstance(v.get("image_id"), str) for v in values)
 
