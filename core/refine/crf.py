@@ -30,6 +30,7 @@ import numpy.typing as npt
 
 from ovskit.core.formats.rle import RunTable, encode
 from ovskit.core.formats.rle_boxes import Box, box_around, decode_box, encode_box
+from ovskit.core.formats.soft_margin import KEY as SOFT
 from ovskit.core.records import Int32, Mask, Rle, UInt8
 from ovskit.core.refine.log_odds import log_odds
 from ovskit.core.refine.refiner import Refiner, check_sizes
@@ -95,7 +96,7 @@ def crf_refiner(options: CrfOptions = CrfOptions()) -> Refiner:
         if options.joint:
             partitions = _partitions(table, masks)
             for members in partitions:
-                for k, rle in zip(members, _refine_jointly(densecrf, pixels, table, members, options), strict=True):
+                for k, rle in zip(members, _refine_jointly(densecrf, pixels, table, members, masks, options), strict=True):
                     refined[k] = rle
             together = {k for members in partitions for k in members}
             alone = [k for k in alone if k not in together]
@@ -116,7 +117,9 @@ def _refine_alone(densecrf: Any, pixels: UInt8, table: RunTable, k: int, mask: M
     return encode_box((marginals[1] > marginals[0]).reshape(odds.shape), box, table.height, table.width)
 
 
-def _refine_jointly(densecrf: Any, pixels: UInt8, table: RunTable, members: Sequence[int], options: CrfOptions) -> list[Rle]:
+def _refine_jointly(
+    densecrf: Any, pixels: UInt8, table: RunTable, members: Sequence[int], masks: Sequence[Mask], options: CrfOptions
+) -> list[Rle]:
     """The masks of one partition. Where they are too many for the memory, so many at a time, the others as uncovered."""
     height, width = pixels.shape[:2]
     room = max(1, _MOST_VALUES // (height * width) - 1)
@@ -130,7 +133,11 @@ def _refine_jointly(densecrf: Any, pixels: UInt8, table: RunTable, members: Sequ
         count = len(some) + 1 - base
         best = labels
         if count > 1:
-            marginals = _infer(densecrf, pixels, _certain(labels - base, count, options), options)
+            if not math.isinf(options.sharpness) and any(masks[k].extra.get(SOFT) is not None for k in some):
+                unary = _each_as_sure_as_it_is(table, some, masks, base, options)
+            else:
+                unary = _certain(labels - base, count, options)
+            marginals = _infer(densecrf, pixels, unary, options)
             best = marginals.argmax(axis=0).reshape(height, width).astype(np.int32) + base
         refined += [encode(best == label) for label in range(1, len(some) + 1)]
     return refined
@@ -140,6 +147,23 @@ def _certain(labels: Int32, count: int, options: CrfOptions) -> npt.NDArray[np.f
     """The unary (count, h·w) that says ``labels`` (h, w) in 0…count - 1."""
     unary = np.full((count, labels.size), -math.log((1 - options.confidence) / (count - 1)), np.float32)
     unary[labels.ravel(), np.arange(labels.size)] = -math.log(options.confidence)
+    return unary
+
+
+def _each_as_sure_as_it_is(
+    table: RunTable, members: Sequence[int], masks: Sequence[Mask], base: int, options: CrfOptions
+) -> npt.NDArray[np.float32]:
+    """The unary (count, h·w) of labels some of which have a soft margin. Each is as probable as against its background alone; what is
+    uncovered, label 0 unless ``base`` is 1, as the background of the most probable of them [choice]."""
+    everywhere = 0, 0, table.height, table.width
+    unary = np.empty((len(members) + 1 - base, table.height * table.width), np.float32)
+    most = np.full(table.height * table.width, -np.inf, np.float32)
+    for label, k in enumerate(members, start=1 - base):
+        odds = log_odds(masks[k], decode_box(table, k, everywhere), everywhere, options.confidence, options.sharpness).ravel()
+        unary[label] = np.logaddexp(0, -odds)
+        np.maximum(most, odds, out=most)
+    if not base:
+        unary[0] = np.logaddexp(0, most)
     return unary
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ovskit.core.formats.rle_boxes import Box
-from ovskit.core.formats.soft_margin import read_soft_margin
+from ovskit.core.formats.soft_margin import SoftGrid, read_soft_margin
 from ovskit.core.records import Mask, UInt8
 
 Float32 = npt.NDArray[np.float32]
@@ -28,10 +28,13 @@ def log_odds(mask: Mask, inside: UInt8, box: Box, confidence: float, sharpness: 
     """
     certain = math.log(confidence / (1 - confidence))
     sure: Float32 | np.float32 = np.float32(certain)
-    soft = None if math.isinf(sharpness) else read_soft_margin(mask.extra, f"mask {mask.id}")
+    height, width = mask.rle.height, mask.rle.width
+    soft = None if math.isinf(sharpness) else read_soft_margin(mask.extra, f"mask {mask.id}", height, width)
+    if isinstance(soft, SoftGrid):
+        soft = soft.margin_of(inside, box, height, width)
     if soft is not None:
         mean = float(np.abs(soft.values).mean(dtype=np.float64))
         if mean > 0:
-            margin = np.abs(soft.in_box(box, mask.rle.height, mask.rle.width))
+            margin = np.abs(soft.in_box(box, height, width))
             sure = np.minimum(certain, sharpness * (margin / np.float64(mean))).astype(np.float32)
     return np.where(inside != 0, sure, -sure).astype(np.float32)

@@ -1,5 +1,6 @@
 """The dense CRF against pydensecrf called directly, and against the slow reference where its lattice is exact enough."""
 
+import math
 import sys
 import threading
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ from ovskit.core.formats.soft_margin import SoftMargin
 from ovskit.core.records import Mask, Rle
 from ovskit.core.refine import crf
 from ovskit.core.refine.crf import CrfOptions, crf_refiner
+from ovskit.core.refine.log_odds import log_odds
 from ovskit.core.runtime.errors import InputError, UsageError
 from tests.reference import meanfield
 
@@ -130,6 +132,28 @@ def test_joint_regions_are_pydensecrfs_labels_and_stay_disjoint() -> None:
     expected = direct(pixels, ((labels + 1) % 4).astype(np.int32), 4, 0.8)  # uncovered is the first label
     assert all(np.array_equal(found[k], expected == k + 1) for k in range(3))
     assert not np.array_equal(expected, (labels + 1) % 4)
+
+
+def test_joint_regions_start_from_their_soft_margins() -> None:
+    pixels, stripes = scene()
+    labels = blocky(stripes)
+    labels[10:30, 30:50] = 2  # a wrong one
+    labels[:, 72:] = 3  # what no mask covers
+    masks = [mask_of(labels == k, k + 1, count=12, soft={"grid": [7, 10]}) for k in range(3)]
+    options = CrfOptions(joint=True, confidence=0.99, sharpness=1.5)
+    found = dense(crf_refiner(options).refine(pixels, masks))
+    whole = (0, 0, 60, 80)
+    odds = [log_odds(mask, rle.decode(mask.rle), whole, 0.99, 1.5) for mask in masks]
+    shares = 1 / (1 + np.exp(-np.stack([-np.max(odds, axis=0), *odds])))  # uncovered is the first label
+    model = densecrf.DenseCRF2D(80, 60, 4)
+    model.setUnaryEnergy(np.ascontiguousarray(-np.log(shares).reshape(4, -1), np.float32))
+    model.addPairwiseGaussian(sxy=3, compat=3)
+    model.addPairwiseBilateral(sxy=50, srgb=5, rgbim=np.ascontiguousarray(pixels), compat=10)
+    expected = np.argmax(model.inference(10), axis=0).reshape(60, 80)
+    assert all(np.mean(found[k] != (expected == k + 1)) < 0.002 for k in range(3))
+    hard = dense(crf_refiner(CrfOptions(joint=True, confidence=0.99, sharpness=math.inf)).refine(pixels, masks))
+    assert sum((a != b).sum() for a, b in zip(found, hard, strict=True)) > 50
+    assert (np.sum(found, axis=0) <= 1).all()
 
 
 def test_joint_keeps_levels_apart_and_leaves_out_what_overlaps() -> None:

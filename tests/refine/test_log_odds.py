@@ -66,3 +66,15 @@ def test_only_how_wide_a_margin_is_beside_its_mean_counts(scale: float) -> None:
     assert np.isfinite(found).all()
     # The least numbers that float32 has are far apart: there it is enough that sides and the order of sizes stay.
     np.testing.assert_allclose(found, expected, **({"rtol": 0.5, "atol": 0.5} if scale < 1e-37 else {"rtol": 1e-5, "atol": 1e-4}))
+
+
+def test_a_mask_of_whole_cells_is_unsure_at_its_edge() -> None:
+    cells = np.zeros((6, 8), bool)
+    cells[1:4, 2:6] = np.random.default_rng(3).random((3, 4)) < 0.7
+    dense = np.kron(cells, np.ones((8, 9), np.uint8))
+    coded = rle.encode(dense)
+    mask = Mask(4, 1, coded, rle.area(coded), rle.bbox(coded), extra={"soft": {"grid": [6, 8]}})
+    share = np.asarray(cv2.resize(np.where(cells, 1, -1).astype(np.float32), SIZE[::-1], interpolation=cv2.INTER_LINEAR))
+    crop = np.s_[BOX[0] : BOX[2], BOX[1] : BOX[3]]
+    found = log_odds(mask, np.ascontiguousarray(dense[crop]), BOX, 0.99, 3.0)
+    np.testing.assert_allclose(found, (np.where(dense, 1, -1) * np.minimum(CERTAIN, 3 * np.abs(share)))[crop], atol=1e-4)
