@@ -67,6 +67,7 @@ class ConvCrfOptions:
     bilateral_compat: float = 10
     confidence: float = 0.999
     sharpness: float = 4
+    soft_area: int = 576
     margin: int = 16
     rings: int = 9
     directions: int = 14
@@ -93,7 +94,10 @@ def convcrf_refiner(options: ConvCrfOptions = ConvCrfOptions(), device: torch.de
         boxes = [box_around(table, k, options.margin) for k in range(len(masks))]
         for members in _groups(boxes):
             crops = [boxes[k] for k in members]
-            odds = [log_odds(masks[k], decode_box(table, k, boxes[k]), boxes[k], options.confidence, options.sharpness) for k in members]
+            odds = [
+                log_odds(masks[k], decode_box(table, k, boxes[k]), boxes[k], options.confidence, options.sharpness, options.soft_area)
+                for k in members
+            ]
             beliefs = field.beliefs(crops, odds)
             for k, belief in zip(members, beliefs, strict=True):
                 refined[k] = encode_box(belief > 0, boxes[k], table.height, table.width)

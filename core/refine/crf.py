@@ -58,6 +58,7 @@ class CrfOptions:
     bilateral_compat: float = 10
     confidence: float = 0.999
     sharpness: float = 4
+    soft_area: int = 576
     margin: int = 16
     joint: bool = False
 
@@ -110,7 +111,7 @@ def crf_refiner(options: CrfOptions = CrfOptions()) -> Refiner:
 def _refine_alone(densecrf: Any, pixels: UInt8, table: RunTable, k: int, mask: Mask, options: CrfOptions) -> Rle:
     box = box_around(table, k, options.margin)
     top, left, bottom, right = box
-    odds = log_odds(mask, decode_box(table, k, box), box, options.confidence, options.sharpness)
+    odds = log_odds(mask, decode_box(table, k, box), box, options.confidence, options.sharpness, options.soft_area)
     # -log of both sides' probabilities, 1 / (1 + exp(∓ odds)).
     unary = np.logaddexp(0, np.stack([odds, -odds])).reshape(2, -1)
     marginals = _infer(densecrf, pixels[top:bottom, left:right], unary, options)
@@ -159,7 +160,9 @@ def _each_as_sure_as_it_is(
     unary = np.empty((len(members) + 1 - base, table.height * table.width), np.float32)
     most = np.full(table.height * table.width, -np.inf, np.float32)
     for label, k in enumerate(members, start=1 - base):
-        odds = log_odds(masks[k], decode_box(table, k, everywhere), everywhere, options.confidence, options.sharpness).ravel()
+        odds = log_odds(
+            masks[k], decode_box(table, k, everywhere), everywhere, options.confidence, options.sharpness, options.soft_area
+        ).ravel()
         unary[label] = np.logaddexp(0, -odds)
         np.maximum(most, odds, out=most)
     if not base:

@@ -135,21 +135,22 @@ def test_joint_regions_are_pydensecrfs_labels_and_stay_disjoint() -> None:
 
 
 def test_joint_regions_start_from_their_soft_margins() -> None:
-    pixels, stripes = scene()
+    pixels, stripes = scene(h=64)
     labels = blocky(stripes)
-    labels[10:30, 30:50] = 2  # a wrong one
+    labels[8:32, 32:48] = 2  # a wrong one
     labels[:, 72:] = 3  # what no mask covers
-    masks = [mask_of(labels == k, k + 1, count=12, soft={"grid": [7, 10]}) for k in range(3)]
+    masks = [mask_of(labels == k, k + 1, count=12, soft={"grid": [8, 10]}) for k in range(3)]
     options = CrfOptions(joint=True, confidence=0.99, sharpness=1.5)
     found = dense(crf_refiner(options).refine(pixels, masks))
-    whole = (0, 0, 60, 80)
-    odds = [log_odds(mask, rle.decode(mask.rle), whole, 0.99, 1.5) for mask in masks]
+    whole = (0, 0, 64, 80)
+    odds = [log_odds(mask, rle.decode(mask.rle), whole, 0.99, 1.5, 0) for mask in masks]
+    assert np.median(np.abs(odds)) > 4 > 1 > np.min(np.abs(odds))
     shares = 1 / (1 + np.exp(-np.stack([-np.max(odds, axis=0), *odds])))  # uncovered is the first label
-    model = densecrf.DenseCRF2D(80, 60, 4)
+    model = densecrf.DenseCRF2D(80, 64, 4)
     model.setUnaryEnergy(np.ascontiguousarray(-np.log(shares).reshape(4, -1), np.float32))
     model.addPairwiseGaussian(sxy=3, compat=3)
     model.addPairwiseBilateral(sxy=50, srgb=5, rgbim=np.ascontiguousarray(pixels), compat=10)
-    expected = np.argmax(model.inference(10), axis=0).reshape(60, 80)
+    expected = np.argmax(model.inference(10), axis=0).reshape(64, 80)
     assert all(np.mean(found[k] != (expected == k + 1)) < 0.002 for k in range(3))
     hard = dense(crf_refiner(CrfOptions(joint=True, confidence=0.99, sharpness=math.inf)).refine(pixels, masks))
     assert sum((a != b).sum() for a, b in zip(found, hard, strict=True)) > 50
