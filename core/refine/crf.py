@@ -6,8 +6,8 @@ Mean-field updates (Algorithm 1) with a smoothness and an appearance kernel (Eq.
     Q(x_i = l) ∝ exp(log p_i(l) + Σ_m w_m Σ_j k_m(i, j) Q(x_j = l)),
     k₁ = exp(-|p_i - p_j|² / 2σ²),    k₂ = exp(-|p_i - p_j|² / 2α² - |I_i - I_j|² / 2β²),
 
-both kernels normalised symmetrically by their row sums. p_i is ``confidence`` for what the mask says at pixel i [choice], or what its
-soft margin says (``log_odds``).
+both kernels normalised symmetrically by their row sums. p_i is ``confidence`` for what the mask says at pixel i [choice], or less, where its
+soft margin is less sure (``log_odds``).
 
 Each mask is foreground against background, in a crop around it: what lies outside the crop takes no part. Or ``joint``: regions
 of one level of a partition compete, one label each. The level of a mask is the ``threshold`` (or ``count``) that it carries. A
@@ -42,12 +42,14 @@ _LEVELS = ("threshold", "count")
 
 @dataclass(frozen=True, slots=True)
 class CrfOptions:
-    """What SOHES' relatives use: 10 iterations, σ = 3 px with weight 3, α = 50 px and β = 5 with weight 10 [code: HASSOD, CutLER].
+    """What SOHES' relatives use: 10 iterations, σ = 3 px, α = 50 px and β = 5 with weight 10 [code: HASSOD, CutLER]; theirs weigh the
+    smoothness kernel with 7, this one with 3 [choice].
 
     ``bilateral_srgb`` (β) is in units of 0–255. ``confidence`` in (0.5, 1) is the probability of what the mask says: at 0.9
-    most small masks vanish, at 0.9999 nearly all stay as they are [choice]. ``sharpness`` is how sure a mask with a soft margin is where
-    that is as wide as its mean, in log-odds; ``inf`` takes no notice of soft margins [choice]. ``margin`` in pixels is how much wider than
-    the mask's box the crop is, so how far a mask can grow [choice]. ``joint`` as told above.
+    most small masks vanish, at 0.9999 nearly all stay as they are [choice]. ``sharpness`` is how sure a mask whose soft margin has values is
+    where that is as wide as its mean, in log-odds; ``inf`` takes no notice of soft margins of either kind [choice]. ``soft_area`` is the
+    smallest mask in pixels whose soft margin is heard [choice]. ``margin`` in pixels is how much wider than the mask's box the crop is, so
+    how far a mask can grow [choice]. ``joint`` as told above.
     """
 
     iterations: int = 10
@@ -71,6 +73,8 @@ def check_options(name: str, options: Any) -> None:
         raise UsageError(f"{name}: confidence {options.confidence:g}: choose a number between 0.5 and 1")
     if not options.sharpness > 0:
         raise UsageError(f"{name}: sharpness {options.sharpness:g}: choose a number above 0, or inf")
+    if options.soft_area < 0:
+        raise UsageError(f"{name}: soft_area {options.soft_area}: choose 0 pixels or more")
     if options.margin < 0:
         raise UsageError(f"{name}: margin {options.margin}: choose 0 pixels or more")
     for key in ("gaussian_sxy", "bilateral_sxy", "bilateral_srgb"):
