@@ -6,12 +6,13 @@
 
 Masks are made once per photograph, as ``ovs-extract | ovs-cluster`` makes them, and refined by every method with the command's
 defaults; ``a+b`` is one after the other, ``crf:sharpness=inf`` has another setting. Scores by ``ovskit.core.eval``: class-agnostic
-AR@1000, in all and by area; on bsds500 every annotator by itself, then their mean. Differences to the first method are paired, with 95 %
-intervals by bootstrap over photographs. Masks are those kept. Seconds are CPU time of one thread per photograph, the median. *IoU* is the
-mean over masks that both methods leave something of, before any is dropped; ``--no-iou`` saves the time. ``--near IOU`` refines only
-masks that overlap a mask of the ground truth by so much, which is enough to compare refiners by AR: others seldom come near one, and do
-not count while there are fewer than a thousand. ``--skip`` leaves out the first photographs of each set, which the defaults of ``snap``
-were chosen on (40). Photographs come from ``$OVSKIT_TEST_DATA`` (default: ../shared/data beside the checkout).
+AR@1000, in all and by area; on bsds500 every annotator by itself, then their mean. Differences, to the first method and to the one
+before, are paired, with 95 % intervals by bootstrap over photographs. Masks are those kept. Seconds are CPU time of one thread per
+photograph, the median. *IoU* is the mean over masks that both methods leave something of, before any is dropped; ``--no-iou`` saves the
+time. ``--near IOU`` refines only masks that overlap a mask of the ground truth by so much, which is enough to compare refiners by AR:
+others seldom come near one, and do not count while there are fewer than a thousand. ``--skip`` leaves out the first photographs of each
+set, which the defaults of ``snap`` were chosen on (40). Photographs come from ``$OVSKIT_TEST_DATA`` (default: ../shared/data beside the
+checkout).
 """
 
 from __future__ import annotations
@@ -112,12 +113,16 @@ def measure(name: str, backbone: Any, methods: Methods, arguments: argparse.Name
     scored = {method: evaluate(kept[method], truth, options, workers=1) for method in methods}
     first = scored[next(iter(methods))]
     rows = {}
+    before = first
     for method, own in scored.items():
         gain = own.difference(first, arguments.bootstrap)["AR@1000"]
+        step = own.difference(before, arguments.bootstrap)["AR@1000"]
+        before = own
         rows[method] = {
             **{metric: own.metrics()[metric] for metric in METRICS},
             "difference": gain.value,
             "interval": gain.interval,
+            "to_the_one_before": {"difference": step.value, "interval": step.interval},
             "masks": own.predicted_masks / len(truth),
             "cpu_s": {"median": float(np.median(seconds[method])), "most": max(seconds[method])},
         }
@@ -127,6 +132,11 @@ def measure(name: str, backbone: Any, methods: Methods, arguments: argparse.Name
 
 def percent(value: float | None, form: str = ".1f") -> str:
     return "–" if value is None else format(100 * value, form)
+
+
+def gain_of(row: dict[str, Any]) -> str:
+    span = row["interval"]
+    return percent(row["difference"], "+.1f") + (f" [{percent(span[0], '+.1f')}, {percent(span[1], '+.1f')}]" if span else "")
 
 
 def main() -> None:
@@ -154,21 +164,22 @@ def main() -> None:
     cv2.setNumThreads(1)
     backbone = load_backbone(arguments.model, device=torch.device("cpu"))
     methods: Methods = {method: chain_of(method) for method in arguments.methods.split(",")}
-    console = Console() if sys.stdout.isatty() else Console(width=140)  # a log has no width of its own
+    console = Console() if sys.stdout.isatty() else Console(width=170)  # a log has no width of its own
     table = Table(title=f"masks of {backbone.spec.model}, refined")
-    for column in ("set", "method", "AR", "AR_S", "AR_M", "AR_L", f"to {next(iter(methods))}", "masks", "CPU s"):
+    titles = ("set", "method", *METRICS, f"to {next(iter(methods))}", "to the one before", "masks", "CPU s")
+    for column in titles:
         table.add_column(column, justify="left" if column in ("set", "method") else "right")
     results = {}
-    lines = ["| set | method | AR@1000 | AR_S | AR_M | AR_L | difference | masks | CPU s |", "|---|---|---|---|---|---|---|---|---|"]
+    lines = [f"| {' | '.join(titles)} |", "|" + "---|" * len(titles)]
     for name in names:
         results[name] = measure(name, backbone, methods, arguments)
         for method, row in results[name]["methods"].items():
-            span = row["interval"] and f" [{percent(row['interval'][0], '+.1f')}, {percent(row['interval'][1], '+.1f')}]"
             cells = [
                 name,
                 method,
                 *(percent(row[metric]) for metric in METRICS),
-                f"{percent(row['difference'], '+.1f')}{span or ''}",
+                gain_of(row),
+                gain_of(row["to_the_one_before"]),
                 f"{row['masks']:.0f}",
                 f"{row['cpu_s']['median']:.2f}",
             ]

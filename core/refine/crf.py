@@ -6,8 +6,8 @@ Mean-field updates (Algorithm 1) with a smoothness and an appearance kernel (Eq.
     Q(x_i = l) ∝ exp(log p_i(l) + Σ_m w_m Σ_j k_m(i, j) Q(x_j = l)),
     k₁ = exp(-|p_i - p_j|² / 2σ²),    k₂ = exp(-|p_i - p_j|² / 2α² - |I_i - I_j|² / 2β²),
 
-both kernels normalised symmetrically by their row sums. p_i is ``confidence`` for what the mask says at pixel i [choice], or less, where its
-soft margin is less sure (``log_odds``).
+both kernels normalised symmetrically by their row sums. p_i is ``confidence`` for what the mask says at pixel i [choice], or less, where
+its soft margin is less sure (``log_odds``).
 
 Each mask is foreground against background, in a crop around it: what lies outside the crop takes no part. Or ``joint``: regions
 of one level of a partition compete, one label each. The level of a mask is the ``threshold`` (or ``count``) that it carries. A
@@ -46,10 +46,10 @@ class CrfOptions:
     smoothness kernel with 7, this one with 3 [choice].
 
     ``bilateral_srgb`` (β) is in units of 0–255. ``confidence`` in (0.5, 1) is the probability of what the mask says: at 0.9
-    most small masks vanish, at 0.9999 nearly all stay as they are [choice]. ``sharpness`` is how sure a mask whose soft margin has values is
-    where that is as wide as its mean, in log-odds; ``inf`` takes no notice of soft margins of either kind [choice]. ``soft_area`` is the
-    smallest mask in pixels whose soft margin is heard [choice]. ``margin`` in pixels is how much wider than the mask's box the crop is, so
-    how far a mask can grow [choice]. ``joint`` as told above.
+    most small masks vanish, at 0.9999 nearly all stay as they are [choice]. ``sharpness`` is how sure a mask whose soft margin has values
+    is where that is as wide as its mean, in log-odds; ``inf`` takes no notice of soft margins of either kind [choice]. ``soft_area`` is
+    the smallest mask in pixels whose soft margin is heard [choice]. ``margin`` in pixels is how much wider than the mask's box the crop
+    is, so how far a mask can grow [choice]. ``joint`` as told above.
     """
 
     iterations: int = 10

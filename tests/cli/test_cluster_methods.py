@@ -129,6 +129,13 @@ def test_a_crf_starts_from_the_grid(features: Path, ovs: Run, tmp_path: Path, me
     assert by_order == by_hard != by_soft
     assert not any("soft" in one for one in by_soft + by_forest)
     assert [one["segmentation"] for one in by_forest] == [one["segmentation"] for one in by_soft]
+    if method == "sohes":  # k-means' masks are no partition of a level
+        together = ("ovs-refine", "--method", "crf", "--joint", "--min-iou", "0", "--no-pg")
+        by_soft, by_hard, by_order = (
+            masks_of(ovs(*together, *more))
+            for more in ((tmp_path / "soft.json",), (tmp_path / "hard.json",), (tmp_path / "soft.json", "--set", "crf.sharpness=inf"))
+        )
+        assert by_order == by_hard != by_soft
     broken = (tmp_path / "soft.json").read_text().replace('"grid":[16,16]', '"grid":[16,16],"box":[0,0,9999,1]')
     (tmp_path / "broken.json").write_text(broken)
     done = ovs(*refine, tmp_path / "broken.json")

@@ -213,7 +213,9 @@ def test_without_pydensecrf(monkeypatch: pytest.MonkeyPatch) -> None:
         crf_refiner()
 
 
-@pytest.mark.parametrize("wrong", [{"iterations": 0}, {"confidence": 1.0}, {"margin": -1}, {"soft_area": -1}, {"bilateral_srgb": 0}, {"bilateral_compat": -1}])
+@pytest.mark.parametrize(
+    "wrong", [{"iterations": 0}, {"confidence": 1.0}, {"margin": -1}, {"soft_area": -1}, {"bilateral_srgb": 0}, {"bilateral_compat": -1}]
+)
 def test_options_out_of_range(wrong: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match="crf: "):
         crf_refiner(CrfOptions(**wrong))
