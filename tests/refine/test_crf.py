@@ -4,8 +4,10 @@ import math
 import sys
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
@@ -14,7 +16,6 @@ from ovskit.core.formats.soft_margin import SoftMargin
 from ovskit.core.records import Mask, Rle
 from ovskit.core.refine import crf
 from ovskit.core.refine.crf import CrfOptions, crf_refiner
-from ovskit.core.refine.log_odds import log_odds
 from ovskit.core.runtime.errors import InputError, UsageError
 from tests.reference import meanfield
 
@@ -134,25 +135,27 @@ def test_joint_regions_are_pydensecrfs_labels_and_stay_disjoint() -> None:
     assert not np.array_equal(expected, (labels + 1) % 4)
 
 
-def test_joint_regions_start_from_their_soft_margins() -> None:
+@pytest.mark.parametrize("uncovered", [False, True])
+def test_joint_regions_of_whole_patches_are_scaled_up_bilinearly(uncovered: bool) -> None:
+    """As HASSOD does it: the unary of a label is the logarithm of its patches' share, scaled to the image and cut at a least one."""
     pixels, stripes = scene(h=64)
-    labels = blocky(stripes)
-    labels[8:32, 32:48] = 2  # a wrong one
-    labels[:, 72:] = 3  # what no mask covers
+    cells = stripes[4::8, 4::8].copy()
+    cells[1:4, 4:6] = 2  # a wrong piece
+    if uncovered:
+        cells[:, 9:] = 3
+    labels = cells.repeat(8, axis=0).repeat(8, axis=1)
     masks = [mask_of(labels == k, k + 1, count=12, soft={"grid": [8, 10]}) for k in range(3)]
-    options = CrfOptions(joint=True, confidence=0.99, sharpness=1.5)
+    options = CrfOptions(joint=True, confidence=1 - 1e-5, soft_area=0)
     found = dense(crf_refiner(options).refine(pixels, masks))
-    whole = (0, 0, 64, 80)
-    odds = [log_odds(mask, rle.decode(mask.rle), whole, 0.99, 1.5, 0) for mask in masks]
-    assert np.median(np.abs(odds)) > 4 > 1 > np.min(np.abs(odds))
-    shares = 1 / (1 + np.exp(-np.stack([-np.max(odds, axis=0), *odds])))  # uncovered is the first label
-    model = densecrf.DenseCRF2D(80, 64, 4)
-    model.setUnaryEnergy(np.ascontiguousarray(-np.log(shares).reshape(4, -1), np.float32))
+    count = 4 if uncovered else 3
+    shares = np.stack([cv2.resize((cells == k).astype(np.float32), (80, 64), interpolation=cv2.INTER_LINEAR) for k in range(count)])
+    model = densecrf.DenseCRF2D(80, 64, count)
+    model.setUnaryEnergy(np.ascontiguousarray(-np.log(np.clip(shares, 1e-5, 1)).reshape(count, -1), np.float32))
     model.addPairwiseGaussian(sxy=3, compat=3)
     model.addPairwiseBilateral(sxy=50, srgb=5, rgbim=np.ascontiguousarray(pixels), compat=10)
     expected = np.argmax(model.inference(10), axis=0).reshape(64, 80)
-    assert all(np.mean(found[k] != (expected == k + 1)) < 0.002 for k in range(3))
-    hard = dense(crf_refiner(CrfOptions(joint=True, confidence=0.99, sharpness=math.inf)).refine(pixels, masks))
+    assert all(np.mean(found[k] != (expected == k)) < 0.002 for k in range(3))
+    hard = dense(crf_refiner(replace(options, sharpness=math.inf)).refine(pixels, masks))
     assert sum((a != b).sum() for a, b in zip(found, hard, strict=True)) > 50
     assert (np.sum(found, axis=0) <= 1).all()
 
