@@ -1,6 +1,7 @@
 """Which settings of ``convcrf`` come nearest to ``crf``, found on some photographs and checked on others.
 
-    python bench/convcrf_fit.py [--limit 16] [--sets coco_entities,bsds500,ccp_parts] [--masks 8] [--rounds 2] [--json FILE]
+    python bench/convcrf_fit.py [--limit 16] [--sets coco_entities,bsds500,ccp_parts] [--masks 8] [--rounds 2]
+                                [--try iterations=10,confidence=0.9997] [--json FILE]
 
 Of every photograph so many masks, evenly in the logarithm of their area from 64 pixels up, from the pool that ``ovs-extract | ovs-cluster
 --no-local`` makes; each refined by ``crf`` at its defaults, once as it is (``sharpness`` inf) and once from the grid that it was cut
@@ -31,6 +32,7 @@ from quality import truth_of
 from rich.console import Console
 from rich.table import Table
 
+from ovskit.cli.method_settings import parse_fields
 from ovskit.core.cluster.sohes import SohesOptions, cluster_regions
 from ovskit.core.formats.photographs import load_photograph
 from ovskit.core.models.registry import load_backbone
@@ -134,6 +136,7 @@ def main() -> None:
     parser.add_argument("--masks", type=int, default=8, help="of a photograph [8]")
     parser.add_argument("--model", default="builtin")
     parser.add_argument("--rounds", type=int, default=2, help="0: only report the settings as they are")
+    parser.add_argument("--try", dest="others", action="append", default=[], metavar="NAME=X,…", help="report these settings too")
     parser.add_argument("--json", metavar="FILE")
     arguments = parser.parse_args()
     names = arguments.sets.split(",")
@@ -151,6 +154,8 @@ def main() -> None:
     settings = {"as it is": ConvCrfOptions()}
     if arguments.rounds:
         settings["fitted"] = fit(fitting, ConvCrfOptions(), arguments.rounds, console)
+    for text in arguments.others:
+        settings[text] = replace(ConvCrfOptions(), **parse_fields(text.split(","), ConvCrfOptions))
     table = Table(title=f"convcrf's IoU with crf, {len(others)} photographs that had no part in the fit")
     for column in ("settings", "start", "IoU", "before", "changed", "nearer", "farther"):
         table.add_column(column, justify="left" if column in ("settings", "start") else "right")
