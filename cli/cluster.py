@@ -141,7 +141,7 @@ def cluster(
         Level, typer.Option("--emit", help="LightCluster: what all levels agree on, or the foreground of one of them.")
     ] = Level.final,
     soft: Annotated[
-        bool, typer.Option("--soft/--no-soft", help="LightCluster: masks keep their soft margin, for ovs-refine --method crf, convcrf.")
+        bool, typer.Option("--soft/--no-soft", help="Masks keep what cutting them took away, for ovs-refine --method crf, convcrf.")
     ] = True,
     save: Annotated[
         Path | None, typer.Option("--save", metavar="FILE.npz", help="Keep the centroids (lightcluster; kmeans of --scope dataset).")
@@ -229,6 +229,7 @@ def cluster(
                 share=share,
                 connectivity=int(connectivity),
                 score=score.value,
+                soft=soft,
             )
             streams = stack.enter_context(FeatureInputs(inputs or ["-"]))
             spec = BackboneSpec.from_json(streams.header.model)

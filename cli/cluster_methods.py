@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 # Flags that say something to --method sohes alone.
 _OF_SOHES = "thresholds counts nms min_patches connectivity local score small local_size min_local context min_crop share weights".split()
 _OF_CROPS = frozenset("small local_size min_local context min_crop share weights".split())
-_OF_OTHERS = "clusters scope batch components emit soft save source seed setting".split()
+_OF_OTHERS = "clusters scope batch components emit save source seed setting".split()
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ def check_flags(ctx: typer.Context, method: str) -> None:
     if method == "lightcluster":
         strangers = [*strangers, "clusters", "scope", "batch", "components"]
     if method == "kmeans":
-        strangers = [*strangers, "emit", "soft"]
+        strangers = [*strangers, "emit"]
     for parameter in ctx.command.params:
         if parameter.name in strangers and _by_hand(ctx, parameter.name):
             name = "/".join([max(parameter.opts, key=len), *parameter.secondary_opts])
@@ -96,7 +96,9 @@ def find_kmeans(
     device = choose_device(given["device"])
     scope, save, source = str(given["scope"]), given["save"], given["source"]
     points = 0 if scope == "image" else _POINTS  # an image's own clusters are fitted on all its patches
-    clustering, shape = _settings(given, ShapeOptions, k=given["clusters"], points=points, components=given["components"] or None)
+    clustering, shape = _settings(
+        given, ShapeOptions, k=given["clusters"], points=points, components=given["components"] or None, soft=given["soft"]
+    )
     if (save is not None or source is not None) and scope != "dataset":
         raise UsageError(f"--save and --from keep centroids of all images: they need --scope dataset, not {scope}")
     if source is not None:

@@ -19,6 +19,8 @@ import torch
 from ovskit.core.cluster.patch_sample import PatchSample, unit_rows
 from ovskit.core.cluster.streams import RootedFeatures
 from ovskit.core.formats.rle_grid import edges, grid_rles
+from ovskit.core.formats.soft_margin import KEY as SOFT
+from ovskit.core.formats.soft_margin import SoftGrid
 from ovskit.core.formats.sources import show_path
 from ovskit.core.models.kmeans import Centroids, KMeansOptions, assign, fit, fit_each
 from ovskit.core.records import FeatureMap, Image, Int32, Mask, MaskSet
@@ -37,11 +39,13 @@ _LOT_BYTES = {"cuda": 256 << 20}  # elsewhere images are clustered one at a time
 @dataclass(frozen=True, slots=True)
 class ShapeOptions:
     """``components``: one mask for each connected piece of a cluster instead of one for the cluster; of ``min_patches`` at least, by
-    ``connectivity`` 4 or 8. Raises UsageError for values that make no sense."""
+    ``connectivity`` 4 or 8. ``soft``: masks say which grid they were cut from, for a CRF to start from it. Raises UsageError for values
+    that make no sense."""
 
     components: bool = False
     min_patches: int = 1
     connectivity: Literal[4, 8] = 8
+    soft: bool = True
 
     def __post_init__(self) -> None:
         if self.min_patches < 0:
@@ -61,6 +65,7 @@ def masks_of_labels(image: Image, labels: Int32, margin: Float32, shape: ShapeOp
     wanted = np.flatnonzero(sizes >= max(1, shape.min_patches))
     rows, columns = edges(height, 0, image.height, image.height), edges(width, 0, image.width, image.width)
     found = grid_rles(grid.astype(np.int32), wanted, rows, columns, image.height, image.width)
+    soft = {SOFT: SoftGrid((height, width)).to_json()} if shape.soft else {}
     masks: list[Mask] = []
     for k, piece in enumerate(wanted.tolist()):
         if not found.areas[k]:  # between the pixels of a small image
@@ -70,7 +75,7 @@ def masks_of_labels(image: Image, labels: Int32, margin: Float32, shape: ShapeOp
         masks.append(
             Mask(
                 len(masks) + 1, image.id, found.rles[k], int(found.areas[k]), (box[0], box[1], box[2], box[3]),
-                cluster + 1 if categories else 1, score=float(np.clip(means[piece], 0, 1)), extra={"cluster": cluster},
+                cluster + 1 if categories else 1, score=float(np.clip(means[piece], 0, 1)), extra={"cluster": cluster, **soft},
             )
         )  # fmt: skip
     return MaskSet(image, tuple(masks))

@@ -21,6 +21,8 @@ from ovskit.core.cluster.pool import Pool, pool_regions
 from ovskit.core.cluster.widen import widened
 from ovskit.core.formats.rle import RunTable, intersections
 from ovskit.core.formats.rle_grid import edges, nested_rles
+from ovskit.core.formats.soft_margin import KEY as SOFT
+from ovskit.core.formats.soft_margin import SoftGrid
 from ovskit.core.records import FeatureMap, Float, Int32, Mask, MaskSet, Rle
 from ovskit.core.runtime.errors import InputError
 
@@ -39,7 +41,7 @@ class SohesOptions:
     ``share`` shape the crops [choice]. ``connectivity`` is 4 [paper] or 8. ``score``, which the paper leaves open, is
     ``persistence``: the share of the recorded partitions that show the region times the square root of its share of the image
     [choice: AR at 10 masks was below 1 % by the other, about 10 % by this]; or ``cosine``, the mean cosine of its patches to its
-    feature.
+    feature. ``soft``: masks say which grid they were cut from, for a CRF to start from it.
     """
 
     thresholds: tuple[float, ...] = (0.6, 0.5, 0.4, 0.3, 0.2, 0.1)
@@ -53,11 +55,12 @@ class SohesOptions:
     share: float = 0.5
     connectivity: int = 4
     score: Literal["persistence", "cosine"] = "persistence"
+    soft: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Regions:
-    """Masks of one pool with what their annotations say; parallel sequences."""
+    """Masks of one pool with what their annotations say; parallel sequences, but for the ``grid`` that all are cut from."""
 
     rles: list[Rle]
     areas: np.ndarray
@@ -65,6 +68,7 @@ class Regions:
     scores: Float
     levels: Int32
     local: bool
+    grid: SoftGrid
 
 
 def cluster_regions(features: FeatureMap, options: SohesOptions, *, frame: tuple[int, int], look_closer: CropFeatures | None) -> MaskSet:
@@ -141,7 +145,8 @@ def _regions(pool: Pool, crop: Crop | None, size: tuple[int, int], options: Sohe
     score = pool.score
     if options.score == "persistence":
         score = (score * np.sqrt(masks.areas / (size[0] * size[1]))).astype(np.float32)
-    return Regions(masks.rles, masks.areas, masks.bboxes, score, pool.level, local)
+    grid = SoftGrid((rows, cols), None if crop is None else (top, left, bottom, right))
+    return Regions(masks.rles, masks.areas, masks.bboxes, score, pool.level, local, grid)
 
 
 def _mask_set(features: FeatureMap, found: Sequence[Regions], options: SohesOptions) -> MaskSet:
@@ -161,6 +166,7 @@ def _mask_set(features: FeatureMap, found: Sequence[Regions], options: SohesOpti
         level = int(regions.levels[own])
         by_count = options.counts is not None and not regions.local
         recorded = {"count": options.counts[level]} if by_count and options.counts else {"threshold": options.thresholds[level]}
+        soft = {SOFT: regions.grid.to_json()} if options.soft else {}
         masks.append(
             Mask(
                 id=number,
@@ -169,7 +175,7 @@ def _mask_set(features: FeatureMap, found: Sequence[Regions], options: SohesOpti
                 area=int(areas[k]),
                 bbox=tuple(regions.bboxes[own].tolist()),
                 score=round(float(regions.scores[own]), 6),
-                extra={**recorded, "source": "local" if regions.local else "global"},
+                extra={**recorded, "source": "local" if regions.local else "global", **soft},
             )
         )
     return MaskSet(features.image, tuple(masks))

@@ -6,8 +6,8 @@ Mean-field updates (Algorithm 1) with a smoothness and an appearance kernel (Eq.
     Q(x_i = l) ∝ exp(log p_i(l) + Σ_m w_m Σ_j k_m(i, j) Q(x_j = l)),
     k₁ = exp(-|p_i - p_j|² / 2σ²),    k₂ = exp(-|p_i - p_j|² / 2α² - |I_i - I_j|² / 2β²),
 
-both kernels normalised symmetrically by their row sums. p_i is ``confidence`` for what the mask says at pixel i [choice], or what its
-soft margin says (``log_odds``).
+both kernels normalised symmetrically by their row sums. p_i is ``confidence`` for what the mask says at pixel i [choice], or less, where
+its soft margin is less sure (``log_odds``).
 
 Each mask is foreground against background, in a crop around it: what lies outside the crop takes no part. Or ``joint``: regions
 of one level of a partition compete, one label each. The level of a mask is the ``threshold`` (or ``count``) that it carries. A
@@ -30,6 +30,7 @@ import numpy.typing as npt
 
 from ovskit.core.formats.rle import RunTable, encode
 from ovskit.core.formats.rle_boxes import Box, box_around, decode_box, encode_box
+from ovskit.core.formats.soft_margin import KEY as SOFT
 from ovskit.core.records import Int32, Mask, Rle, UInt8
 from ovskit.core.refine.log_odds import log_odds
 from ovskit.core.refine.refiner import Refiner, check_sizes
@@ -41,12 +42,14 @@ _LEVELS = ("threshold", "count")
 
 @dataclass(frozen=True, slots=True)
 class CrfOptions:
-    """What SOHES' relatives use: 10 iterations, σ = 3 px with weight 3, α = 50 px and β = 5 with weight 10 [code: HASSOD, CutLER].
+    """What SOHES' relatives use: 10 iterations, σ = 3 px, α = 50 px and β = 5 with weight 10 [code: HASSOD, CutLER]; theirs weigh the
+    smoothness kernel with 7, this one with 3 [choice].
 
     ``bilateral_srgb`` (β) is in units of 0–255. ``confidence`` in (0.5, 1) is the probability of what the mask says: at 0.9
-    most small masks vanish, at 0.9999 nearly all stay as they are [choice]. ``sharpness`` is how sure a mask with a soft margin is where
-    that is as wide as its mean, in log-odds; ``inf`` takes no notice of soft margins [choice]. ``margin`` in pixels is how much wider than
-    the mask's box the crop is, so how far a mask can grow [choice]. ``joint`` as told above.
+    most small masks vanish, at 0.9999 nearly all stay as they are [choice]. ``sharpness`` is how sure a mask whose soft margin has values
+    is where that is as wide as its mean, in log-odds; ``inf`` takes no notice of soft margins of either kind [choice]. ``soft_area`` is
+    the smallest mask in pixels whose soft margin is heard [choice]. ``margin`` in pixels is how much wider than the mask's box the crop
+    is, so how far a mask can grow [choice]. ``joint`` as told above.
     """
 
     iterations: int = 10
@@ -57,6 +60,7 @@ class CrfOptions:
     bilateral_compat: float = 10
     confidence: float = 0.999
     sharpness: float = 4
+    soft_area: int = 576
     margin: int = 16
     joint: bool = False
 
@@ -69,6 +73,8 @@ def check_options(name: str, options: Any) -> None:
         raise UsageError(f"{name}: confidence {options.confidence:g}: choose a number between 0.5 and 1")
     if not options.sharpness > 0:
         raise UsageError(f"{name}: sharpness {options.sharpness:g}: choose a number above 0, or inf")
+    if options.soft_area < 0:
+        raise UsageError(f"{name}: soft_area {options.soft_area}: choose 0 pixels or more")
     if options.margin < 0:
         raise UsageError(f"{name}: margin {options.margin}: choose 0 pixels or more")
     for key in ("gaussian_sxy", "bilateral_sxy", "bilateral_srgb"):
@@ -95,7 +101,7 @@ def crf_refiner(options: CrfOptions = CrfOptions()) -> Refiner:
         if options.joint:
             partitions = _partitions(table, masks)
             for members in partitions:
-                for k, rle in zip(members, _refine_jointly(densecrf, pixels, table, members, options), strict=True):
+                for k, rle in zip(members, _refine_jointly(densecrf, pixels, table, members, masks, options), strict=True):
                     refined[k] = rle
             together = {k for members in partitions for k in members}
             alone = [k for k in alone if k not in together]
@@ -109,14 +115,16 @@ def crf_refiner(options: CrfOptions = CrfOptions()) -> Refiner:
 def _refine_alone(densecrf: Any, pixels: UInt8, table: RunTable, k: int, mask: Mask, options: CrfOptions) -> Rle:
     box = box_around(table, k, options.margin)
     top, left, bottom, right = box
-    odds = log_odds(mask, decode_box(table, k, box), box, options.confidence, options.sharpness)
+    odds = log_odds(mask, decode_box(table, k, box), box, options.confidence, options.sharpness, options.soft_area)
     # -log of both sides' probabilities, 1 / (1 + exp(∓ odds)).
     unary = np.logaddexp(0, np.stack([odds, -odds])).reshape(2, -1)
     marginals = _infer(densecrf, pixels[top:bottom, left:right], unary, options)
     return encode_box((marginals[1] > marginals[0]).reshape(odds.shape), box, table.height, table.width)
 
 
-def _refine_jointly(densecrf: Any, pixels: UInt8, table: RunTable, members: Sequence[int], options: CrfOptions) -> list[Rle]:
+def _refine_jointly(
+    densecrf: Any, pixels: UInt8, table: RunTable, members: Sequence[int], masks: Sequence[Mask], options: CrfOptions
+) -> list[Rle]:
     """The masks of one partition. Where they are too many for the memory, so many at a time, the others as uncovered."""
     height, width = pixels.shape[:2]
     room = max(1, _MOST_VALUES // (height * width) - 1)
@@ -130,7 +138,11 @@ def _refine_jointly(densecrf: Any, pixels: UInt8, table: RunTable, members: Sequ
         count = len(some) + 1 - base
         best = labels
         if count > 1:
-            marginals = _infer(densecrf, pixels, _certain(labels - base, count, options), options)
+            if not math.isinf(options.sharpness) and any(masks[k].extra.get(SOFT) is not None for k in some):
+                unary = _each_as_sure_as_it_is(table, some, masks, base, options)
+            else:
+                unary = _certain(labels - base, count, options)
+            marginals = _infer(densecrf, pixels, unary, options)
             best = marginals.argmax(axis=0).reshape(height, width).astype(np.int32) + base
         refined += [encode(best == label) for label in range(1, len(some) + 1)]
     return refined
@@ -140,6 +152,25 @@ def _certain(labels: Int32, count: int, options: CrfOptions) -> npt.NDArray[np.f
     """The unary (count, h·w) that says ``labels`` (h, w) in 0…count - 1."""
     unary = np.full((count, labels.size), -math.log((1 - options.confidence) / (count - 1)), np.float32)
     unary[labels.ravel(), np.arange(labels.size)] = -math.log(options.confidence)
+    return unary
+
+
+def _each_as_sure_as_it_is(
+    table: RunTable, members: Sequence[int], masks: Sequence[Mask], base: int, options: CrfOptions
+) -> npt.NDArray[np.float32]:
+    """The unary (count, h·w) of labels some of which have a soft margin. Each is as probable as against its background alone; what is
+    uncovered, label 0 unless ``base`` is 1, as the background of the most probable of them [choice]."""
+    everywhere = 0, 0, table.height, table.width
+    unary = np.empty((len(members) + 1 - base, table.height * table.width), np.float32)
+    most = np.full(table.height * table.width, -np.inf, np.float32)
+    for label, k in enumerate(members, start=1 - base):
+        odds = log_odds(
+            masks[k], decode_box(table, k, everywhere), everywhere, options.confidence, options.sharpness, options.soft_area
+        ).ravel()
+        unary[label] = np.logaddexp(0, -odds)
+        np.maximum(most, odds, out=most)
+    if not base:
+        unary[0] = np.logaddexp(0, most)
     return unary
 
 

@@ -1,9 +1,17 @@
 """What a CRF is told of every pixel before it looks at the image: the log-odds that it is in the mask.
 
-A mask alone says the same of all its pixels: ± log(c / (1 - c)), c = ``confidence``. A mask with a soft margin (``formats.soft_margin``)
-is as sure as the margin is wide, and no surer than that: ± min(log(c / (1 - c)), s |m| / mean |m|), bilinear between the cells m, the
-mean over the mask's own cells and those around it [choice: LightCluster's paper says "the soft margin, upsampled bilinearly" only].
-Which side a pixel is on is always the mask's word, so a margin stays of use after another stage has moved the boundary.
+A mask alone says the same of all its pixels: ± log(c / (1 - c)), c = ``confidence``. One with a soft margin (``formats.soft_margin``) says
+less where that is less sure, and never more:
+
+* Where a mask is made of whole cells of a grid, bilinear scaling of the cells gives every pixel a share p of cells that are in the mask,
+  and that is its probability: log(p / (1 - p)), as in the CRF that starts from patches scaled up bilinearly [code: HASSOD]. If another
+  stage has moved the boundary, so that the mask cuts cells, it is sure of all its pixels again: unsure of edges that were found in the
+  image, it lost more than it won [choice].
+* Where the cells have margins m, ± min(log(c / (1 - c)), s |m| / mean |m|), bilinear between them, the mean over the mask's own cells and
+  those around it [choice: LightCluster's paper says "the soft margin, upsampled bilinearly" only]. Which side a pixel is on is the mask's
+  word, so the margin stays of use where the boundary has moved.
+
+A small mask is sure of all its pixels too: its few cells are all edge, and the image would take most of them [choice].
 """
 
 from __future__ import annotations
@@ -14,24 +22,39 @@ import numpy as np
 import numpy.typing as npt
 
 from ovskit.core.formats.rle_boxes import Box
-from ovskit.core.formats.soft_margin import read_soft_margin
-from ovskit.core.records import Mask, UInt8
+from ovskit.core.formats.soft_margin import SoftGrid, read_soft_margin
+from ovskit.core.records import Float, Mask, UInt8
 
 Float32 = npt.NDArray[np.float32]
 
 
-def log_odds(mask: Mask, inside: UInt8, box: Box, confidence: float, sharpness: float) -> Float32:
+def log_odds(mask: Mask, inside: UInt8, box: Box, confidence: float, sharpness: float, smallest: int) -> Float32:
     """Of every pixel of ``box`` (top, left, bottom, right), float32 (bottom - top, right - left).
 
-    ``inside`` is the mask there, of 0 and 1. ``sharpness`` s is what a cell of the mean margin is sure of; of ``inf``, or where the mask
-    has no soft margin, every pixel is equally sure. Raises InputError if the soft margin is damaged.
+    ``inside`` is the mask there, of 0 and 1. ``sharpness`` s is what a cell of the mean margin is sure of; of ``inf``, in a mask of fewer
+    than ``smallest`` pixels, or where it has no soft margin, every pixel is equally sure. Raises InputError if the soft margin is damaged.
     """
     certain = math.log(confidence / (1 - confidence))
-    sure: Float32 | np.float32 = np.float32(certain)
-    soft = None if math.isinf(sharpness) else read_soft_margin(mask.extra, f"mask {mask.id}")
-    if soft is not None:
-        mean = float(np.abs(soft.values).mean(dtype=np.float64))
-        if mean > 0:
-            margin = np.abs(soft.in_box(box, mask.rle.height, mask.rle.width))
-            sure = np.minimum(certain, sharpness * (margin / np.float64(mean))).astype(np.float32)
-    return np.where(inside != 0, sure, -sure).astype(np.float32)
+    side = np.where(inside != 0, np.float32(1), np.float32(-1))
+    says = None if math.isinf(sharpness) or mask.area < smallest else _says(mask, inside, side, box, sharpness)
+    odds = certain * side if says is None else np.clip(says, -certain, certain)
+    return odds.astype(np.float32)
+
+
+def _says(mask: Mask, inside: UInt8, side: Float32, box: Box, sharpness: float) -> Float | None:
+    """What the soft margin says of every pixel, up to infinity; None if it says nothing. ``side`` is 1 inside the mask, -1 outside."""
+    height, width = mask.rle.height, mask.rle.width
+    soft = read_soft_margin(mask.extra, f"mask {mask.id}", height, width)
+    if soft is None:
+        return None
+    if isinstance(soft, SoftGrid):
+        cells = soft.margin_of(inside, box, height, width)
+        if not (np.abs(cells.values) == 1).all():
+            return None
+        margin = np.clip(cells.in_box(box, height, width), -1, 1)  # 2 p - 1
+        with np.errstate(divide="ignore"):
+            return np.log1p(margin) - np.log1p(-margin)
+    mean = float(np.abs(soft.values).mean(dtype=np.float64))
+    if mean == 0:
+        return None
+    return side * (sharpness * (np.abs(soft.in_box(box, height, width)) / np.float64(mean)))

@@ -106,11 +106,47 @@ def test_a_crf_starts_from_the_soft_margin(with_cls: Path, ovs: Run, tmp_path: P
     assert not (tmp_path / "out.json").exists()
 
 
+@pytest.mark.parametrize("method", ["sohes", "kmeans"])
+def test_a_crf_starts_from_the_grid(features: Path, ovs: Run, tmp_path: Path, method: str) -> None:
+    begin = ("ovs-cluster", "--method", method, features, "-o")
+    assert ovs(*begin, tmp_path / "soft.json").returncode == 0
+    assert ovs(*begin, tmp_path / "hard.json", "--no-soft").returncode == 0
+    soft, hard = (json.loads((tmp_path / name).read_text())["annotations"] for name in ("soft.json", "hard.json"))
+    assert [{k: v for k, v in one.items() if k != "soft"} for one in soft] == hard
+    assert all(one["soft"] == {"grid": [16, 16]} for one in soft)
+    # What does not move boundaries passes it on, here to a third command.
+    assert ovs("ovs-hier", tmp_path / "soft.json", "-o", tmp_path / "forest.json").returncode == 0
+    refine = ("ovs-refine", "--method", "convcrf", "--min-iou", "0", "--no-pg")
+    by_soft, by_hard, by_order, by_forest = (
+        masks_of(ovs(*refine, *more))
+        for more in (
+            (tmp_path / "soft.json",),
+            (tmp_path / "hard.json",),
+            (tmp_path / "soft.json", "--set", "convcrf.sharpness=inf"),
+            (tmp_path / "forest.json",),
+        )
+    )
+    assert by_order == by_hard != by_soft
+    assert not any("soft" in one for one in by_soft + by_forest)
+    assert [one["segmentation"] for one in by_forest] == [one["segmentation"] for one in by_soft]
+    if method == "sohes":  # k-means' masks are no partition of a level
+        together = ("ovs-refine", "--method", "crf", "--joint", "--min-iou", "0", "--no-pg")
+        by_soft, by_hard, by_order = (
+            masks_of(ovs(*together, *more))
+            for more in ((tmp_path / "soft.json",), (tmp_path / "hard.json",), (tmp_path / "soft.json", "--set", "crf.sharpness=inf"))
+        )
+        assert by_order == by_hard != by_soft
+    broken = (tmp_path / "soft.json").read_text().replace('"grid":[16,16]', '"grid":[16,16],"box":[0,0,9999,1]')
+    (tmp_path / "broken.json").write_text(broken)
+    done = ovs(*refine, tmp_path / "broken.json")
+    assert done.returncode == 65
+    one_line(done, "mask 1", "soft")
+
+
 def test_what_does_not_go_together(features: Path, with_cls: Path, ovs: Run, tmp_path: Path) -> None:
     for arguments, code, words in (
         (("--method", "kmeans", "--nms", "0.5"), 2, ["--nms", "kmeans"]),
         (("-k", "3"), 2, ["--clusters", "sohes"]),
-        (("--method", "kmeans", "--no-soft"), 2, ["--no-soft", "kmeans"]),
         (("--method", "lightcluster", "-k", "3"), 2, ["--clusters", "lightcluster"]),
         (("--method", "kmeans", "--save", tmp_path / "c.npz"), 2, ["--scope dataset"]),
         (("--method", "lightcluster"), 65, ["--cls"]),

@@ -17,7 +17,7 @@ from ovskit.core.cluster.lightcluster import LightOptions, Margins, foreground_o
 from ovskit.core.cluster.patch_sample import PatchSample
 from ovskit.core.cluster.streams import RootedFeatures
 from ovskit.core.formats.rle import decode
-from ovskit.core.formats.soft_margin import read_soft_margin
+from ovskit.core.formats.soft_margin import SoftMargin, read_soft_margin
 from ovskit.core.models.kmeans import KMeansOptions
 from ovskit.core.records import FeatureMap, Image
 from ovskit.core.runtime.errors import InputError, UsageError
@@ -133,8 +133,8 @@ def test_masks_keep_the_margin_below_and_around_them() -> None:
     margin = np.random.default_rng(1).normal(-0.5, 0.1, (10, 12)).astype(np.float32)
     margin[4:6, 5:7] = 0.4
     image = Image(3, "a.jpg", 120, 100)
-    kept = read_soft_margin(masks_of_margin(image, margin, "final", LightOptions(min_patches=1)).masks[0].extra, "mask 1")
-    assert kept is not None
+    kept = read_soft_margin(masks_of_margin(image, margin, "final", LightOptions(min_patches=1)).masks[0].extra, "mask 1", 100, 120)
+    assert isinstance(kept, SoftMargin)
     assert kept.grid == (10, 12)
     (top, left), (rows, cols) = kept.at, kept.values.shape
     assert top <= 2

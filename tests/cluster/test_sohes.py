@@ -11,6 +11,7 @@ from ovskit.core.cluster.crops import Crop
 from ovskit.core.cluster.merge import merge_sequence, partition, snapshot_steps
 from ovskit.core.cluster.sohes import SohesOptions, cluster_regions
 from ovskit.core.formats import rle
+from ovskit.core.formats.soft_margin import SoftGrid, read_soft_margin
 from ovskit.core.records import FeatureMap, Image, MaskSet
 from ovskit.core.runtime.errors import InputError
 
@@ -71,6 +72,21 @@ def test_annotations_say_what_they_are() -> None:
         assert mask.extra["threshold"] in SohesOptions().thresholds
 
 
+def test_the_patches_of_a_mask_are_read_back_from_its_grid() -> None:
+    features = FeatureMap(Image(3, "a", 100, 80), voronoi(2))
+    masks = run(features)
+    for mask, pixels in zip(masks.masks, dense(masks), strict=True):
+        grid = read_soft_margin(mask.extra, "", 80, 100)
+        assert isinstance(grid, SoftGrid)
+        cells = grid.margin_of(np.ascontiguousarray(pixels, np.uint8), (0, 0, 80, 100), 80, 100).values
+        assert set(np.unique(cells)) == {-1, 1}
+        rows, cols = (((np.arange(side) + 0.5) / side * 16).astype(int) for side in (80, 100))
+        np.testing.assert_array_equal((cells > 0)[rows][:, cols], pixels)
+    bare = run(features, soft=False)
+    assert [m.rle for m in bare.masks] == [m.rle for m in masks.masks]
+    assert not any("soft" in m.extra for m in bare.masks)
+
+
 def test_no_two_masks_overlap_more_than_nms_allows() -> None:
     for nms in (0.5, 0.9):
         masks = dense(run(FeatureMap(Image(3, "a", 128, 128), voronoi(3)), nms=nms, min_patches=1))
@@ -113,6 +129,8 @@ def test_small_regions_are_replaced_by_what_a_crop_shows() -> None:
     assert (crop.top, crop.bottom, crop.left, crop.right) == (216, 280, 296, 360)  # 64 px around the block's centre (248, 328)
     local = [m for m in masks.masks if m.extra["source"] == "local"]
     assert len(local) == 1
+    assert local[0].extra["soft"] == {"grid": [32, 32], "box": [296, 216, 64, 64]}
+    assert {str(m.extra["soft"]) for m in masks.masks if m.extra["source"] == "global"} == {"{'grid': [64, 64]}"}
     assert local[0].bbox == (296 + 20.0, 216 + 16.0, 32.0, 24.0)
     assert {m.extra["source"] for m in masks.masks} == {"global", "local"}
     assert not any(m.area == 16 * 16 for m in masks.masks)

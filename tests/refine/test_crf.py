@@ -1,10 +1,13 @@
 """The dense CRF against pydensecrf called directly, and against the slow reference where its lattice is exact enough."""
 
+import math
 import sys
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
@@ -132,6 +135,31 @@ def test_joint_regions_are_pydensecrfs_labels_and_stay_disjoint() -> None:
     assert not np.array_equal(expected, (labels + 1) % 4)
 
 
+@pytest.mark.parametrize("uncovered", [False, True])
+def test_joint_regions_of_whole_patches_are_scaled_up_bilinearly(uncovered: bool) -> None:
+    """As HASSOD does it: the unary of a label is the logarithm of its patches' share, scaled to the image and cut at a least one."""
+    pixels, stripes = scene(h=64)
+    cells = stripes[4::8, 4::8].copy()
+    cells[1:4, 4:6] = 2  # a wrong piece
+    if uncovered:
+        cells[:, 9:] = 3
+    labels = cells.repeat(8, axis=0).repeat(8, axis=1)
+    masks = [mask_of(labels == k, k + 1, count=12, soft={"grid": [8, 10]}) for k in range(3)]
+    options = CrfOptions(joint=True, confidence=1 - 1e-5, soft_area=0)
+    found = dense(crf_refiner(options).refine(pixels, masks))
+    count = 4 if uncovered else 3
+    shares = np.stack([cv2.resize((cells == k).astype(np.float32), (80, 64), interpolation=cv2.INTER_LINEAR) for k in range(count)])
+    model = densecrf.DenseCRF2D(80, 64, count)
+    model.setUnaryEnergy(np.ascontiguousarray(-np.log(np.clip(shares, 1e-5, 1)).reshape(count, -1), np.float32))
+    model.addPairwiseGaussian(sxy=3, compat=3)
+    model.addPairwiseBilateral(sxy=50, srgb=5, rgbim=np.ascontiguousarray(pixels), compat=10)
+    expected = np.argmax(model.inference(10), axis=0).reshape(64, 80)
+    assert all(np.mean(found[k] != (expected == k)) < 0.002 for k in range(3))
+    hard = dense(crf_refiner(replace(options, sharpness=math.inf)).refine(pixels, masks))
+    assert sum((a != b).sum() for a, b in zip(found, hard, strict=True)) > 50
+    assert (np.sum(found, axis=0) <= 1).all()
+
+
 def test_joint_keeps_levels_apart_and_leaves_out_what_overlaps() -> None:
     pixels, stripes = scene()
     labels = blocky(stripes)
@@ -188,7 +216,9 @@ def test_without_pydensecrf(monkeypatch: pytest.MonkeyPatch) -> None:
         crf_refiner()
 
 
-@pytest.mark.parametrize("wrong", [{"iterations": 0}, {"confidence": 1.0}, {"margin": -1}, {"bilateral_srgb": 0}, {"bilateral_compat": -1}])
+@pytest.mark.parametrize(
+    "wrong", [{"iterations": 0}, {"confidence": 1.0}, {"margin": -1}, {"soft_area": -1}, {"bilateral_srgb": 0}, {"bilateral_compat": -1}]
+)
 def test_options_out_of_range(wrong: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match="crf: "):
         crf_refiner(CrfOptions(**wrong))

@@ -27,9 +27,26 @@ def refine(image: np.ndarray, *masks: np.ndarray, **options: float) -> list[np.n
     return [rle.decode(r) for r in refined]
 
 
-def whole(image: np.ndarray, mask: np.ndarray, radius: int, eps: float) -> np.ndarray:
-    box = (0, 0, *mask.shape)
-    return Guide(image, box, radius, eps).filter(mask, box)
+def whole(image: np.ndarray, mask: np.ndarray, radius: int, eps: float, side: int = 10_000) -> np.ndarray:
+    """q of every pixel, in one tile unless ``side`` is less."""
+    return cropped(image, mask, radius, eps, (0, 0, *mask.shape), side)
+
+
+def cropped(
+    image: np.ndarray,
+    mask: np.ndarray,
+    radius: int,
+    eps: float,
+    box: tuple[int, int, int, int],
+    side: int = 10_000,
+    *,
+    shared: bool = False,
+) -> np.ndarray:
+    """q of every pixel of ``box``, in which ``mask`` is."""
+    found = np.full(mask.shape, np.nan)
+    for part, q in Guide(image, radius, eps, shared=shared, side=side).filtered(mask, box):
+        found[part[0] - box[0] : part[2] - box[0], part[1] - box[1] : part[3] - box[1]] = q
+    return found
 
 
 def scene(height: int, width: int, seed: int, noise: float = 12.0) -> tuple[np.ndarray, np.ndarray]:
@@ -87,10 +104,35 @@ def test_a_crop_gives_the_whole_images_result_to_the_bit(seed: int, radius: int,
             reach = 2 * own
             box = (max(0, y.min() - reach), max(0, x.min() - reach), min(height, y.max() + 1 + reach), min(width, x.max() + 1 + reach))
             inside = np.s_[box[0] : box[2], box[1] : box[3]]
-            cropped = Guide(image, box, own, eps).filter(np.ascontiguousarray(mask[inside]), box)
-            assert np.array_equal(cropped, whole(image, mask, own, eps)[inside])
+            found = cropped(image, np.ascontiguousarray(mask[inside]), own, eps, box)
+            assert np.array_equal(found, whole(image, mask, own, eps)[inside])
         else:
             assert not found.any()
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 7), st.sampled_from([1, 3, 8, 20, 59, 60]), st.booleans())
+def test_tiles_of_any_side_give_the_same_bits(seed: int, radius: int, side: int, shared: bool) -> None:
+    random = np.random.default_rng(seed)
+    height, width = (int(length) for length in random.integers(10, 60, 2))
+    image, disc = scene(height, width, seed)
+    specks = (random.random(disc.shape) < 0.02).astype(np.uint8)
+    for mask in (disc, disc ^ specks, np.ones_like(disc)):
+        assert np.array_equal(
+            cropped(image, mask, radius, 1e-3, (0, 0, height, width), side, shared=shared), whole(image, mask, radius, 1e-3)
+        )
+
+
+def test_memory_does_not_grow_with_the_mask(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No sum that is made on the way is larger than a tile and what is 2r around it."""
+    seen = []
+    summed = Guide._sum
+    monkeypatch.setattr(Guide, "_sum", lambda self, values, depth: seen.append(values.shape) or summed(self, values, depth))
+    image = np.zeros((700, 3000, 3), np.uint8)
+    mask = np.zeros((700, 3000), np.uint8)
+    mask[100:600, 10:2990] = 1
+    assert refine(image, mask, radius=10)[0].any()
+    assert max(height * width for height, width, _ in seen) <= (256 + 4 * 10) ** 2
 
 
 def test_nothing_is_left_beyond_the_crop() -> None:
