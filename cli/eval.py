@@ -5,8 +5,8 @@ from __future__ import annotations
 import functools
 import os
 import sys
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
@@ -21,6 +21,9 @@ from ovskit.core.runtime.errors import UsageError
 if TYPE_CHECKING:
     from ovskit.core.formats.ground_truth import GroundTruth
     from ovskit.core.formats.label_maps import LabelTruth
+    from ovskit.core.formats.masks import MasksHeader
+    from ovskit.core.records import MaskSet
+    from ovskit.core.runtime.failures import Failures
 
 app = OvsApp(
     "ovs-eval",
@@ -85,8 +88,8 @@ def evaluate(
         list[str] | None,
         typer.Argument(
             metavar="MASKS.json",
-            help="Predictions, a column each, later ones compared with the first; - (the default) is stdin. For miou also folders of label "
-            "maps.",
+            help="Predictions, a column each, later ones compared with the first; - (the default) is stdin. Folders of a JSON file for "
+            "each image; for miou, of label maps.",
         ),
     ] = None,
     metric: Annotated[
@@ -204,11 +207,10 @@ def evaluate(
     from ovskit.core.eval.semantic_inputs import check_same_space, open_semantic_truth, predicted_maps
     from ovskit.core.formats import jsonbytes
     from ovskit.core.formats.ground_truth import open_ground_truth
-    from ovskit.core.formats.masks import open_masks
     from ovskit.core.formats.named_maps import parse_void
     from ovskit.core.formats.sources import show_path
     from ovskit.core.runtime.failures import Failures
-    from ovskit.core.runtime.output import check_output, open_input, open_output, same_file
+    from ovskit.core.runtime.output import check_output, open_output, same_file
     from ovskit.core.runtime.progress import track
 
     if per_image is not None and (per_image == output or same_file(per_image, output)):
@@ -253,8 +255,7 @@ def evaluate(
                 found = score(predicted.maps, truth, settings, what=what, workers=workers, watch=watch)
                 predicted.check()
             else:
-                with open_input(path) as stream:
-                    header, sets = open_masks(stream, what, failures)
+                with _predictions(path, what, failures) as (header, sets):
                     pg = header.pg
                     if classes is not None and match is MatchBy.ids:
                         check_same_space(header, classes, what)
@@ -285,6 +286,21 @@ def evaluate(
             drawn = _draw(shown, below, for_terminal=output == "-" and sys.stdout.isatty())
             out.write(stdout_bytes(drawn) if output == "-" else drawn.encode("utf-8", "backslashreplace"))
     failures.report(len(done[0][1].images))
+
+
+@contextmanager
+def _predictions(path: str, what: str, failures: Failures) -> Iterator[tuple[MasksHeader, Iterator[MaskSet]]]:
+    """Predictions in one file, or in a folder of a JSON file for each image, as SA-1B and SAM's own script have them."""
+    from ovskit.core.formats.ground_truth import open_ground_truth
+    from ovskit.core.formats.masks import MasksHeader, open_masks
+    from ovskit.core.runtime.output import open_input
+
+    if os.path.isdir(path):
+        folder = open_ground_truth(path, failures=failures)
+        yield MasksHeader(exif=folder.exif, categories=()), (folder.load(k) for k in range(len(folder)))
+        return
+    with open_input(path) as stream:
+        yield open_masks(stream, what, failures)
 
 
 def _parse_maxima(text: str) -> tuple[int, ...]:

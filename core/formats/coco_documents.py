@@ -27,6 +27,7 @@ from ovskit.core.runtime.logs import get_logger
 log = get_logger("formats")
 
 Number = int | str  # as files give it: an image's id, which may be text
+_WHOLE = frozenset("id image_id category_id width height iscrowd parent_id".split())
 
 
 def parse_document(first: bytes, stream: BinaryIO, what: str) -> list[Any]:
@@ -111,8 +112,16 @@ def image_numbers(entries: Sequence[Any], what: str) -> dict[Number, int]:
     return found
 
 
+def whole_numbers(entry: Any) -> Any:
+    """An entry of a document with whole numbers where it has such as 12.0, as tables that know missing values write all of them."""
+    if not isinstance(entry, dict) or not any(isinstance(entry.get(key), float) for key in _WHOLE):
+        return entry
+    return {key: int(v) if key in _WHOLE and isinstance(v, float) and v.is_integer() else v for key, v in entry.items()}
+
+
 def listed_images(entries: Sequence[Any], what: str) -> dict[Number, Image]:
     """The images of a document's list by what the list calls them. Raises InputError."""
+    entries = [whole_numbers(entry) for entry in entries]
     numbers = image_numbers(entries, what)
     nameless = bool(entries) and not any(image_name(entry) is not None or isinstance(entry.get("id"), str) for entry in entries)
     found = {}
@@ -143,9 +152,34 @@ def _instances(document: dict[str, Any], what: str, failures: Failures | None) -
     images, annotations = document.get("images"), document.get("annotations", [])
     if not isinstance(images, list) or not isinstance(annotations, list):
         raise InputError(f'{what}: "images" and "annotations" must be lists')
-    if not any(isinstance(value, dict) and "id" in value for value in annotations):
-        annotations = [{**value, "id": k} if isinstance(value, dict) else value for k, value in enumerate(annotations, 1)]
+    annotations = _numbered([whole_numbers(value) for value in annotations], what)
     yield from _group(annotations, listed_images(images, what), what, failures)
+
+
+def _numbered(annotations: list[Any], what: str) -> list[Any]:
+    """Annotations with ids that are whole numbers: their own; from 1 in their order where none has any, or some are texts.
+
+    Raises InputError if two have one text.
+    """
+    ids = [value.get("id") if isinstance(value, dict) else None for value in annotations]
+    if all(own is None for own in ids):
+        return [{**value, "id": k} if isinstance(value, dict) else value for k, value in enumerate(annotations, 1)]
+    if not any(isinstance(own, str) for own in ids):
+        return annotations
+    places: dict[Number, int] = {}
+    for k, own in enumerate(ids, 1):
+        if isinstance(own, str) or type(own) is int:
+            if own in places:
+                raise InputError(f"{what}: two annotations have id {own}")
+            places[own] = k
+
+    def numbered(value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        changed = {key: places.get(value[key], value[key]) for key in ("id", "parent_id") if isinstance(value.get(key), str | int)}
+        return {**value, **changed}
+
+    return [numbered(value) for value in annotations]
 
 
 def _of_one_image(values: list[Any], what: str, failures: Failures | None) -> Iterator[MaskSet]:
@@ -170,7 +204,7 @@ def _results(values: list[Any], what: str, failures: Failures | None) -> Iterato
     by_id: dict[Number, Image] = {}
     numbered = []
     texts = any(isinstance(v.get("image_id"), str) for v in values)
-    for k, value in enumerate(values, 1):
+    for k, value in enumerate(map(whole_numbers, values), 1):
         segmentation, own = value.get("segmentation"), value.get("image_id")
         if has_mask(value):
             size = segmentation.get("size") if isinstance(segmentation, dict) else None

@@ -7,7 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from ovskit.core.formats import jsonbytes
-from ovskit.core.formats.coco_documents import image_numbers
+from ovskit.core.formats.coco_documents import image_numbers, whole_numbers
 from ovskit.core.formats.lvis import image_name
 from ovskit.core.formats.sources import Source, Sources, locate, refuse_twins, show_path
 from ovskit.core.runtime.errors import InputError, MissingInputError
@@ -35,6 +35,7 @@ def sources_from_coco(path: str, *, root: str | None = None, failures: Failures 
     base = root if root is not None else os.path.dirname(path) or "."
     own = document["info"].get("ovskit") if isinstance(document.get("info"), dict) else None
     exif = str(own.get("exif", "apply")) if isinstance(own, dict) else "unknown"
+    images = [whole_numbers(entry) for entry in images]
     items = []
     for (called, number), entry in zip(image_numbers(images, what).items(), images, strict=True):
         name = image_name(entry)

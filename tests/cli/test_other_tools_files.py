@@ -118,7 +118,8 @@ def test_masks_of_sam(ovs: Run, tmp_path: Path) -> None:
     refined = ovs("ovs-refine", tmp_path / "sam" / "0.json", "--root", tmp_path, "-o", tmp_path / "refined.json")
     assert refined.returncode == 0, refined.stderr
     assert {a["file_name"] for a in json.loads((tmp_path / "refined.json").read_text())["annotations"]} == {"0"}
-    # As a ground truth, too: a folder of them.
+    # A folder of them, as predictions and as a ground truth.
+    assert recall(ovs, tmp_path, instances(), tmp_path / "sam") == (1, "")
     done = ovs("ovs-eval", "--gt", tmp_path / "sam", tmp_path / "all.json", "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["metrics"]["AR@10"] == 1
@@ -174,6 +175,23 @@ def test_panoptic_files_with_texts_as_ids(ovs: Run, tmp_path: Path, right: Path)
     done = ovs("ovs-eval", "--gt", tmp_path / "gt.json", right)
     assert done.returncode == 65
     one_line(done, "1.jpg", "2 segments have id 5, of the categories 1 (thing), 2 (other)")
+
+
+def test_numbers_that_a_table_made_floats_and_ids_that_are_texts(ovs: Run, tmp_path: Path, right: Path) -> None:
+    value = instances()
+    for k, (image, annotation) in enumerate(zip(value["images"], value["annotations"], strict=True)):
+        image |= {"id": float(image["id"]), "width": 64.0}
+        annotation |= {"image_id": float(annotation["image_id"]), "id": f"a-{k}", "category_id": 1.0, "iscrowd": 0.0}
+    assert recall(ovs, tmp_path, value, right) == (1, "")
+    value["annotations"].append({**value["annotations"][2], "id": "part", "parent_id": "a-2"})
+    (tmp_path / "gt.json").write_text(json.dumps(value))
+    done = ovs("ovs-hier", tmp_path / "gt.json", "--tree")
+    assert done.returncode == 0, done.stderr
+    value["annotations"][3]["id"] = "a-0"
+    (tmp_path / "gt.json").write_text(json.dumps(value))
+    done = ovs("ovs-eval", "--gt", tmp_path / "gt.json", right)
+    assert done.returncode == 65
+    one_line(done, "two annotations have id a-0")
 
 
 @pytest.mark.parametrize("ids", [[0, 1, 2], [-1, -2, -3], [10**13, 10**14, 10**15], ["a", "b", "c"]])

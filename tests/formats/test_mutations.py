@@ -26,7 +26,7 @@ from ovskit.core.formats.label_maps import open_label_folder, painted_prediction
 from ovskit.core.formats.labels import parse_label_space
 from ovskit.core.formats.mask_inputs import MaskInputs
 from ovskit.core.formats.masks import MasksHeader, MasksWriter
-from ovskit.core.formats.soft_margin import read_soft_margin
+from ovskit.core.formats.soft_margin import SoftGrid, read_soft_margin
 from ovskit.core.formats.sources import list_sources, parse_path_list
 from ovskit.core.records import FeatureMap, Image, LabelMap, Mask, MaskSet
 from ovskit.core.runtime.errors import OvsError
@@ -60,12 +60,12 @@ SPACE = {
 
 def masks_stream() -> bytes:
     out = io.BytesIO()
-    soft = {"grid": [2, 2], "at": [0, 0], "size": [2, 2], "step": 0.1, "values": "AAECAw=="}
+    margin = {"grid": [2, 2], "at": [0, 0], "size": [2, 2], "step": 0.1, "values": "AAECAw=="}
     writer = MasksWriter(out, MasksHeader(root="r", categories=CATEGORIES, pg=({"id": "t", "tool": "t"},)))
     number = 0
     for k in (1, 2):
         masks = []
-        for _ in range(2):
+        for soft in (margin, {"grid": [2, 2], "box": [1, 1, 8, 6]}):
             number += 1
             parent = number - 1 if masks else None
             masks.append(Mask(number, k, rle.encode(SQUARE), 9, (2, 1, 3, 3), score=0.5, parent_id=parent, extra={"soft": soft}))
@@ -117,9 +117,16 @@ def read_masks(path: Path) -> None:
         try:
             with MaskInputs([str(path)], failures) as inputs:
                 for masks in inputs.sets():
-                    painted_prediction(masks) if masks.image.width * masks.image.height < 10**6 else None
+                    height, width = masks.image.height, masks.image.width
+                    if height * width > 10**6:
+                        continue
+                    painted_prediction(masks)
                     for mask in masks.masks:
-                        read_soft_margin(mask.extra, "x")
+                        soft = read_soft_margin(mask.extra, "x", height, width)
+                        if isinstance(soft, SoftGrid):
+                            soft = soft.margin_of(rle.decode(mask.rle), (0, 0, height, width), height, width)
+                        if soft is not None:
+                            soft.in_box((0, 0, height, width), height, width)
         except OvsError:
             pass
 
