@@ -84,7 +84,7 @@ def segmenter_recall_on(
 class _Judge:
     """The first photographs of a ground truth, turned as ``exif`` or else the truth says, and the scores of masks on them."""
 
-    def __init__(self, truth: str, root: str | None, limit: int, exif: str | None) -> None:
+    def __init__(self, truth: str, root: str | None, limit: int, exif: str | None = None) -> None:
         from pathlib import Path
 
         from ovskit.core.formats.ground_truth import GroundTruth, open_ground_truth
