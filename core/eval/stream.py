@@ -105,6 +105,12 @@ class Pairing:
                 f"such as {(first if not self._named else other).id}, which must be those of the other file, such as "
                 f"{(other if not self._named else first).id}"
             )
+        several = self._truth.fits(first)
+        if several:
+            raise InputError(
+                f"{self._what}: none of its {_images(self._listed)} can be told in {self._truth.what}: {show_path(first.file_name)} fits "
+                f"{several} of its images; give the names more of their folders"
+            )
         raise InputError(
             f"{self._what}: none of its {_images(self._listed)} is in {self._truth.what}: it has {show_path(first.file_name)}, the "
             f"ground truth {show_path(other.file_name)}; names, ends of paths, or names without extension must agree"
@@ -114,12 +120,16 @@ class Pairing:
         """How many images were found, and how."""
         return ImageCounts(self._listed, self._strangers, self._by_id, len(self._truth) - len(self._names))
 
+    def _shown(self, image: Image) -> str:
+        several = self._truth.fits(image) if self._named and self._truth.named else 0
+        return show_path(image.file_name) + (f", which fits {several} images" if several > 1 else "")
+
     def warnings(self, *, everything: bool) -> list[str]:
         """One line on all that does not fit; none if everything does."""
         counts = self.counts()
         said = []
         if counts.strangers:
-            names = ", ".join(show_path(image.file_name) for image in self._unknown) + ", …" * (counts.strangers > len(self._unknown))
+            names = ", ".join(map(self._shown, self._unknown)) + ", …" * (counts.strangers > len(self._unknown))
             said.append(
                 f"{counts.strangers} of the {_images(counts.listed)} predicted are not in the ground truth ({names}), and not scored"
             )

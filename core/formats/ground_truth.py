@@ -85,6 +85,10 @@ class TruthImages:
         place = self._names.find(self.plain_name(image.file_name))
         return None if place is None else Match(self._checked(place[0], image), place[1])
 
+    def fits(self, image: Image) -> int:
+        """How many images here could be ``image``, by its name."""
+        return self._names.fits(self.plain_name(image.file_name))
+
     def _checked(self, k: int, image: Image) -> int:
         if _size(self.images[k]) != _size(image):
             raise InputError(

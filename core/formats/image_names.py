@@ -52,19 +52,23 @@ class ImageNames:
 
         The first of these that fits any image decides; None where it fits several, or none does.
         """
+        fits, by = self._fitting(name)
+        return (fits[0], by) if len(fits) == 1 else None
+
+    def fits(self, name: str) -> int:
+        """How many images could be the one called ``name``."""
+        return len(self._fitting(name)[0])
+
+    def _fitting(self, name: str) -> tuple[list[int], By]:
         found = self._by_name.get(name)
         if found is not None:
-            return found, "name"
+            return [found], "name"
+        fits = self._written.fitting(name)
+        if fits:
+            return fits, "path"
         form = plain_form(name)
-        for paths, text, by in (
-            (self._written, name, "path"),
-            (self._forms, form, "form"),
-            (self._stems, without_suffix(form), "stem"),
-        ):
-            fits = paths.fitting(text)
-            if fits:
-                return (fits[0], by) if len(fits) == 1 else None  # type: ignore[return-value]  # by is one of By
-        return None
+        fits = self._forms.fitting(form)
+        return (fits, "form") if fits else (self._stems.fitting(without_suffix(form)), "stem")
 
 
 class _Paths:

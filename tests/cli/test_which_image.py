@@ -99,6 +99,10 @@ def test_what_fits_two_images_fits_none(ovs: Run, tmp_path: Path) -> None:
     ours = document({0: (1, "x.jpg"), 2: (2, "y.jpg"), 4: (3, "img.v2.jpg"), 5: (4, "good.jpg")})
     found = score(ovs, tmp_path, truth, ours)
     assert found["unmatched"] == {"predictions": 3, "ground_truth": 5}
+    assert "x.jpg, which fits 2 images, y.jpg, which fits 2 images, img.v2.jpg)" in found["said"]
+    done = ovs("ovs-eval", "--gt", tmp_path / "gt.json", stdin=document({0: (1, "x.jpg")}))
+    assert done.returncode == 65
+    one_line(done, "none of its 1 image can be told in", "x.jpg fits 2 of its images")
 
 
 def test_two_predictions_for_one_image_are_refused(ovs: Run, tmp_path: Path) -> None:
