@@ -252,7 +252,7 @@ def evaluate(
             watch = functools.partial(track, label="scoring")
             if classes is not None and os.path.isdir(path):
                 predicted = predicted_maps(path, classes, pred_layout or layout, clusters=match is not MatchBy.ids)
-                found = score(predicted.maps, truth, settings, what=what, workers=workers, watch=watch)
+                found = score(predicted.maps, truth, settings, what=what, workers=workers, watch=watch, failures=failures)
                 predicted.check()
             else:
                 with _predictions(path, what, failures) as (header, sets):
@@ -264,6 +264,7 @@ def evaluate(
                     found = score(
                         sets, truth, settings,
                         what=what, named=header.named, exif=header.exif, lists_images=not header.results, workers=workers, watch=watch,
+                        failures=failures,
                     )  # fmt: skip
                     if instances is not None:
                         said += category_warnings(header, instances, found, what)

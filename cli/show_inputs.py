@@ -103,7 +103,11 @@ def opened(wish: Wish, failures: Failures) -> Iterator[Shown]:
         for k, file in enumerate(files):
             if k != lead and k not in folders:
                 found[k] = stack.enter_context(open_mask_file(file, failures))
-        maps = open_named_maps(str(wish.gt), layout=wish.layout, space=space, void=void, partial=True) if wish.gt_is_maps else None
+        maps = (
+            open_named_maps(str(wish.gt), layout=wish.layout, space=space, void=void, partial=True, failures=failures)
+            if wish.gt_is_maps
+            else None
+        )
         if maps is not None:
             maps.check()
         truth = None if wish.gt is None or maps is not None else open_ground_truth(wish.gt, segments=wish.segments, failures=failures)
@@ -117,7 +121,9 @@ def opened(wish: Wish, failures: Failures) -> Iterator[Shown]:
             next(sets, None)  # if the file is broken, that is the first thing to say
             raise UsageError(f"{names[lead or 0]} does not say where its images are: add --root DIR")
         for k in folders:
-            own = open_named_maps(files[k], layout=None if wish.gt is not None else wish.layout, space=space, void=void, partial=True)
+            own = open_named_maps(
+                files[k], layout=None if wish.gt is not None else wish.layout, space=space, void=void, partial=True, failures=failures
+            )
             own.check()
             found[k] = open_map_folder(files[k], own, root, failures)
             headers[k] = found[k].header

@@ -24,7 +24,8 @@ from ovskit.core.formats.ground_truth import GroundTruth
 from ovskit.core.formats.label_maps import LabelTruth, painted_prediction
 from ovskit.core.formats.lvis import Searched, frequencies
 from ovskit.core.records import Image, LabelMap, MaskSet
-from ovskit.core.runtime.errors import InputError
+from ovskit.core.runtime.errors import InputError, MissingInputError
+from ovskit.core.runtime.failures import Failures
 from ovskit.core.runtime.workers import default_workers, ordered_map
 
 Float64 = npt.NDArray[np.float64]
@@ -133,11 +134,29 @@ class Evaluator:
                 self._take(self._work(pair))
         return self._evaluation()
 
-    def run(self, sets: Iterable[MaskSet | LabelMap], workers: int, watch: Callable[[Iterable[Any]], Iterable[Any]]) -> Evaluation:
+    def run(
+        self,
+        sets: Iterable[MaskSet | LabelMap],
+        workers: int,
+        watch: Callable[[Iterable[Any]], Iterable[Any]],
+        failures: Failures | None = None,
+    ) -> Evaluation:
         """Score all of ``sets`` (see ``evaluate``)."""
+
+        def attempt(pair: tuple[int, MaskSet | LabelMap]) -> _Scored | InputError | MissingInputError:
+            try:
+                return self._work(pair)
+            except (InputError, MissingInputError) as error:
+                return error
+
         pairs = self._pairing.pairs(sets, everything=self.options.images == "all")
-        for scored in watch(ordered_map(self._work, pairs, workers)):
-            self._take(scored)
+        for scored in watch(ordered_map(attempt, pairs, workers)):
+            if isinstance(scored, _Scored):
+                self._take(scored)
+            elif failures is None:
+                raise scored
+            else:
+                failures.handle_again(scored)
         return self._evaluation()
 
     def _work(self, pair: tuple[int, MaskSet | LabelMap]) -> _Scored:
@@ -192,6 +211,7 @@ def evaluate(
     lists_images: bool = True,
     workers: int | None = None,
     watch: Callable[[Iterable[Any]], Iterable[Any]] = iter,
+    failures: Failures | None = None,
 ) -> Evaluation:
     """Score a stream of masks against ``truth``; the result depends neither on the order of images nor on ``workers``.
 
@@ -199,11 +219,12 @@ def evaluate(
     as without masks, unless ``options`` say otherwise. A few images are in memory at once. Masks without a score all have 1, and rank in
     the order of the stream [choice]. ``watch`` may wrap the images as they are done, for a progress bar.
 
-    ``lists_images`` as for ``Evaluator``. Raises InputError if no image is found, two are the same one, sizes differ, only some masks
+    ``lists_images`` as for ``Evaluator``. An image whose masks or maps cannot be used, of either side, goes to ``failures`` if given,
+    and is not scored. Raises InputError if no image is found, two are the same one, sizes differ, only some masks
     have a score, the ground truth has nothing to find, or as ``sets`` does.
     """
     evaluator = Evaluator(truth, options, what=what, named=named, exif=exif, lists_images=lists_images)
-    return evaluator.run(sets, workers or default_workers(), watch)
+    return evaluator.run(sets, workers or default_workers(), watch, failures)
 
 
 class Evaluation:

@@ -59,7 +59,7 @@ def open_semantic_truth(
     """
     space = chosen_space(layout, names)
     if layout is not None or os.path.isdir(path):
-        found = open_named_maps(path, layout=layout, space=space, void=void, partial=partial)
+        found = open_named_maps(path, layout=layout, space=space, void=void, partial=partial, failures=failures)
         maps, check = _watched(found)
         return SemanticTruth(maps, space, None if space is None else {one.id: one.name for one in space.classes}, check=check)
     if void is not None:

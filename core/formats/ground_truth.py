@@ -191,7 +191,18 @@ def _open_folder(folder: str, what: str, failures: Failures | None) -> GroundTru
     paths = sorted((path for path in files_below(folder) if path.endswith(".json")), key=os.fsencode)
     if not paths:
         raise MissingInputError(f"{what} has no .json files: SA-1B's form is one for each image")
-    return GroundTruth(what, [_image_of(path, failures) for path in paths], lambda k: _load(paths[k], failures))
+    images, good = [], []
+    for path in paths:
+        try:
+            images.append(_image_of(path, failures))
+            good.append(path)
+        except InputError as error:
+            if failures is None:
+                raise
+            failures.handle_again(error)
+    if not images:
+        raise InputError(f"{what}: none of its files can be used")
+    return GroundTruth(what, images, lambda k: _load(good[k], failures))
 
 
 _HEAD = 4096  # characters in which SA-1B's files say which image they are of

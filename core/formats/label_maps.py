@@ -24,6 +24,7 @@ from ovskit.core.formats.sources import Source, show_path
 from ovskit.core.formats.walk import files_below
 from ovskit.core.records import Image, Int32, LabelMap, Mask, MaskSet
 from ovskit.core.runtime.errors import InputError, MissingInputError
+from ovskit.core.runtime.failures import Failures
 from ovskit.core.runtime.logs import get_logger
 
 SUFFIXES = (".png", ".tif", ".tiff")
@@ -55,13 +56,15 @@ class LabelTruth(TruthImages):
         return LabelTruth(self.what, self.images, load, self._plain_name, named=self.named, exif=self.exif, folder=self.folder)
 
 
-def open_label_folder(root: str, layout: Layout = PLAIN, *, partial: bool = False, predicted: bool = False) -> LabelTruth:
+def open_label_folder(
+    root: str, layout: Layout = PLAIN, *, partial: bool = False, predicted: bool = False, failures: Failures | None = None
+) -> LabelTruth:
     """The maps of a folder, in order of their names, each read when it is asked for.
 
     Images are found by their name without extension. Where the layout has a list of the images that are evaluated, and it is there, a map
     must be there for each, unless ``partial``. ``predicted``: the maps are somebody's predictions, numbered as the layout's, but not
-    necessarily called or kept as its own. Raises MissingInputError if the folder or a map is not there, InputError if it has no map;
-    ``load`` raises InputError for one that cannot be used.
+    necessarily called or kept as its own. A map that is no image goes to ``failures`` if given. Raises MissingInputError if the folder or a
+    map is not there, InputError if it has no map; ``load`` raises InputError for one that cannot be used.
     """
     what = show_path(root)
     if not os.path.isdir(root):
@@ -74,8 +77,18 @@ def open_label_folder(root: str, layout: Layout = PLAIN, *, partial: bool = Fals
     if not names:
         kinds = f"*{layout.suffix}" if layout.suffix else ", ".join(f"*{suffix}" for suffix in _suffixes(layout))
         raise InputError(f"{what} has no label maps ({kinds}); --layout says how a data set keeps them")
-    sources = [Source(k, name, os.path.join(folder, name)) for k, name in enumerate(names, 1)]
-    images = [_image(source) for source in sources]
+    sources, images = [], []
+    for k, name in enumerate(names, 1):
+        source = Source(k, name, os.path.join(folder, name))
+        try:
+            images.append(_image(source))
+            sources.append(source)
+        except InputError as error:
+            if failures is None:
+                raise
+            failures.handle_again(error)
+    if not images:
+        raise InputError(f"{what}: none of its label maps can be used")
 
     def load(k: int) -> LabelMap:
         return LabelMap(images[k], _labels(sources[k], layout))

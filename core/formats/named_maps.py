@@ -17,6 +17,7 @@ from ovskit.core.formats.map_census import census_of
 from ovskit.core.formats.sources import show_path
 from ovskit.core.records import LabelMap, Mask, MaskSet
 from ovskit.core.runtime.errors import InputError, UsageError
+from ovskit.core.runtime.failures import Failures
 
 _NAMED = 10  # ids that a message lists
 _LOOKED_AT = 64  # maps that are looked at before any is shown
@@ -85,11 +86,12 @@ def open_named_maps(
     void: tuple[int, ...] | None = None,
     partial: bool = False,
     predicted: bool = False,
+    failures: Failures | None = None,
 ) -> NamedMaps:
     """The index maps of a folder as ``layout`` says; without one, ids are those of ``space``. What the space ignores is void.
 
-    ``void`` are the ids that are, where the user says it. ``partial`` and ``predicted``: see ``open_label_folder``. Raises UsageError,
-    InputError and MissingInputError for what cannot be used.
+    ``void`` are the ids that are, where the user says it. ``partial``, ``predicted`` and ``failures``: see ``open_label_folder``. Raises
+    UsageError, InputError and MissingInputError for what cannot be used.
     """
     if layout is not None and not os.path.isdir(path):
         raise UsageError(f"--layout {layout}: {show_path(path)} is no folder; a layout says how a folder of label maps is kept")
@@ -104,7 +106,9 @@ def open_named_maps(
     elif space is not None and not chosen.binary:
         chosen = replace(PLAIN, void=space.ignore) if layout is None else chosen.without(space.ignore)
     doubtful = chosen.binary or (layout is None and void is None and (space is None or not space.void_said))
-    return NamedMaps(open_label_folder(path, chosen, partial=partial, predicted=predicted), space, doubtful, chosen.binary)
+    return NamedMaps(
+        open_label_folder(path, chosen, partial=partial, predicted=predicted, failures=failures), space, doubtful, chosen.binary
+    )
 
 
 def masks_of_map(found: LabelMap) -> MaskSet:

@@ -128,6 +128,35 @@ def test_masks_of_sam(ovs: Run, tmp_path: Path) -> None:
     one_line(done, "no image_id", "name the file")
 
 
+def test_files_that_cannot_be_used_are_skipped_if_wished(ovs: Run, tmp_path: Path, right: Path) -> None:
+    """Of a folder of JSON files, of panoptic PNGs, of label maps: the image is named, counted and not scored."""
+    (tmp_path / "sam").mkdir()
+    (tmp_path / "maps").mkdir()
+    (tmp_path / "pred").mkdir()
+    for k in range(3):
+        (tmp_path / "sam" / f"{k}.json").write_text(json.dumps([{"segmentation": coded(k), "predicted_iou": 0.9}]))
+        for name in ("maps", "pred"):
+            Pillow.fromarray(dense(k)).save(tmp_path / name / f"{k}.png")
+    (tmp_path / "sam" / "1.json").write_text('[{"segmentation": {"size": [64')
+    png = (tmp_path / "maps" / "1.png").read_bytes()
+    for truth, options, broken in (
+        ("sam", (), None),
+        ("maps", ("--metric", "miou"), b"no image"),
+        ("maps", ("--metric", "miou"), png[:60]),
+    ):
+        if broken is not None:
+            (tmp_path / "maps" / "1.png").write_bytes(broken)
+        predictions = right if truth == "sam" else tmp_path / "pred"
+        done = ovs("ovs-eval", "--gt", tmp_path / truth, predictions, *options, "--json")
+        assert (done.returncode, done.stdout) == (65, b""), done.stderr
+        done = ovs("ovs-eval", "--gt", tmp_path / truth, predictions, *options, "--json", "--on-error", "skip")
+        assert done.returncode == 3, done.stderr
+        assert b"skipped 1 image that could not be used" in done.stderr
+        found = json.loads(done.stdout)
+        assert found["images"] == 2
+        assert found["metrics"]["mIoU" if options else "AR@1"] == 1
+
+
 @pytest.mark.parametrize("blank", ["\n", "\n\n  \r\n", "\ufeff\n"])
 def test_blank_lines_before_the_document(ovs: Run, tmp_path: Path, right: Path, masks: Path, blank: str) -> None:
     assert recall(ovs, tmp_path, blank + json.dumps(instances(), indent=1), right)[0] == 1
