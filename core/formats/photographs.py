@@ -15,7 +15,7 @@ from ovskit.core.formats.image_names import ImageNames
 from ovskit.core.formats.images import MAX_PIXELS, decode_photograph
 from ovskit.core.formats.sources import Source, list_sources, locate, show_path
 from ovskit.core.records import Image, UInt8
-from ovskit.core.runtime.errors import InputError, MissingInputError, UsageError
+from ovskit.core.runtime.errors import InputError, MissingInputError, OvsError, UsageError
 from ovskit.core.runtime.failures import Failures
 from ovskit.core.runtime.logs import get_logger
 
@@ -109,7 +109,7 @@ class Photographs:
             if self._there is None:
                 try:
                     items = list_sources([self._root], root=self._root).items
-                except (MissingInputError, UsageError):
+                except OvsError:  # that the photograph is not there is what is said
                     items = ()
                 self._there = items, ImageNames(items, show_path(self._root))
         items, names = self._there
