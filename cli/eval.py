@@ -15,6 +15,7 @@ import typer
 
 from ovskit.cli import options as opt
 from ovskit.cli.command import OvsApp, log, provenance
+from ovskit.cli.eval_tables import draw
 from ovskit.cli.plain_text import stdout_bytes
 from ovskit.core.runtime.errors import UsageError
 
@@ -183,22 +184,7 @@ def evaluate(
     """
     paths = masks or ["-"]
     maxima = None if max is None else _parse_maxima(max)
-    if [gt, *paths].count("-") > 1:
-        raise UsageError("stdin (-) can be read once: name a file for all but one of --gt and the predictions")
-    if metric is Metric.hierarchy and (by_category or per_annotator):
-        raise UsageError("--metric hierarchy knows neither categories nor annotators: leave --by-category and --per-annotator out")
-    if metric is not Metric.miou and (any(value is not None for value in (layout, names, void, pred_layout)) or match is not MatchBy.ids):
-        raise UsageError("--layout, --names, --void, --pred-layout and --match belong to --metric miou")
-    if pred_layout is not None and not any(map(os.path.isdir, paths)):
-        raise UsageError("--pred-layout is about predictions that are folders of label maps, and none of these is one")
-    if metric is Metric.miou and (by_category or per_annotator):
-        raise UsageError("--metric miou knows no annotators, and nothing but categories: leave --by-category and --per-annotator out")
-    if seeds and len(paths) < 2:
-        raise UsageError("--seeds: name the predictions of each seed, two files or more")
-    if not 0 < confidence < 1:
-        raise UsageError(f"--confidence {confidence}: give a share between 0 and 1, such as 0.95")
-    if bg is Background.joint and match is MatchBy.ids:
-        raise UsageError("--bg says what unlabelled pixels are where clusters are matched: add --match hungarian, or leave it out")
+    _check_options(ctx.params, paths)
 
     from ovskit.core.eval.categories import category_warnings, check_categories
     from ovskit.core.eval.evaluation import LVIS_MAXIMA, EvalOptions
@@ -210,16 +196,10 @@ def evaluate(
     from ovskit.core.formats.named_maps import parse_void
     from ovskit.core.formats.sources import show_path
     from ovskit.core.runtime.failures import Failures
-    from ovskit.core.runtime.output import check_output, open_output, same_file
+    from ovskit.core.runtime.output import open_output
     from ovskit.core.runtime.progress import track
 
-    if per_image is not None and (per_image == output or same_file(per_image, output)):
-        raise UsageError(f"--per-image and -o both name {output}: give them different files")
-    for option, path in (("-o", output), ("--per-image", per_image)):
-        if path is not None:
-            if any(same_file(path, one) for one in (gt, *paths)):
-                raise UsageError(f"{option} {path} is what is read: scores would take its place; name another file")
-            check_output(path, binary=False)
+    _check_outputs(output, per_image, read=(gt, *paths))
     failures = Failures(skip=on_error is opt.OnError.skip)
     settings = EvalOptions(metric=metric.value, by_category=by_category, per_annotator=per_annotator, images=images.value)
     classes = None
@@ -261,11 +241,7 @@ def evaluate(
                         check_same_space(header, classes, what)
                     if instances is not None and by_category:
                         check_categories(header, instances, what)
-                    found = score(
-                        sets, truth, settings,
-                        what=what, named=header.named, exif=header.exif, lists_images=not header.results, workers=workers, watch=watch,
-                        failures=failures,
-                    )  # fmt: skip
+                    found = score(sets, truth, settings, what=what, header=header, workers=workers, watch=watch, failures=failures)
                     if instances is not None:
                         said += category_warnings(header, instances, found, what)
             if classes is not None:
@@ -284,9 +260,44 @@ def evaluate(
         else:
             below = caption(scored, resampling, None if classes is None else classes.space)
             shown = [seed_table(scored) if seeds else table(scored), *([] if classes is None else [class_table(scored)])]
-            drawn = _draw(shown, below, for_terminal=output == "-" and sys.stdout.isatty())
+            drawn = draw(shown, below, for_terminal=output == "-" and sys.stdout.isatty())
             out.write(stdout_bytes(drawn) if output == "-" else drawn.encode("utf-8", "backslashreplace"))
     failures.report(len(done[0][1].images))
+
+
+def _check_options(given: Mapping[str, Any], paths: Sequence[str]) -> None:
+    """Raises UsageError for options that make no sense together."""
+    metric, match = given["metric"], given["match"]
+    if [given["gt"], *paths].count("-") > 1:
+        raise UsageError("stdin (-) can be read once: name a file for all but one of --gt and the predictions")
+    if metric is Metric.hierarchy and (given["by_category"] or given["per_annotator"]):
+        raise UsageError("--metric hierarchy knows neither categories nor annotators: leave --by-category and --per-annotator out")
+    of_maps = any(given[name] is not None for name in ("layout", "names", "void", "pred_layout"))
+    if metric is not Metric.miou and (of_maps or match is not MatchBy.ids):
+        raise UsageError("--layout, --names, --void, --pred-layout and --match belong to --metric miou")
+    if given["pred_layout"] is not None and not any(map(os.path.isdir, paths)):
+        raise UsageError("--pred-layout is about predictions that are folders of label maps, and none of these is one")
+    if metric is Metric.miou and (given["by_category"] or given["per_annotator"]):
+        raise UsageError("--metric miou knows no annotators, and nothing but categories: leave --by-category and --per-annotator out")
+    if given["seeds"] and len(paths) < 2:
+        raise UsageError("--seeds: name the predictions of each seed, two files or more")
+    if not 0 < given["confidence"] < 1:
+        raise UsageError(f"--confidence {given['confidence']}: give a share between 0 and 1, such as 0.95")
+    if given["bg"] is Background.joint and match is MatchBy.ids:
+        raise UsageError("--bg says what unlabelled pixels are where clusters are matched: add --match hungarian, or leave it out")
+
+
+def _check_outputs(output: str, per_image: str | None, *, read: Sequence[str]) -> None:
+    """Raises UsageError for outputs that are one, or that would take the place of what is ``read``; as ``check_output`` besides."""
+    from ovskit.core.runtime.output import check_output, same_file
+
+    if per_image is not None and (per_image == output or same_file(per_image, output)):
+        raise UsageError(f"--per-image and -o both name {output}: give them different files")
+    for option, path in (("-o", output), ("--per-image", per_image)):
+        if path is not None:
+            if any(same_file(path, one) for one in read):
+                raise UsageError(f"{option} {path} is what is read: scores would take its place; name another file")
+            check_output(path, binary=False)
 
 
 @contextmanager
@@ -309,30 +320,3 @@ def _parse_maxima(text: str) -> tuple[int, ...]:
     if not all(word.isdecimal() and int(word) > 0 for word in words) or len(set(words)) < len(words):
         raise UsageError(f"--max {text}: write different positive whole numbers, such as 1,10,1000")
     return tuple(sorted(int(word) for word in words))
-
-
-def _draw(tables: Sequence[tuple[list[str], list[list[str]]]], said: str, *, for_terminal: bool) -> str:
-    """Tables and what is said below them as text: as wide as they are, or as the terminal is."""
-    import io
-
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    from ovskit.core.eval.report import COUNTS
-
-    text = io.StringIO()
-    for columns, rows in tables:
-        drawn = Table()
-        for k, title in enumerate(columns):
-            drawn.add_column(Text(title), justify="right" if k else "left", overflow="fold")
-        for row in rows:
-            if row[0] == COUNTS:
-                drawn.add_section()
-            drawn.add_row(*map(Text, row))
-        probe = Console(file=text, force_terminal=False, width=10_000)
-        width = None if for_terminal else probe.measure(drawn).maximum
-        console = Console(file=text, force_terminal=for_terminal, width=width, color_system="auto" if for_terminal else None)
-        console.print(drawn)
-    console.print(Text(said), soft_wrap=True)
-    return text.getvalue()

@@ -23,6 +23,7 @@ from ovskit.core.eval.stream import ImageCounts, Pairing
 from ovskit.core.formats.ground_truth import GroundTruth
 from ovskit.core.formats.label_maps import LabelTruth, painted_prediction
 from ovskit.core.formats.lvis import Searched, frequencies
+from ovskit.core.formats.masks import MasksHeader
 from ovskit.core.records import Image, LabelMap, MaskSet
 from ovskit.core.runtime.errors import InputError, MissingInputError
 from ovskit.core.runtime.failures import Failures
@@ -33,6 +34,9 @@ Int64 = npt.NDArray[np.int64]
 
 # LVIS' max_dets, an image's masks of all categories together.
 LVIS_MAXIMA = (300,)
+
+UNKNOWN_FILE = MasksHeader(exif="unknown")
+"""What is known of predictions of which nobody knows where they are from: their images have names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +84,10 @@ class Evaluator:
 
     For "miou" the ground truth is one of label maps, and predictions are label maps or masks, which are painted. Holds sums of every
     image, and for AP a temporary file of the predictions; never masks. While an image is matched it holds the pairs of masks that
-    overlap by half, 16 bytes of each (``formats.rle_pairs``), never a matrix of all. ``what`` names the predictions in messages;
-    ``named``: their images have names that are no mere ids (``MasksHeader.named``), ``exif`` how their orientations were taken.
-    ``lists_images`` is false of a results list, which says nothing of images without a mask: one without any is no mistake. Raises
-    InputError for a ground truth of LVIS' that does not say of every image what it was searched for, where that matters.
+    overlap by half, 16 bytes of each (``formats.rle_pairs``), never a matrix of all. ``what`` names the predictions in messages,
+    and ``header`` is what their file says of them: whether their images have names, how orientations were taken, and whether it is a
+    results list, which says nothing of images without a mask, so that one without any is no mistake. Raises InputError for a ground
+    truth of LVIS' that does not say of every image what it was searched for, where that matters.
     """
 
     def __init__(
@@ -92,14 +96,12 @@ class Evaluator:
         options: EvalOptions | None = None,
         *,
         what: str = "the predictions",
-        named: bool = True,
-        exif: str = "unknown",
-        lists_images: bool = True,
+        header: MasksHeader = UNKNOWN_FILE,
     ) -> None:
         self.truth = truth
         self.options = options = options or EvalOptions()
         self.what = what
-        self._pairing = Pairing(truth, what, named=named, exif=exif, may_be_empty=not lists_images and options.images == "all")
+        self._pairing = Pairing(truth, what, named=header.named, exif=header.exif, may_be_empty=header.results and options.images == "all")
         self._scores: DetectionScores | HierarchyScores | SemanticScores
         if options.metric == "miou":
             self._scores = SemanticScores(options.semantic)
@@ -206,24 +208,22 @@ def evaluate(
     options: EvalOptions | None = None,
     *,
     what: str = "the predictions",
-    named: bool = True,
-    exif: str = "unknown",
-    lists_images: bool = True,
+    header: MasksHeader = UNKNOWN_FILE,
     workers: int | None = None,
     watch: Callable[[Iterable[Any]], Iterable[Any]] = iter,
     failures: Failures | None = None,
 ) -> Evaluation:
     """Score a stream of masks against ``truth``; the result depends neither on the order of images nor on ``workers``.
 
-    Images are found by ``GroundTruth.find``, by id if they are not ``named``; those of the ground truth that the stream does not list count
-    as without masks, unless ``options`` say otherwise. A few images are in memory at once. Masks without a score all have 1, and rank in
-    the order of the stream [choice]. ``watch`` may wrap the images as they are done, for a progress bar.
+    Images are found by ``GroundTruth.find``, by id where one side has no names; those of the ground truth that the stream does not list
+    count as without masks, unless ``options`` say otherwise. A few images are in memory at once. Masks without a score all have 1, and rank
+    in the order of the stream [choice]. ``watch`` may wrap the images as they are done, for a progress bar.
 
-    ``lists_images`` as for ``Evaluator``. An image whose masks or maps cannot be used, of either side, goes to ``failures`` if given,
-    and is not scored. Raises InputError if no image is found, two are the same one, sizes differ, only some masks
-    have a score, the ground truth has nothing to find, or as ``sets`` does.
+    ``what`` and ``header`` as for ``Evaluator``. An image whose masks or maps cannot be used, of either side, goes to ``failures`` if
+    given, and is not scored. Raises InputError if no image is found, two are the same one, sizes differ, only some masks have a score, the
+    ground truth has nothing to find, or as ``sets`` does.
     """
-    evaluator = Evaluator(truth, options, what=what, named=named, exif=exif, lists_images=lists_images)
+    evaluator = Evaluator(truth, options, what=what, header=header)
     return evaluator.run(sets, workers or default_workers(), watch, failures)
 
 

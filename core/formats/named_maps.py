@@ -99,9 +99,11 @@ def open_named_maps(
         raise UsageError(f"--void says which ids are void where no layout does, and --layout {layout} does: leave one of them out")
     chosen = PLAIN if layout is None else layout_of(layout)
     if void is not None:
-        for one in () if space is None else space.classes:
-            if one.id in void:
-                raise UsageError(f"--void {one.id}: that is a class of the label space {space.name}, {one.name}")  # type: ignore[union-attr]
+        taken = (
+            [] if space is None else [f"{one.id}: that is {one.name}, a class of {space.name}" for one in space.classes if one.id in void]
+        )
+        if taken:
+            raise UsageError(f"--void {taken[0]}")
         chosen = replace(PLAIN, void=void)
     elif space is not None and not chosen.binary:
         chosen = replace(PLAIN, void=space.ignore) if layout is None else chosen.without(space.ignore)

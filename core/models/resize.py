@@ -23,7 +23,7 @@ def resize_rgb(image: UInt8, height: int, width: int, interpolation: Interpolati
 
     Pillow's resampling: antialiased when shrinking, rounded to uint8, the same that the models' own preprocessing
     uses. Thread-safe; Pillow releases the GIL while it works. An image of the right size is copied. Raises UsageError for an
-    array that is no such image.
+    array of another shape or type.
     """
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         shape = "×".join(map(str, image.shape))

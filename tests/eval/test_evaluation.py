@@ -10,6 +10,7 @@ import pytest
 from ovskit.core.eval import precision
 from ovskit.core.eval.evaluation import EvalOptions, Evaluation, Evaluator, evaluate
 from ovskit.core.formats.ground_truth import GroundTruth
+from ovskit.core.formats.masks import MasksHeader
 from ovskit.core.records import Image, MaskSet
 from ovskit.core.runtime.errors import InputError
 
@@ -79,7 +80,7 @@ def test_images_are_found_by_path_and_by_id() -> None:
     assert not evaluate(paths, truth).warnings
     with pytest.raises(InputError, match="none of its 6 images"):
         evaluate([renamed(s, f"x{s.image.id}.png") for s in data.predictions], truth)
-    by_id = evaluate([renamed(s, str(s.image.id)) for s in data.predictions], truth, named=False)
+    by_id = evaluate([renamed(s, str(s.image.id)) for s in data.predictions], truth, header=MasksHeader(named=False))
     assert by_id.metrics() == before.metrics()
     assert by_id.counts.by_id == 6
 
