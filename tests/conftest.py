@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import signal
 
+import hypothesis
 import pytest
 
 import ovskit.cli.command  # noqa: F401  # what commands ask of their libraries holds for the tests too, before torch is imported
+
+# No test asserts a time: a kernel's first call compiles or loads it, and the machine may have other work.
+hypothesis.settings.register_profile("ovskit", deadline=None)
+hypothesis.settings.load_profile("ovskit")
 
 
 def pytest_configure() -> None:

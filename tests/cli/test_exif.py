@@ -159,14 +159,16 @@ def test_the_truth_beside_a_turned_picture(ovs: Run, upside_down: Path) -> None:
     one_line(done, "a.jpg has EXIF orientation 3", "--exif ignore")
 
 
-def test_a_photograph_under_another_name(ovs: Run, tmp_path: Path) -> None:
+@pytest.mark.parametrize("tool", ["ovs-refine", "ovs-label", "ovs-show"])
+def test_a_photograph_under_another_name(ovs: Run, tmp_path: Path, tool: str) -> None:
+    more = ["--clusters", "1"] if tool == "ovs-label" else []
     (tmp_path / "imgs" / "deep").mkdir(parents=True)
     photograph(tmp_path / "imgs" / "deep" / "a b.png", 1)
     for name in ("deep\\a b.png", "train/deep/a%20b.png", "a b.jpg"):
         (tmp_path / "gt.json").write_text(json.dumps(truth(name)))
-        done = ovs("ovs-refine", tmp_path / "gt.json", "--root", tmp_path / "imgs", "-o", tmp_path / "out.json")
+        done = ovs(tool, tmp_path / "gt.json", "--root", tmp_path / "imgs", *more, "-o", tmp_path / "out.html")
         assert (done.returncode, done.stderr) == (0, b"")
     (tmp_path / "gt.json").write_text(json.dumps(truth("c.png")))
-    done = ovs("ovs-refine", tmp_path / "gt.json", "--root", tmp_path / "imgs")
+    done = ovs(tool, tmp_path / "gt.json", "--root", tmp_path / "imgs", *more)
     assert done.returncode == 66
     one_line(done, "c.png")

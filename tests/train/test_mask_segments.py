@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from ovskit.core.formats import rle
 from ovskit.core.formats.masks import MasksHeader, MasksWriter
 from ovskit.core.formats.sources import Source
 from ovskit.core.records import Image, Mask, MaskSet
-from ovskit.core.runtime.errors import InputError, MissingInputError
+from ovskit.core.runtime.errors import InputError, MissingInputError, UsageError
 from ovskit.core.train.mask_segments import mask_segments, with_masks
 
 
@@ -98,3 +99,16 @@ def test_masks_of_other_photographs_are_refused(tmp_path: Path) -> None:
         list(with_masks(sources("a.jpg"), tmp_path / "masks.json"))
     with pytest.raises(MissingInputError):
         list(with_masks(sources("a.jpg"), tmp_path / "none.json"))
+
+
+def test_names_in_another_spelling_and_orientations(tmp_path: Path) -> None:
+    write(tmp_path / "masks.json", ["set\\a%20b.png", "c.jpg"])
+    found = list(with_masks(sources("set/a b.jpg", "c.jpg"), tmp_path / "masks.json"))
+    assert [(source.file_name, source.exif) for source, _ in found] == [("set/a b.jpg", "apply"), ("c.jpg", "apply")]
+    ignored = (tmp_path / "masks.json").read_bytes().replace(b'"pg":[', b'"exif":"ignore","pg":[', 1)
+    (tmp_path / "masks.json").write_bytes(ignored)
+    with pytest.raises(UsageError, match="was made with --exif ignore"):
+        list(with_masks(sources("c.jpg"), tmp_path / "masks.json"))
+    (tmp_path / "masks.json").write_text(json.dumps([{"image_id": 1, "segmentation": {"size": [5, 6], "counts": "0n0"}}]))
+    with pytest.raises(InputError, match="ids and no names"):
+        list(with_masks(sources("1.jpg"), tmp_path / "masks.json"))

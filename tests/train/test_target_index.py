@@ -333,3 +333,15 @@ def test_a_damaged_index_is_refused(tmp_path: Path, name: str) -> None:
     path.unlink()
     with pytest.raises(MissingInputError, match="no index of targets"):
         TargetIndex(tmp_path / "i")
+
+
+def test_names_in_another_spelling_are_found_and_numbers_are_no_names(tmp_path: Path) -> None:
+    sets = [MaskSet(Image(k, name, 6, 5), (mask(k, k, rectangle(5, 6, 0, 0, 3, 3)),)) for k, name in ((1, "x%20y.png"), (2, "in\\b.jpg"))]
+    index = open_targets(
+        photographs("a.jpg", "in/b.jpg", "x y.jpg"), write(tmp_path / "m.json", sets), TargetOptions(), tmp_path / "i", failures=STRICT
+    )
+    assert [index[k].place for k in range(len(index))] == [2, 1]
+    results = [{"image_id": 1, "segmentation": {"size": [5, 6], "counts": sets[0].masks[0].rle.counts.decode()}}]
+    (tmp_path / "r.json").write_text(json.dumps(results))
+    with pytest.raises(InputError, match="ids and no names"):
+        open_targets(photographs("1.jpg"), tmp_path / "r.json", TargetOptions(), tmp_path / "j", failures=STRICT)
