@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -122,8 +123,12 @@ def _blocks(prepared: Iterable[_Prepared], backbone: Backbone, options: ExtractO
 
 def _store(values: torch.Tensor, image: Image, options: ExtractOptions) -> Float:
     dtype = torch.float16 if options.storage == "float16" else torch.float32
-    stored: Float = values.to(dtype).cpu().contiguous().numpy()
-    if not np.isfinite(stored).all():
+    there = values.to(dtype)
+    here = there.cpu()
+    # By the extremes, among which NaN wins, and by a GPU where it has them: a core takes as long over one image as a GPU over the network.
+    finite = all(math.isfinite(extreme) for extreme in torch.stack((there if there.is_cuda else here).aminmax()).tolist())
+    stored: Float = here.contiguous().numpy()
+    if not finite:
         remedy = "use --dtype float32" if options.storage == "float16" else "the model's weights may be damaged"
         raise InputError(f"{show_path(image.file_name)}: a feature is not finite as {options.storage}; {remedy}")
     return stored
