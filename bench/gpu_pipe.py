@@ -226,7 +226,7 @@ def described(done: Run, count: int) -> dict[str, Value]:
 def pipe_builtin(work: Work) -> None:
     """The default pipe."""
     size = ["--size", "64"] if work.dry else []
-    pipe(work, "builtin", 8 if work.dry else 96, size, [])
+    pipe(work, "builtin", 8 if work.dry else 192, size, [])
 
 
 def pipe_keys(work: Work) -> None:
