@@ -62,7 +62,11 @@ class Filling:
         if self._process is None:
             return None
         self._process.terminate()
-        text, _ = self._process.communicate(timeout=20)
+        try:
+            text, _ = self._process.communicate(timeout=10)
+        except subprocess.TimeoutExpired:  # the pipe's own numbers are wanted all the same
+            self._process.kill()
+            return None
         numbers = [int(line) for line in text.splitlines() if line.strip().isdigit()]
         return max(numbers, default=None)
 
