@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -86,7 +87,8 @@ def _forward(
     """(image, patch (h, w, c), cls (c,) or None) of a batch."""
 
     def run(items: Sequence[_Prepared]) -> Features:
-        return backbone.extract(torch.stack([item.pixels for item in items]), cls=cls, patch=patch)
+        # One by one to the device, which puts them together at once; a core takes a millisecond or two over each.
+        return backbone.extract(torch.stack([item.pixels.to(backbone.device) for item in items]), cls=cls, patch=patch)
 
     for items, features in run_halving(batch, run, backbone.device):
         for k, item in enumerate(items):
@@ -122,8 +124,12 @@ def _blocks(prepared: Iterable[_Prepared], backbone: Backbone, options: ExtractO
 
 def _store(values: torch.Tensor, image: Image, options: ExtractOptions) -> Float:
     dtype = torch.float16 if options.storage == "float16" else torch.float32
-    stored: Float = values.to(dtype).cpu().contiguous().numpy()
-    if not np.isfinite(stored).all():
+    there = values.to(dtype)
+    here = there.cpu()
+    # By the extremes, among which NaN wins, and by a GPU where it has them: a core takes as long over one image as a GPU over the network.
+    finite = all(math.isfinite(extreme) for extreme in torch.stack((there if there.is_cuda else here).aminmax()).tolist())
+    stored: Float = here.contiguous().numpy()
+    if not finite:
         remedy = "use --dtype float32" if options.storage == "float16" else "the model's weights may be damaged"
         raise InputError(f"{show_path(image.file_name)}: a feature is not finite as {options.storage}; {remedy}")
     return stored

@@ -5,7 +5,8 @@ over an image is first rounded to a fixed grid of values so coarse that a float6
 sum is then exact, hence the same in any order, on any number of threads and in any batch. With values of magnitude up
 to 16 in steps of 2⁻¹², a product of two takes 32 bits, which leaves 2²¹ of them to add up without a rounding. What is
 not exact is the eigen-decomposition of a covariance: LAPACK's gives the same bits on one thread and on several for up
-to 64 channels (seen with MKL, and tested), not for 96 or more.
+to 64 channels (seen with MKL, and tested), not for 96 or more. It, and all that is as small, is done on the CPU wherever
+the images are: then axes are the same on a GPU, whose own solvers are made for larger matrices or many more of them.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ def principal_components(x: torch.Tensor, count: int) -> torch.Tensor:
 
     The sign of a component is such that the entry of largest magnitude in its axis is positive.
     """
-    mean, covariance = moments(x)
+    mean, covariance = (moment.cpu() for moment in moments(x))
     axes = torch.linalg.eigh(covariance).eigenvectors[:, :, -count:]
     largest = axes.gather(1, axes.abs().argmax(dim=1, keepdim=True))
     return _project(x, mean, (axes * torch.where(largest < 0, -1.0, 1.0)).mT)
@@ -62,7 +63,7 @@ def half_whiten(x: torch.Tensor) -> torch.Tensor:
     the first. The rotation back by U changes no cosine, and makes the result a continuous function of the image, without
     the arbitrary signs and order of eigenvectors. ε = 10⁻² of the mean λ [choice]. A constant image gives zeros.
     """
-    mean, covariance = moments(x)
+    mean, covariance = (moment.cpu() for moment in moments(x))
     values, axes = torch.linalg.eigh(covariance)
     values = values.clamp_min(0)
     # In units of the mean variance, so that nothing depends on scale; the clamp is for images without any variance.
@@ -71,7 +72,8 @@ def half_whiten(x: torch.Tensor) -> torch.Tensor:
 
 
 def _project(x: torch.Tensor, mean: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:
+    """``matrix`` (b, d, c) times ``x`` (b, c, n) less ``mean`` (b, c), on the device of ``x``; the other two are on the CPU."""
     matrix = quantise(matrix, _AXIS_STEP)
     # Small enough to be summed elementwise, whose order is always that of the last dimension.
     offset = (matrix * mean[:, None, :]).sum(dim=2, keepdim=True)
-    return quantise((matrix @ x.double() - offset).float())
+    return quantise((matrix.to(x.device) @ x.double() - offset.to(x.device)).float())

@@ -116,6 +116,22 @@ def test_what_float16_cannot_hold_is_an_error_with_a_remedy(folder: Path) -> Non
     assert run(sources, MeanColour(scale=1e4), size=(8, 8), storage="float32")[6].patch[0, 0, 0] == 61e4
 
 
+@pytest.mark.parametrize("pool", [None, "mean"])
+@pytest.mark.parametrize("storage", ["float16", "float32"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_one_number_that_is_none_is_an_error_wherever_it_is(folder: Path, value: float, storage: str, pool: str | None) -> None:
+    class OneWrong(MeanColour):
+        def extract(self, batch: torch.Tensor, *, cls: bool = False, patch: bool = True) -> Features:
+            features = super().extract(batch, cls=cls, patch=patch)
+            for k in range(len(batch)):
+                if batch[k, 0, 0, 0] == 31:
+                    features.patch[k, -1, 1, 2] = value
+            return features
+
+    with pytest.raises(InputError, match=rf"3\.png: a feature is not finite as {storage}"):
+        run(list_sources([str(folder)]).items, OneWrong(), size=(16, 32), batch_size=4, storage=storage, pool=pool)
+
+
 def test_frames_are_whole_patches() -> None:
     assert frame_size((1024, 1024), 14, 480, 640) == (1022, 1022)
     assert frame_size(None, 8, 3, 101) == (8, 104)
