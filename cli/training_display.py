@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 _HEIGHTS = "▁▂▃▄▅▆▇█"
 _PLAIN = str.maketrans(_HEIGHTS, "_.,-~=*#")  # where stderr has no blocks
 _CURVE = 40  # its greatest width
+_SLOW = 0.1  # a share of the time spent waiting for samples that is worth a word
 
 
 class Curve:
@@ -111,6 +112,8 @@ class Display:
 
     def _log(self, event: Logged) -> None:
         rate = f"{event.samples_per_second:.4g} samples/s"
+        if event.waiting >= _SLOW:
+            rate += f" (waiting for samples {event.waiting:.0%} of the time)"
         if self._live is None:
             log.warning("step %d/%d: %s, rate %.3g, %s", event.step, self._steps, _numbers(event.losses), event.learning_rate, rate)
             return

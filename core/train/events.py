@@ -27,11 +27,15 @@ class Updated:
 
 @dataclass(frozen=True, slots=True)
 class Logged:
-    """A line of training of the log: means of ``losses`` and rates since the line before it."""
+    """A line of training of the log: means of ``losses`` and rates since the line before it.
+
+    ``waiting`` is the share of the time that updates waited for their batch: 0 where drawing samples keeps up.
+    """
 
     step: int
     seconds: float
     samples_per_second: float
+    waiting: float
     learning_rate: float
     gradient_norm: float
     losses: Mapping[str, float]

@@ -1,8 +1,8 @@
 """``log.jsonl``: what a run did, one JSON object a line, in the order of steps and without repetitions.
 
-A line of training has ``step`` (updates made), ``seconds`` of training, ``samples_per_second``, ``learning_rate``,
-``gradient_norm`` (before clipping) and ``losses``, each the mean since the line before it. A line of an evaluation has
-``step``, ``seconds`` and ``evaluation``. What is not a finite number is null.
+A line of training has ``step`` (updates made), ``seconds`` of training, ``samples_per_second``, ``waiting`` (the share of the time
+that updates waited for their batch), ``learning_rate``, ``gradient_norm`` (before clipping) and ``losses``, each the mean since
+the line before it. A line of an evaluation has ``step``, ``seconds`` and ``evaluation``. What is not a finite number is null.
 """
 
 from __future__ import annotations

@@ -173,6 +173,7 @@ class _Run:
         self.watch(Started(self.step, options.steps, str(devices.device), devices.precision, devices.world))
         self.meter = Meter(devices)
         self.last_line = time.monotonic()
+        self.waited = 0.0  # seconds for batches since then
         with stop_at_step() as stopping:
             if self._evaluation_is_due() and journal is not None and not journal.evaluated:
                 self._evaluate(journal, stopping)  # the run was stopped while it evaluated
@@ -248,7 +249,9 @@ class _Run:
         for group in self.plain_optimizer.param_groups:
             group["lr"] = rate * group["lr_scale"]
         for _ in range(options.accumulate):
+            asked = time.monotonic()
             share, batch = next(batches)
+            self.waited += time.monotonic() - asked
             batch = to_device(batch, devices.device, channels_last=options.channels_last)
             _seed_torch(options.seed, share.step, share.rank)
             with accelerator.accumulate(self.model):
@@ -283,14 +286,16 @@ class _Run:
         means = self.meter.means()
         now = time.monotonic()
         norm = means.pop("gradient norm")
-        event = Logged(self.step, round(self.seconds, 3), round(samples / (now - self.last_line), 2), self.rate, norm, means)
-        self.last_line = now
+        spent = now - self.last_line
+        event = Logged(self.step, round(self.seconds, 3), round(samples / spent, 2), round(self.waited / spent, 4), self.rate, norm, means)
+        self.last_line, self.waited = now, 0.0
         if journal is not None:
             journal.write(
                 {
                     "step": event.step,
                     "seconds": event.seconds,
                     "samples_per_second": event.samples_per_second,
+                    "waiting": event.waiting,
                     "learning_rate": event.learning_rate,
                     "gradient_norm": event.gradient_norm,
                     "losses": dict(event.losses),

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -193,6 +194,20 @@ def test_events_and_log_agree(tmp_path: Path) -> None:
     fine = [event.losses["error"] for event in events if isinstance(event, Logged)]
     assert logged[0].losses["error"] == pytest.approx(sum(fine[:4]) / 4)
     assert logged[2].losses["error"] == pytest.approx(sum(fine[8:]) / 4)
+
+
+class Sleepy(ToyRecipe):
+    """Its batches take far longer than an update."""
+
+    def batch(self, step: int, rank: int, world: int) -> Any:
+        time.sleep(0.05)
+        return super().batch(step, rank, world)
+
+
+def test_the_log_says_how_long_updates_waited_for_samples(tmp_path: Path) -> None:
+    go(tmp_path, Sleepy())
+    waits = [line["waiting"] for line in lines(tmp_path)]
+    assert all(0.5 < share <= 1 for share in waits)  # 50 ms of sleep against an update of a few numbers
 
 
 @pytest.mark.parametrize("changes", [{"workers": 4}, {"log_every": 1, "checkpoint_every": 2}, {"eval_every": 3}])
