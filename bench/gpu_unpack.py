@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import lzma
+import sys
+import tarfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from gpu_tools import scores
+
 from ovskit.core.formats.masks import MasksWriter, open_masks
 from ovskit.core.records import MaskSet
 from ovskit.core.runtime.failures import Failures
+from tests.scenes import Faults, write_scenes
 
 
 @dataclass(frozen=True)
@@ -72,3 +79,24 @@ def scored_sets(pack: Path, folder: Path) -> list[Scored]:
                 (to / name).write_bytes(lzma.decompress((root / f"{name}.xz").read_bytes()))
         sets.append(Scored(root.name, root, to / "truth.json", to / "explored.json", root / "explored-scores.json"))
     return sets
+
+
+def dry_pack(pack: Path) -> Path:
+    """A pack of a few generated scenes, for a trial: eight to learn from, and two to be scored on."""
+    for folder in ("photographs", "masks", "scored/scenes"):
+        (pack / folder).mkdir(parents=True)
+    scenes = pack.parent / "scenes"
+    write_scenes(scenes / "train", range(8), faults=Faults())
+    with tarfile.open(pack / "photographs" / "00.tar", "w") as tar:
+        for path in sorted((scenes / "train" / "images").iterdir()):
+            tar.add(path, path.name)
+    (pack / "masks" / "00.json.xz").write_bytes(lzma.compress((scenes / "train" / "pseudo.json").read_bytes()))
+    scored = pack / "scored" / "scenes"
+    write_scenes(scored, range(100, 102), faults=Faults())
+    for path in (scored / "images").iterdir():
+        path.rename(scored / path.name)
+    explored = scored / "pseudo.json"
+    (scored / "explored-scores.json").write_text(json.dumps(scores(scored / "truth.json", [explored], "scenes")))
+    for name, path in (("truth", scored / "truth.json"), ("explored", explored)):
+        (scored / f"{name}.json.xz").write_bytes(lzma.compress(path.read_bytes()))
+    return pack

@@ -74,6 +74,17 @@ def predict(
     scales: Annotated[
         str, typer.Option("--scales", metavar="X,X…", help="Look at each image at these multiples of --size, and pool the masks.")
     ] = "1",
+    queries: Annotated[
+        int | None,
+        typer.Option(
+            "--queries",
+            min=1,
+            max=10_000,
+            metavar="N",
+            show_default="as trained",
+            help="Begin with about so many masks, of a segmenter whose queries begin at places (kinds, see ovs-train).",
+        ),
+    ] = None,
     nms: Annotated[
         float | None,
         typer.Option(
@@ -155,9 +166,14 @@ def predict(
 
     target = choose_device(device)
     loaded = open_segmenter(checkpoint)
+    if queries is not None and not loaded.segmenter.config.kinds:
+        raise UsageError(
+            f"--queries: the {loaded.segmenter.config.queries} queries of {checkpoint} were learned one by one; there are no others"
+        )
     options = PredictOptions(
         size=size or input_size(loaded),
         scales=factors,
+        queries=queries,
         nms=(0.9 if len(factors) > 1 else 1.0) if nms is None else nms,
         max_masks=most,
         min_score=min_score,

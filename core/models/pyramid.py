@@ -58,11 +58,22 @@ class Pyramid(nn.Module):
         The maps are float32, but under autocast may be of its type. Raises UsageError for images of other values, such as those
         from 0 to 1 or normalised before, and ValueError if H or W is no positive multiple of 32.
         """
+        return self._maps(self._normalised(images))
+
+    def grouped(self, images: torch.Tensor) -> tuple[Maps, torch.Tensor]:
+        """The maps, and vectors (b, g, H / 4, W / 4) of length 1, float32, whose products say how much two places belong together.
+
+        The first map may be another one than without them. Of pyramids that ``build_pyramid`` made with ``grouping``; raises what
+        ``forward`` raises.
+        """
+        return self._grouped(self._normalised(images))
+
+    def _normalised(self, images: torch.Tensor) -> torch.Tensor:
         _check_values(images, self.name)
         height, width = images.shape[2:]
         if min(height, width) < STRIDES[-1] or height % STRIDES[-1] or width % STRIDES[-1]:
             raise ValueError(f"size {height}×{width}: {self.name} needs multiples of {STRIDES[-1]}")
-        return self._maps((images.to(self.mean.dtype) - self.mean) / self.std)
+        return (images.to(self.mean.dtype) - self.mean) / self.std
 
     def train(self, mode: bool = True) -> Pyramid:
         """As ever, but a frozen trunk stays in evaluation mode: no dropout in it, and its statistics stay as they are."""
@@ -88,6 +99,10 @@ class Pyramid(nn.Module):
         """The maps of normalised images."""
         raise NotImplementedError
 
+    def _grouped(self, images: torch.Tensor) -> tuple[Maps, torch.Tensor]:
+        """The maps and the vectors of grouping of normalised images."""
+        raise NotImplementedError
+
     def _depth_groups(self) -> Iterator[list[nn.Parameter]]:
         """See ``depth_groups``; frozen parameters may be among them."""
         raise NotImplementedError
@@ -110,6 +125,7 @@ def build_pyramid(
     freeze: bool,
     checkpointing: bool = False,
     config: Mapping[str, Any] | None = None,
+    grouping: bool = False,
 ) -> Pyramid:
     """The trainable backbone of that name, on the CPU in float32, in training mode.
 
@@ -117,9 +133,10 @@ def build_pyramid(
     ``pretrained``; or else random, for a checkpoint to be loaded over them. The weights of an adapter are always random.
     ``freeze`` leaves the trunk as it is: no gradients for its parameters, evaluation mode. ``checkpointing`` computes the
     inside of blocks again in the backward pass instead of keeping it. ``config`` is what ``Pyramid.config`` said of the backbone whose
-    checkpoint is to be loaded; it matters only for random weights.
+    checkpoint is to be loaded; it matters only for random weights. ``grouping`` asks for a pyramid that can say what belongs together
+    (``Pyramid.grouped``), which only the built-in network does.
 
-    Raises UsageError for a name that is unknown, or a model that gives no such maps, and what ``load_backbone`` raises for
+    Raises UsageError for a name that is unknown, or a model that gives no such maps or no grouping, and what ``load_backbone`` raises for
     weights that are missing, damaged or another model's.
     """
     model = resolve_name(name)
@@ -127,7 +144,11 @@ def build_pyramid(
         from ovskit.core.models.builtin.pyramid import build_grouping_pyramid
 
         given = None if weights is None else WeightsSource(name, weights).path(None)
-        return build_grouping_pyramid(name, given, pretrained, freeze=freeze, checkpointing=checkpointing, config=config).train()
+        return build_grouping_pyramid(
+            name, given, pretrained, freeze=freeze, checkpointing=checkpointing, config=config, grouping=grouping
+        ).train()
+    if grouping:
+        raise UsageError(f"{name} does not say what belongs together, which queries from places begin with; take builtin, or kinds=0")
     if not model.startswith(TIMM):
         raise UsageError(
             f"{name} cannot be trained for masks; give builtin, a short name of a ViT, or timm:NAME (CLIP's towers are there as well)"

@@ -38,11 +38,13 @@ _LARGEST = 16_384  # pixels of a side [choice]: beyond any memory; what a slip o
 @dataclass(frozen=True, slots=True)
 class PredictOptions:
     """See the module. ``max_masks`` an image, the best first, of at least ``min_score``; ``parents`` says whether the ancestor head's
-    forest is wanted, at ``threshold``. ``precision`` is what a GPU computes in. Raises UsageError for values that make no sense."""
+    forest is wanted, at ``threshold``. ``queries`` is about how many to begin with, of a segmenter whose queries begin at places; None: as
+    many as in training. ``precision`` is what a GPU computes in. Raises UsageError for values that make no sense."""
 
     size: int = 512
     scales: tuple[float, ...] = (1.0,)
     nms: float = 1.0
+    queries: int | None = None
     max_masks: int = 1000
     min_score: float = 0.0
     parents: bool = True
@@ -141,7 +143,7 @@ def _see(items: Sequence[_Prepared], segmenter: Segmenter, options: PredictOptio
     mixed = torch.autocast(device.type, dtype=options.precision, enabled=options.precision != torch.float32)
     for k in range(len(options.scales)):
         with torch.inference_mode(), mixed:
-            found = segmenter(torch.stack([item.pixels[k] for item in items]).to(device))
+            found = segmenter(torch.stack([item.pixels[k] for item in items]).to(device), options.queries)
             marks = found.scores()
         for n in range(len(items)):
             best = torch.argsort(marks[n], descending=True, stable=True)[: options.max_masks]

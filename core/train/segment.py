@@ -24,7 +24,12 @@ def new_segmenter(settings: SegmentSettings, *, weights: Path | None, pretrained
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         pyramid = build_pyramid(
-            settings.backbone, weights=weights, pretrained=pretrained, freeze=settings.freeze, checkpointing=settings.checkpointing
+            settings.backbone,
+            weights=weights,
+            pretrained=pretrained,
+            freeze=settings.freeze,
+            checkpointing=settings.checkpointing,
+            grouping=settings.kinds > 0,
         )
         segmenter = Segmenter(replace(settings.config(), backbone_config=pyramid.config()), pyramid)
     segmenter.recompute(settings.checkpointing)

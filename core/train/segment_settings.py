@@ -32,6 +32,7 @@ class SegmentSettings:
     size: str = "small"
     queries: int = 0
     points: int = 0
+    kinds: int = 0
     backbone: str = "builtin"
     freeze: bool = False
     checkpointing: bool = False
@@ -84,7 +85,12 @@ class SegmentSettings:
         """The segmenter that these settings train."""
         chosen = SIZES[self.size]
         return replace(
-            chosen, backbone=self.backbone, freeze=self.freeze, queries=self.queries or chosen.queries, points=self.points or chosen.points
+            chosen,
+            backbone=self.backbone,
+            freeze=self.freeze,
+            queries=self.queries or chosen.queries,
+            points=self.points or chosen.points,
+            kinds=self.kinds,
         )
 
     def fit(self, segmenter: Segmenter) -> bool:

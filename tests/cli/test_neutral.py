@@ -25,7 +25,7 @@ DECIDING = frozenset(
     # what is found
     + "method thresholds counts nms min_patches connectivity local score small local_size min_local min_crop share clusters scope".split()
     + "batch components emit soft from seed set joint min_iou max_area min_component fill_holes cover restarts iterations top_k".split()
-    + "min_prob drop max min_score hier ancestor_threshold inclusive deepest".split()
+    + "min_prob drop max queries min_score hier ancestor_threshold inclusive deepest".split()
     # what is learned; --compile's kernels round differently, and the scores of --eval are kept with the model
     + "steps backbone freeze accumulate optimizer lr warmup schedule weight_decay clip scratch init threshold compile".split()
     + "eval eval_root eval_limit eval_every".split()

@@ -15,6 +15,7 @@ All of it is a choice; docs/builtin.md has what was measured.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -99,10 +100,7 @@ class GroupingNetwork(nn.Module):
         for stage in self.stages:
             x = stage(x)
             found.append(x)
-        joined = self.lateral[-1](found[-1])
-        for k in range(len(found) - 2, -1, -1):
-            joined = F.interpolate(joined, size=found[k].shape[2:], mode="bilinear", align_corners=False)
-            joined = self.joined[k](joined + self.lateral[k](found[k]))
+        joined = join(found, self.lateral, self.joined)
         right, below = self.boundary(joined).chunk(2, dim=1)
         return Grouping(self.embed(joined), right, below, found[-1].mean(dim=(2, 3)))
 
@@ -110,6 +108,15 @@ class GroupingNetwork(nn.Module):
         """The vectors (b, projection) that images are compared by in training, from ``Grouping.pooled``."""
         out: torch.Tensor = self.project(pooled)
         return out
+
+
+def join(found: Sequence[torch.Tensor], lateral: nn.ModuleList, joined: nn.ModuleList) -> torch.Tensor:
+    """The path back: from the stages' maps, finest first, to one at stride 4 (b, pyramid, h, w)."""
+    out: torch.Tensor = lateral[-1](found[-1])
+    for k in range(len(found) - 2, -1, -1):
+        out = F.interpolate(out, size=found[k].shape[2:], mode="bilinear", align_corners=False)
+        out = joined[k](out + lateral[k](found[k]))
+    return out
 
 
 def normalise(images: torch.Tensor) -> torch.Tensor:

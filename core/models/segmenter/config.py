@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+_ADDED = {"kinds": 0}  # settings that older checkpoints do not have, and what they were then
 _GROUPS = 32  # of the pixel decoder's group normalisation
 
 
@@ -17,10 +18,13 @@ class SegmenterConfig:
     learn: all three are for whoever builds the pyramid, the segmenter itself does not look at them.
 
     ``hidden`` is the width of both decoders, ``queries`` the most masks that an image can have, ``heads`` those of every
-    attention. ``pixel_layers`` counts the pixel decoder's layers of deformable attention, ``decoder_layers`` the predictions
-    that are made: one from the queries alone and one after each of the ``decoder_layers`` − 1 layers of masked attention
-    (as transformers counts them). The feedforward widths are those of the two kinds of layers, ``mask_features`` the width
-    of the vectors whose products are the mask logits.
+    attention. With ``kinds`` above 0 queries begin at places of the image, so many at each (``places.py``), and ``queries`` is about
+    how many there are in all; with 0 they are learned one by one, as Mask2Former's.
+
+    ``pixel_layers`` counts the pixel decoder's layers of deformable attention, ``decoder_layers`` the predictions that are made: one
+    from the queries alone and one after each of the ``decoder_layers`` − 1 layers of masked attention (as transformers counts
+    them). The feedforward widths are those of the two kinds of layers, ``mask_features`` the width of the vectors whose products
+    are the mask logits.
 
     ``points``, ``oversampling`` and ``importance`` belong to training alone (PointRend's sampling, Mask2Former §3.3): a mask's
     loss is taken at ``points`` places, a share ``importance`` of them the least certain of ``oversampling`` × ``points``
@@ -34,6 +38,7 @@ class SegmenterConfig:
     freeze: bool = False
     hidden: int = 256
     queries: int = 300
+    kinds: int = 0
     heads: int = 8
     pixel_layers: int = 6
     decoder_layers: int = 10
@@ -51,6 +56,10 @@ class SegmenterConfig:
         for name in counts:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, must be at least 1")
+        if self.kinds < 0:
+            raise ValueError(f"kinds is {self.kinds}, must be at least 0")
+        if self.kinds > self.queries:
+            raise ValueError(f"{self.queries} queries cannot be of {self.kinds} kinds")
         if self.decoder_layers < 2:
             raise ValueError(f"decoder_layers is {self.decoder_layers}, must be at least 2: the queries' own prediction and a layer's")
         if self.hidden % _GROUPS or self.hidden % self.heads:
@@ -79,7 +88,7 @@ class SegmenterConfig:
                 raise ValueError(f"there is no setting {name!r}")
         values: dict[str, Any] = {}
         for name, kind in kinds.items():
-            value = data[name]
+            value = data.get(name, _ADDED[name]) if name in _ADDED else data[name]
             if kind is float and type(value) is int:  # other writers of JSON shorten 3.0
                 value = float(value)
             if type(value) is not kind:

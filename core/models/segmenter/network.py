@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import Mask2FormerConfig
 from transformers.models.mask2former.modeling_mask2former import (
@@ -23,6 +24,7 @@ from transformers.models.mask2former.modeling_mask2former import (
 
 from ovskit.core.models.segmenter.ancestor import AncestorHead
 from ovskit.core.models.segmenter.config import SegmenterConfig
+from ovskit.core.models.segmenter.places import PlaceQueries, ground_of
 
 STRIDE = 4
 MULTIPLE = 32
@@ -67,18 +69,23 @@ class Segmenter(nn.Module):
         super().__init__()
         self.config = config
         self.pyramid = pyramid
-        self.decoders = _Decoders(_mask2former(config), tuple(pyramid.channels))  # type: ignore[arg-type]
+        self.decoders = _Decoders(_mask2former(config), tuple(pyramid.channels), config.kinds)  # type: ignore[arg-type]
         self.ancestors = AncestorHead(config.hidden)
 
-    def forward(self, images: Tensor) -> Predictions:
+    def forward(self, images: Tensor, queries: int | None = None) -> Predictions:
         """``Predictions`` of images (b, 3, H, W), H and W multiples of 32. Raises ValueError for other sizes."""
         height, width = images.shape[-2:]
         if height % MULTIPLE or width % MULTIPLE or not height or not width:
             raise ValueError(f"images of {width}×{height} px; both sides must be multiples of {MULTIPLE}")
         # Positions are computed in the maps' precision; bfloat16 would blur them. Convolutions are cast again by autocast.
-        maps = [map_.float() for map_ in self.pyramid(images)]
-        queries, classes, masks = self.decoders(maps)
-        return Predictions(classes, masks, self.ancestors(queries))
+        grouping: Tensor | None = None
+        if self.config.kinds:
+            found, grouping = self.pyramid.grouped(images)  # type: ignore[operator]
+        else:
+            found = self.pyramid(images)
+        maps = [map_.float() for map_ in found]
+        states, classes, masks = self.decoders(maps, grouping, queries or self.config.queries)
+        return Predictions(classes, masks, self.ancestors(states))
 
     def head_parameters(self) -> Iterator[nn.Parameter]:
         """All parameters outside the pyramid; ``pyramid.parameters()`` are the rest."""
@@ -100,21 +107,68 @@ class _Decoders(Mask2FormerPreTrainedModel):
 
     supports_gradient_checkpointing = True
 
-    def __init__(self, config: Mask2FormerConfig, channels: tuple[int, ...]) -> None:
+    def __init__(self, config: Mask2FormerConfig, channels: tuple[int, ...], kinds: int) -> None:
         super().__init__(config)
         self.pixels = Mask2FormerPixelDecoder(config, feature_channels=channels)
         self.queries = Mask2FormerTransformerModule(in_features=config.feature_size, config=config)
         self.classes = nn.Linear(config.hidden_dim, 2)
+        self.places: PlaceQueries | None = None
+        if kinds:
+            self.places = PlaceQueries([config.feature_size] * 3 + [config.mask_feature_size], config.hidden_dim, kinds)
+            del self.queries.queries_embedder, self.queries.queries_features
         # Not post_init: for classes that are not its own, transformers 5 passes over modules without direct parameters, and
         # deformable attention would begin with all its points on one place.
         self.apply(self._init_weights)
+        if self.places is not None:
+            self.places.reset()
 
-    def forward(self, maps: list[Tensor]) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+    def forward(self, maps: list[Tensor], grouping: Tensor | None, queries: int) -> tuple[Tensor, list[Tensor], list[Tensor]]:
         """The last queries (b, q, C), normalised, and the class and mask logits of every prediction."""
         pixels = self.pixels(maps, output_attentions=False, output_hidden_states=False, return_dict=True)
-        found: Any = self.queries(multi_scale_features=pixels.multi_scale_features, mask_features=pixels.mask_features)
-        states = [state.transpose(0, 1) for state in found.intermediate_hidden_states]
-        return states[-1], [self.classes(state) for state in states], list(found.masks_queries_logits)
+        if self.places is None:
+            found: Any = self.queries(multi_scale_features=pixels.multi_scale_features, mask_features=pixels.mask_features)
+            states = [state.transpose(0, 1) for state in found.intermediate_hidden_states]
+            masks = list(found.masks_queries_logits)
+        else:
+            assert grouping is not None
+            states, masks = self._from_places(self.places, list(pixels.multi_scale_features), pixels.mask_features, grouping, queries)
+        return states[-1], [self.classes(state) for state in states], masks
+
+    def _from_places(
+        self, places: PlaceQueries, maps: list[Tensor], features: Tensor, grouping: Tensor, queries: int
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """The states (b, q, C) and mask logits of every prediction of queries that begin at places.
+
+        As transformers' decoder goes through its layers, with the prior in every mask.
+        """
+        module, decoder = self.queries, self.queries.decoder
+        positions = [module.position_embedder(each.shape, each.device, each.dtype, None) for each in maps]
+        seeds = places([*maps, features], grouping, positions[-1], queries)
+        stages = [
+            (project(each).flatten(2) + module.level_embed.weight[k][None, :, None]).permute(2, 0, 1)
+            for k, (project, each) in enumerate(zip(module.input_projections, maps, strict=True))
+        ]
+        keys = [each.flatten(2).permute(2, 0, 1) for each in positions]
+        ground = ground_of(grouping)
+        hidden, states, masks = seeds.content, [], []
+        for k in range(len(decoder.layers) + 1):
+            states.append(decoder.layernorm(hidden).transpose(0, 1))
+            vectors = decoder.mask_predictor.mask_embedder(states[-1])
+            masks.append(torch.einsum("bqc,bchw->bqhw", vectors, features) + places.prior(seeds, states[-1], ground))
+            if k < len(decoder.layers):
+                level = k % len(maps)
+                outside = _outside(masks[-1], maps[level].shape[-2:], module.decoder.mask_predictor.num_heads)
+                hidden = decoder.layers[k](hidden, level, None, keys, seeds.positions, stages, encoder_attention_mask=outside)[0]
+        return states, masks
+
+
+def _outside(masks: Tensor, size: tuple[int, int], heads: int) -> Tensor:
+    """Where queries must not look: (b · heads, q, h · w) bool, outside their masks; a query without a mask looks everywhere."""
+    with torch.no_grad():
+        small = F.interpolate(masks.float(), size=size, mode="bilinear", align_corners=False).flatten(2)
+        outside = small < 0
+        outside &= ~outside.all(dim=2, keepdim=True)
+        return outside.repeat_interleave(heads, dim=0)
 
 
 def _mask2former(config: SegmenterConfig) -> Mask2FormerConfig:

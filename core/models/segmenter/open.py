@@ -20,7 +20,7 @@ def open_segmenter(folder: Path) -> LoadedSegmenter:
 
     Raises what ``load_segmenter`` raises.
     """
-    return load_segmenter(folder, _build)
+    return load_segmenter(folder, build_backbone)
 
 
 def input_size(loaded: LoadedSegmenter) -> int:
@@ -29,5 +29,8 @@ def input_size(loaded: LoadedSegmenter) -> int:
     return size if type(size) is int and MULTIPLE <= size <= _LARGEST else _SIZE
 
 
-def _build(config: SegmenterConfig) -> nn.Module:
-    return build_pyramid(config.backbone, weights=None, pretrained=False, freeze=config.freeze, config=config.backbone_config)
+def build_backbone(config: SegmenterConfig) -> nn.Module:
+    """The pyramid that a segmenter of this configuration stands on, with random weights; raises what ``build_pyramid`` raises."""
+    return build_pyramid(
+        config.backbone, weights=None, pretrained=False, freeze=config.freeze, config=config.backbone_config, grouping=config.kinds > 0
+    )

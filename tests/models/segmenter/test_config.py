@@ -26,7 +26,13 @@ def test_a_whole_number_may_stand_for_a_real_one() -> None:
     assert SegmenterConfig.from_json(SegmenterConfig().to_json() | {"oversampling": 3}) == SegmenterConfig()
 
 
-@pytest.mark.parametrize("name", sorted(SegmenterConfig().to_json()))
+def test_before_there_were_places() -> None:
+    data = replace(SIZES["tiny"], kinds=0).to_json()
+    del data["kinds"]
+    assert SegmenterConfig.from_json(data).kinds == 0
+
+
+@pytest.mark.parametrize("name", sorted(SegmenterConfig().to_json().keys() - {"kinds"}))
 def test_every_value_is_needed(name: str) -> None:
     data = SegmenterConfig().to_json()
     del data[name]
@@ -52,6 +58,8 @@ def test_every_value_is_needed(name: str) -> None:
         ({"heads": 7}, "the 7 heads"),
         ({"decoder_layers": 1}, "at least 2"),
         ({"points": 0}, "at least 1"),
+        ({"kinds": -1}, "at least 0"),
+        ({"kinds": 7, "queries": 6}, "6 queries cannot be of 7 kinds"),
     ],
 )
 def test_refused(change: dict[str, Any], message: str) -> None:

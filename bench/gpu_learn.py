@@ -1,0 +1,242 @@
+"""What a segmenter learns on a GPU in a few minutes: ovs-train segment, then correct, scored on photographs that annotators outlined.
+
+    python bench/gpu_learn.py --lines LINES.jsonl --out OUT [--pack PACK] [--minutes 5] [--from FILE] [--device cuda] [--jobs 16]
+                              [--size small] [--batch N] [--steps N] [--segment OPTIONS] [--dry]
+
+PACK is what bench/gpu_pack.py made. Lines (part "learn"): how good the masks are that are learned from; how many samples a second each
+batch size gives, and how long updates wait for them; the training; scores with 95 % intervals, and paired differences to the 100 best
+masks of the pipeline, before (with --from), after ``segment`` and after ``correct``. Two thirds of the time for training are for
+``segment``. ``--batch`` is tried alone; otherwise the smallest that a doubling no longer makes much faster is chosen. ``--steps`` are
+the updates of ``segment``, of which ``correct`` makes a tenth, instead of as many as fit into the minutes. ``--segment`` are options
+of ``ovs-train segment`` on top of those that were chosen here.
+
+OUT gets segmenter.safetensors and corrected.safetensors, weights in halves and so of 16 MiB at most, and log.jsonl. ``--from`` takes
+either, so that the minutes on a card add up: each time a warm-up, then a cosine to zero. ``--dry`` does all of it on a few generated
+scenes on the CPU, to see that it works.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from gpu_carry import halved, restored
+from gpu_lines import Line, Lines, Value, read_lines, table
+from gpu_tools import METRICS, ToolError, percent, run_tool, scores, span
+from gpu_unpack import Scored, dry_pack, scored_sets, training_files
+
+PART = "learn"
+# Chosen on a CPU, docs/segmenter.md.
+SEGMENT = (
+    "--optimizer adamw --clip 10 --weight-decay 0.05 --set kinds=4 --set queries=324 --set side=192 --set smallest_scale=0.8 "
+    "--set largest_scale=1.6 --set paste=0 --set max_masks=60 --set backbone_rate=0.2"
+)
+CORRECT = "--optimizer adamw --clip 10 --set momentum=0.99"
+DRY = "--set size=tiny --set points=64 --set side=64 --set queries=36"
+RATE, RATE_AT = 1e-3, 16  # the learning rate and the batch that it is for; it goes with the root of the batch [choice]
+LARGEST_RATE = 2e-3
+BATCHES = (8, 16, 32, 64, 128)
+HELPS = 1.15  # so much faster must a doubled batch be
+PREDICT = "--size 320"
+SLOWER = 3.0  # an update of correct beside one of segment: a second half of the batch, and the teacher's look
+OUT_OF_TIME = 3  # the exit code of ovs-train --minutes
+OVERHEAD = 15.0  # seconds that a command takes before its first update
+
+
+@dataclass(frozen=True)
+class Job:
+    """What all steps need."""
+
+    lines: Lines
+    out: Path
+    work: Path
+    device: str
+    jobs: int
+    dry: bool
+    options: str
+    steps: int | None
+    batches: Sequence[int]
+    sets: Sequence[Scored]
+    masks: Path
+    tars: Sequence[Path]
+
+    def train(self, recipe: str, run: Path, options: str, limit: float | None) -> None:
+        """``ovs-train``, which leaves with a checkpoint after ``limit`` seconds, if there is a limit; then what it has is made a model."""
+        words = ["ovs-train", recipe, str(self.masks), *(word for tar in self.tars for word in ("--images", str(tar)))]
+        words += ["-o", str(run), "--device", self.device, "-j", str(self.jobs), "-q", "--cache", str(self.work / "targets")]
+        words += ["--log-every", "1" if self.dry else "20", "--checkpoint-every", "1000000", *shlex.split(options)]
+        try:
+            run_tool([*words, *(["--minutes", f"{limit / 60:.3f}"] if limit else [])])
+        except ToolError as error:
+            if error.code != OUT_OF_TIME:
+                raise
+            # As many updates as were made are all there are to be, but for one.
+            words[words.index("--steps") + 1] = str(last_line(run)["step"] + 1)
+            run_tool([*words, "--resume"])
+
+
+def last_line(run: Path) -> dict[str, Any]:
+    """The last line of training of a run's log."""
+    lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    found: dict[str, Any] = [line for line in lines if "losses" in line][-1]
+    return found
+
+
+def labels(job: Job) -> None:
+    """How good the masks of the pipeline are on the photographs that are scored."""
+    for one in job.sets:
+        with job.lines.measuring(PART, f"labels, {one.name}") as values:
+            found = json.loads(one.scores.read_text())["files"][0]
+            values["AR@1000 of all"] = f"{percent(found['metrics']['AR@1000'])} {span(found['intervals']['AR@1000'])}"
+            best = scores(one.truth, [one.explored], one.name)["files"][0]
+            values.update(shown(best))
+
+
+def shown(found: Mapping[str, Any]) -> dict[str, Value]:
+    """A file's scores, in percent."""
+    values: dict[str, Value] = {name: percent(found["metrics"][name]) for name in METRICS}
+    values["AR@1000"] = f"{values['AR@1000']} {span(found.get('intervals', {}).get('AR@1000'))}"
+    return values
+
+
+def judge(job: Job, name: str, run: Path, earlier: Mapping[str, Path] | None = None) -> dict[str, Path]:
+    """Score what a segmenter sees in each set; returns the masks files, to be compared with later."""
+    made: dict[str, Path] = {}
+    for one in job.sets:
+        with job.lines.measuring(PART, f"{name}, {one.name}") as values:
+            masks = job.work / f"{one.name}-{name}.json"
+            line = f"ovs-predict --checkpoint {run} --device {job.device} -j {job.jobs} -q {PREDICT}"
+            line += "" if "kinds=0" in job.options else f" --queries {100 if job.dry else 1000}"
+            line += f" --images {one.truth} --root {one.root} -o {masks}"
+            run_tool(shlex.split(line))
+            files = [one.explored, *([earlier[one.name]] if earlier and one.name in earlier else []), masks]
+            found = scores(one.truth, files, one.name)
+            values.update(shown(found["files"][-1]))
+            values["AR@1000 less the 100 best of the pipeline"] = difference(found["differences"][-1])
+            if len(files) > 2:
+                against = scores(one.truth, files[1:], one.name)
+                values["AR@1000 less before"] = difference(against["differences"][-1])
+            made[one.name] = masks
+    return made
+
+
+def difference(found: Mapping[str, Any]) -> str:
+    """A paired difference of AR@1000 and its interval, in percent."""
+    return f"{100 * found['metrics']['AR@1000']:+.1f} {span(found['intervals']['AR@1000'])}"
+
+
+def probe(job: Job) -> tuple[int, float]:
+    """Samples a second for each batch size; the batch size from which a larger one helps little, and its samples a second."""
+    words = [sys.executable, str(Path(__file__).with_name("gpu_probe.py")), str(job.masks), *map(str, job.tars)]
+    words += ["--device", job.device, "--jobs", str(job.jobs), "--cache", str(job.work / "targets"), "--batches", *map(str, job.batches)]
+    words += ["--steps", "2" if job.dry else "30", "--options", job.options]
+    with job.lines.measuring(PART, "samples a second by batch size") as values:
+        found = {int(batch): one for batch, one in json.loads(run_tool(words)).items()}
+        for batch, one in found.items():
+            values[f"{batch}"] = f"{one['samples_per_second']:.0f} (waiting {one['waiting']:.0%}, {one['mib']:.0f} MiB)"
+        chosen = min(found)
+        for batch in sorted(found):
+            if found[batch]["samples_per_second"] > HELPS * found[chosen]["samples_per_second"]:
+                chosen = batch
+        return chosen, float(found[chosen]["samples_per_second"])
+    return job.batches[0], 1.0
+
+
+def learn(job: Job, seconds: float, begin: Path | None) -> None:
+    """All of it, in about so many seconds."""
+    until = time.monotonic() + seconds
+    labels(job)
+    before = judge(job, "before", begin) if begin is not None else None
+    judging = 20.0 * len(job.sets) * (0 if job.dry else 1)  # seconds
+    batch, rate = probe(job)
+    left = until - time.monotonic() - 2 * judging - 2 * OVERHEAD
+    common = f"--batch {batch} --lr {min(LARGEST_RATE, RATE * (batch / RATE_AT) ** 0.5):.2g}"
+    segment, corrected = job.work / "segment", job.work / "correct"
+
+    steps = job.steps or max(50, int(left * 2 / 3 * rate / batch))
+    with job.lines.measuring(PART, "segment") as values:
+        options = f"{job.options} {common} --steps {steps} --warmup {min(200, steps // 5)}"
+        job.train("segment", segment, options + (f" --init {begin}" if begin else ""), None if job.steps else max(60.0, left * 0.7))
+        values.update(course(segment, batch))
+        shutil.copyfile(segment / "log.jsonl", job.out / "log.jsonl")
+    with job.lines.measuring(PART, "segment, kept") as values:
+        values["MiB"] = halved(segment, job.out / "segmenter.safetensors")
+    after = judge(job, "segment", segment, before)
+
+    left = until - time.monotonic() - judging - OVERHEAD
+    steps = -(-job.steps // 10) if job.steps else max(20, int(left * rate / batch / SLOWER))
+    with job.lines.measuring(PART, "correct") as values:
+        options = f"{CORRECT} {common.split(' --lr')[0]} --lr 3e-4 --from {segment} --steps {steps} --warmup {min(50, steps // 5)}"
+        job.train("correct", corrected, options, None if job.steps else max(20.0, left))
+        values.update(course(corrected, batch))
+    with job.lines.measuring(PART, "correct, kept") as values:
+        values["MiB"] = halved(corrected, job.out / "corrected.safetensors")
+    judge(job, "correct", corrected, after)
+
+
+def course(run: Path, batch: int) -> dict[str, Value]:
+    """What the log says of a run."""
+    lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    lines = [line for line in lines if "losses" in line]
+    last = lines[-1]
+    return {
+        "updates": last["step"],
+        "batch": batch,
+        "samples": last["step"] * batch,
+        "minutes": round(last["seconds"] / 60, 2),
+        "samples/s": max(line["samples_per_second"] for line in lines),
+        "waiting for samples": f"{sum(line['waiting'] for line in lines) / len(lines):.0%}",
+        "loss": f"{lines[0]['losses']['loss']:.2f} to {last['losses']['loss']:.2f}",
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--lines", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--pack", type=Path)
+    parser.add_argument("--minutes", type=float, default=5)
+    parser.add_argument("--from", type=Path, dest="begin", metavar="FILE")
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--jobs", type=int, default=16)
+    parser.add_argument("--size", default="small")
+    parser.add_argument("--batch", type=int)
+    parser.add_argument("--steps", type=int)
+    parser.add_argument("--segment", default="", metavar="OPTIONS")
+    parser.add_argument("--dry", action="store_true")
+    arguments = parser.parse_args()
+    lines, known = Lines(arguments.lines), len(read_lines(arguments.lines))
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="ovskit-learn-") as temporary:
+        work = Path(temporary)
+        pack = arguments.pack
+        if arguments.dry:
+            pack = dry_pack(work / "pack")
+        if pack is None or not pack.is_dir():
+            lines.add(Line(PART, "everything", "skipped", note="no pack; make one with bench/gpu_pack.py and name it with --pack"))
+        else:
+            masks, tars = training_files(pack, work)
+            job = Job(
+                lines, arguments.out, work, arguments.device, arguments.jobs, arguments.dry,
+                options=" ".join([SEGMENT, f"--set size={arguments.size}", DRY if arguments.dry else "", arguments.segment]),
+                steps=2 if arguments.dry else arguments.steps,
+                batches=(1, 2) if arguments.dry else (arguments.batch,) if arguments.batch else BATCHES,
+                sets=scored_sets(pack, work), masks=masks, tars=tars,
+            )  # fmt: skip
+            begin = None if arguments.begin is None else restored(arguments.begin, work / "begun")
+            learn(job, 60 * arguments.minutes, begin)
+    print(table(read_lines(arguments.lines)[known:]), end="")
+
+
+if __name__ == "__main__":
+    main()
