@@ -418,29 +418,9 @@ class TestFitEach:
         assert all(later <= earlier * (1 + 1e-5) for earlier, later in pairwise(objectives))
         assert objectives[-1] < objectives[0]
 
-    @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
-    @pytest.mark.parametrize("metric", METRICS)
-    def test_a_gpu_finds_the_same_bits(self, metric: Any) -> None:
-        maps = self.maps(40, 300, 64)
-        options = KMeansOptions(8, metric=metric, restarts=2)
-        here, there = fit_each(maps, options, range(40)), fit_each(maps.cuda(), options, range(40))
-        assert torch.equal(here[0], there[0].cpu())
-        assert torch.equal(here[1], there[1].cpu())
-
     def test_no_gradient(self) -> None:
         maps = self.maps().requires_grad_()
         assert not fit_each(maps, KMeansOptions(2), range(6))[1].requires_grad
-
-
-@pytest.mark.skipif(faiss.get_num_gpus() == 0, reason="no GPU, or a faiss without")
-def test_faiss_on_a_gpu_finds_the_same_bits() -> None:
-    points = drawn(20_000, 64, 30)
-    for metric in METRICS:
-        options = KMeansOptions(20, metric=metric)
-        here, there = fit(points, options), fit(points, options, device=torch.device("cuda"))
-        assert same(here, there)
-        for a, b in zip(assign(points, here), assign(points, here, device=torch.device("cuda")), strict=True):
-            assert np.array_equal(a, b)
 
 
 @pytest.mark.parametrize(
