@@ -19,11 +19,6 @@ from tests.pretend_card import Card, pretending
 
 ROOT = Path(__file__).parents[1]
 GPU = torch.device("cuda")
-# Of the tests marked gpu those that take a CPU some seconds, but every kind of them.
-CHEAP = (
-    "(vit_tiny and not eight) or handmade or clip or tables or lots or empty or batches or halved or one_item or bfloat16 or dino or queue"
-    " or (test_segment and builtin) or (same_bits and fp16) or another_device or log_nothing or not_fit or correct or crops or predict"
-)
 
 
 @pytest.fixture(autouse=True)
@@ -155,8 +150,10 @@ def test_photographs_go_to_the_card_as_bytes() -> None:
 
 
 def test_tests_for_a_card_pass_on_it() -> None:
-    """A selection, in a process of its own; ``--pretend-card -m gpu`` runs them all."""
+    """Those that are not heavy, in a process of its own; ``--pretend-card -m gpu`` runs them all."""
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:xdist", "-p", "no:cacheprovider", "--pretend-card"]
-    done = subprocess.run([*command, "-m", "gpu and not slow", "-k", CHEAP, "tests"], cwd=ROOT, capture_output=True, text=True, timeout=400)
+    files = sorted(str(path) for path in (ROOT / "tests").rglob("test_*_on_a_gpu.py"))
+    chosen = ["-m", "gpu and not slow and not heavy"]
+    done = subprocess.run([*command, *chosen, *files], cwd=ROOT, capture_output=True, text=True, timeout=400)
     assert done.returncode == 0, done.stdout[-4000:]
     assert "passed" in done.stdout

@@ -24,7 +24,7 @@ from ovskit.core.train.segment_settings import SegmentSettings
 from tests.differences import between_patches
 from tests.scenes import Faults, write_scenes
 
-pytestmark = pytest.mark.gpu
+pytestmark = [pytest.mark.gpu, pytest.mark.heavy]
 
 PRETEND = Path(__file__).parents[1] / "pretend_card.py"
 # As the installed script does; where ovskit is only on the path there is none.

@@ -24,6 +24,7 @@ pytestmark = pytest.mark.gpu
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 SMALL, LARGE = "vit_tiny_patch16_224", "vit_base_patch8_224.dino"
+MODELS = [SMALL, pytest.param(LARGE, marks=pytest.mark.heavy)]  # the second is what SOHES extracts with, with patches of 8
 Measured = Callable[..., None]
 
 
@@ -68,7 +69,7 @@ def backbone(networks: Callable[[str], Any], name: str, device: torch.device, dt
 
 
 @pytest.mark.usefixtures("exact")
-@pytest.mark.parametrize("model", [SMALL, LARGE])
+@pytest.mark.parametrize("model", MODELS)
 def test_a_vit_in_single_precision_gives_the_same(networks: Callable[[str], Any], model: str, measured: Measured) -> None:
     """Twelve blocks of float32 products summed in other orders: some 1e-6 relative each time, so 1e-4 is far from any mistake."""
     images = pictures(4, 96, 64)
@@ -82,8 +83,8 @@ def test_a_vit_in_single_precision_gives_the_same(networks: Callable[[str], Any]
     assert max(patch, cls) < 1e-4
 
 
-@pytest.mark.parametrize(("dtype", "cosine", "error"), [(torch.bfloat16, 0.99, 0.08), (torch.float16, 0.9999, 0.01)])
-@pytest.mark.parametrize("model", [SMALL, LARGE])
+@pytest.mark.parametrize(("dtype", "cosine", "error"), [(torch.bfloat16, 0.99, 0.08), (torch.float16, 0.9999, 0.01)], ids=["bf16", "fp16"])
+@pytest.mark.parametrize("model", MODELS)
 def test_a_vit_in_half_precision_is_near(
     networks: Callable[[str], Any], model: str, dtype: torch.dtype, cosine: float, error: float, measured: Measured
 ) -> None:
@@ -100,8 +101,8 @@ def test_a_vit_in_half_precision_is_near(
 
 
 @pytest.mark.usefixtures("exact")
-@pytest.mark.parametrize(("dtype", "error"), [(torch.float32, 1e-4), (torch.bfloat16, 0.05)])
-@pytest.mark.parametrize("model", [SMALL, LARGE])
+@pytest.mark.parametrize(("dtype", "error"), [(torch.float32, 1e-4), (torch.bfloat16, 0.05)], ids=["fp32", "bf16"])
+@pytest.mark.parametrize("model", MODELS)
 def test_a_vit_sees_one_image_as_it_sees_eight(
     networks: Callable[[str], Any], model: str, dtype: torch.dtype, error: float, measured: Measured
 ) -> None:
@@ -152,7 +153,7 @@ def test_builtin_as_it_runs_by_default_is_near(measured: Measured) -> None:
 
 @pytest.mark.usefixtures("exact")
 @pytest.mark.parametrize("name", ["ovskit-tiny", "ovskit-tiny-timm"])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
 def test_clip_gives_the_same(name: str, dtype: torch.dtype, request: pytest.FixtureRequest, measured: Measured) -> None:
     """As for a ViT; weights and their positions move to the card after the network was opened."""
     pytest.importorskip("open_clip", reason="open_clip is not installed")

@@ -52,7 +52,7 @@ def toy(folder: Path, *, resume: bool = False, recipe: ToyRecipe | None = None, 
 
 
 @pytest.mark.parametrize("optimizer", [{}, {"optimizer": "adan", "betas": (0.98, 0.92, 0.99)}])
-@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+@pytest.mark.parametrize("precision", ["fp32", pytest.param("bf16", marks=pytest.mark.heavy), "fp16"])
 def test_a_stopped_and_resumed_run_ends_with_the_same_bits(optimizer: dict[str, Any], precision: str, tmp_path: Path) -> None:
     """Products, normalisation, dropout and the optimiser of the toy add nothing up in an order of chance: no tolerance. The card's random
     numbers are seeded at every step."""
@@ -94,6 +94,7 @@ def test_steps_that_log_nothing_do_not_wait(tmp_path: Path) -> None:
         assert {after - before for before, after in pairwise(counts[2:])} == {0}
 
 
+@pytest.mark.heavy
 def test_segment_resumes_nearly_the_same(tmp_path: Path, measured: Callable[..., None]) -> None:
     """Gradients of what is sampled at points are atomic additions, in no order, so no two runs have the same bits. What is asserted: the
     resumed run's weights are as far from the whole run's as a hundredth of the way that both went."""

@@ -123,7 +123,7 @@ def test_segment_with_points_where_it_is_uncertain(data: Data, measured: Measure
 
 
 @pytest.mark.usefixtures("same_draws")
-@pytest.mark.parametrize(("precision", "loss", "least"), [(torch.bfloat16, 0.1, 0.6), (torch.float16, 0.05, 0.9)])
+@pytest.mark.parametrize(("precision", "loss", "least"), [(torch.bfloat16, 0.1, 0.6), (torch.float16, 0.05, 0.9)], ids=["bf16", "fp16"])
 def test_segment_under_autocast(data: Data, precision: torch.dtype, loss: float, least: float, measured: Measured) -> None:
     """A mask's logit that rounding moves across 0 opens or shuts masked attention there, and weights at random leave many near 0: losses
     to some hundredths, and gradients that point the same way (cosine) are all there is to ask."""
