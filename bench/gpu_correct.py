@@ -62,8 +62,8 @@ def main() -> int:
 
 
 def _files() -> list[Path]:
-    """The files that have a test marked gpu, in the order that they are to run."""
-    found = [path for path in (ROOT / "tests").rglob("test_*.py") if "mark.gpu" in path.read_text(encoding="utf-8")]
+    """The files that have tests marked gpu, in the order that they are to run."""
+    found = (ROOT / "tests").rglob("test_*_on_a_gpu.py")
 
     def place(path: Path) -> tuple[int, str]:
         room = path.relative_to(ROOT / "tests").parts[0]
