@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from ovskit.core.formats.sources import Source, list_sources
+from ovskit.core.models.segmenter.losses import segmenter_losses
 from ovskit.core.runtime.failures import Failures
 from ovskit.core.train.backbone import BackboneRecipe, BackboneSettings
 from ovskit.core.train.backbone import precompute as backbone_pool
@@ -19,6 +20,7 @@ from ovskit.core.train.batches import to_device
 from ovskit.core.train.correct import CorrectRecipe, CorrectSettings
 from ovskit.core.train.dino import DinoRecipe, DinoSettings
 from ovskit.core.train.dino import precompute as dino_pool
+from ovskit.core.train.mask_recipe import targets_of
 from ovskit.core.train.segment import SegmentRecipe, new_segmenter
 from ovskit.core.train.segment_settings import SegmentSettings
 from ovskit.core.train.target_index import TargetIndex, open_targets
@@ -39,6 +41,7 @@ DINO = DinoSettings(
 )  # fmt: skip
 
 Measured = Callable[..., None]
+Waiting = Callable[[], AbstractContextManager[list[str]]]
 
 
 class Data(NamedTuple):
@@ -170,19 +173,20 @@ def test_dino(data: Data, tmp_path: Path, measured: Measured) -> None:
     assert gradient < 5e-3
 
 
-def test_dino_never_waits(data: Data, tmp_path: Path, never_waiting: Callable[[], AbstractContextManager[None]]) -> None:
+def test_dino_never_waits(data: Data, tmp_path: Path, waiting: Waiting) -> None:
     """The CPU runs ahead of the card through whole steps."""
     pool = dino_pool(data.photographs, DINO, tmp_path / "pool", workers=1, failures=Failures(skip=False))
     recipe = DinoRecipe(pool, DINO, steps=9, seed=0)
     step(recipe, GPU)
     recipe.after_step(0)
     batch = to_device(recipe.batch(1, 0, 1), GPU, channels_last=False)
-    with never_waiting():
+    with waiting() as found:
         recipe.losses(batch, 1)["loss"].backward()
         recipe.after_step(1)
+    assert not found
 
 
-def test_backbones_queue_stays_on_the_card(data: Data, tmp_path: Path, never_waiting: Callable[[], AbstractContextManager[None]]) -> None:
+def test_backbones_queue_stays_on_the_card(data: Data, tmp_path: Path, waiting: Waiting) -> None:
     """A queue on the CPU would be read and written across at every step."""
     pool = backbone_pool(data.photographs, BACKBONE, tmp_path / "pool", workers=1, failures=Failures(skip=False))
     recipe = BackboneRecipe(pool, BACKBONE, seed=0)
@@ -191,9 +195,25 @@ def test_backbones_queue_stays_on_the_card(data: Data, tmp_path: Path, never_wai
         if number < 2:
             recipe.after_step(number)
             continue
-        with never_waiting():
+        with waiting() as found:
             recipe.after_step(number)
+        assert not found
     assert recipe.state()["queue"].device.type == "cuda"
+
+
+def test_a_segmenters_losses_wait_once_a_prediction(data: Data, waiting: Waiting, measured: Measured) -> None:
+    """For the costs of all images, which the CPU assigns. Every index that it hands over one by one would be another time."""
+    recipe = segment(data, "builtin", None)
+    recipe.modules.to(GPU).train()
+    batch = to_device(recipe.batch(0, 0, 1), GPU, channels_last=False)
+    targets = targets_of(batch)
+    assert sum(len(target.masks) > 1 for target in targets) == SETTINGS.batch
+    said = recipe.modules["segmenter"](batch.images)
+    segmenter_losses(said, targets, recipe._losses)
+    with waiting() as found:
+        segmenter_losses(said, targets, recipe._losses)["loss"].backward()
+    measured(waits=len(found))
+    assert len(found) == len(said.masks)
 
 
 @pytest.mark.slow
