@@ -16,6 +16,7 @@ from ovskit.core.models.backbone import BackboneSpec
 from ovskit.core.models.builtin.extractor import load_builtin
 from ovskit.core.models.diffusion import probability
 from ovskit.core.models.handmade import load_handmade
+from ovskit.core.models.pyramid import build_pyramid
 from ovskit.core.models.timm_backbone import move, open_vit
 from ovskit.core.models.vit import VitBackbone
 from tests.differences import between_patches, least_cosine, relative
@@ -176,10 +177,36 @@ def test_clip_gives_the_same(name: str, dtype: torch.dtype, request: pytest.Fixt
     assert max(patch, cls) < (1e-4 if dtype == torch.float32 else 0.08)
 
 
-def test_tables_are_brought_to_the_card_once(never_waiting: Callable[[], AbstractContextManager[None]]) -> None:
+def test_tables_are_brought_to_the_card_once(waiting: Callable[[], AbstractContextManager[list[str]]]) -> None:
     """Every copy from the CPU makes it wait for the card."""
     logits = torch.linspace(-20, 20, 50).to(GPU)
     first = probability(logits)
-    with never_waiting():
+    with waiting() as found:
         again = probability(logits)
+    assert not found
     assert torch.equal(again, first)
+
+
+@pytest.mark.parametrize("name", ["builtin", "timm:test_vit", "timm:test_convnext"])
+def test_trained_backbones_never_wait(name: str, waiting: Callable[[], AbstractContextManager[list[str]]]) -> None:
+    """Nor do their gradients: the CPU is to run ahead of the card."""
+    network = build_pyramid(name, weights=None, pretrained=False, freeze=False).to(GPU)
+    images = pictures(2, 64, 96).to(GPU)
+    network(images)
+    with waiting() as found:
+        sum(each.float().square().mean() for each in network(images)).backward()
+    assert not found
+
+
+def test_the_networks_of_extraction_never_wait(
+    networks: Callable[[str], Any], waiting: Callable[[], AbstractContextManager[list[str]]]
+) -> None:
+    """Of a batch that is on the card already."""
+    images = pictures(2, 64, 96).to(GPU)
+    vit, builtin = backbone(networks, SMALL, GPU), load_builtin("builtin", device=GPU)
+    vit.extract(images, cls=True)
+    builtin.extract(images, cls=True, patch=False)
+    with waiting() as found:
+        vit.extract(images, cls=True)
+        builtin.extract(images, cls=True, patch=False)
+    assert not found
