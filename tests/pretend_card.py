@@ -17,7 +17,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from types import SimpleNamespace
 from typing import Any, ClassVar
@@ -191,12 +191,17 @@ class _Calls(TorchFunctionMode):
         device = None if kwargs.get("device") is None else _device(kwargs["device"])
         if device is not None and device.type in ("cpu", "cuda"):
             return _made(func, name, device, args, kwargs)
-        if not any(isinstance(one, Card) for one in tree_flatten((args, kwargs))[0]):
+        if not (_any_of_card(args) or _any_of_card(kwargs.values())):
             return func(*args, **kwargs)
         if name == "new_tensor":
             return Card(func(first.inside, *args[1:], **kwargs))
         with _InternalFactories():
             return func(*args, **kwargs)
+
+
+def _any_of_card(values: Iterable[Any]) -> bool:
+    """Not in dicts: what is copied deeply comes with all that was copied before."""
+    return any(isinstance(one, Card) or (isinstance(one, list | tuple) and _any_of_card(one)) for one in values)
 
 
 def _device(value: Any) -> torch.device:

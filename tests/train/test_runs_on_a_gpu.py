@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -13,8 +15,11 @@ from safetensors.torch import load_file
 
 from ovskit.core.formats.sources import list_sources
 from ovskit.core.runtime.failures import Failures
+from ovskit.core.train import backbone, dino
 from ovskit.core.train import devices as devices_
+from ovskit.core.train.backbone import BackboneSettings
 from ovskit.core.train.checkpoint import FILE_NAME, read_checkpoint
+from ovskit.core.train.correct import CorrectRecipe, CorrectSettings
 from ovskit.core.train.events import Event, Logged, Started, Updated
 from ovskit.core.train.loop import DoesNotFitError, train
 from ovskit.core.train.options import TrainOptions
@@ -92,6 +97,68 @@ def test_steps_that_log_nothing_do_not_wait(tmp_path: Path) -> None:
     if waits is not None:
         assert len(counts) == 12
         assert {after - before for before, after in pairwise(counts[2:])} == {0}
+
+
+def test_convolutions_are_sought_for_training_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Batches are all of one size; photographs to evaluate on are not, and the search for each would take longer than it gains."""
+    monkeypatch.undo()
+    recipe = ToyRecipe()
+    seen: list[tuple[str, bool]] = []
+    losses = recipe.losses
+    monkeypatch.setattr(recipe, "losses", lambda *of: seen.append(("train", torch.backends.cudnn.benchmark)) or losses(*of))
+    monkeypatch.setattr(recipe, "evaluate", lambda: seen.append(("evaluate", torch.backends.cudnn.benchmark)) or {})
+    toy(tmp_path, recipe=recipe, steps=4, eval_every=2)
+    assert seen == [*[("train", True)] * 2, ("evaluate", False)] * 2
+
+
+@pytest.mark.parametrize("name", ["segment", "correct", "backbone", "dino"])
+def test_every_recipe_runs_to_its_end(name: str, tmp_path: Path) -> None:
+    """And evaluates, keeps a checkpoint, goes on from it and exports what a CPU can read."""
+    write_scenes(tmp_path / "scenes", range(4), side=64, faults=Faults())
+    photographs = list_sources([str(tmp_path / "scenes/images")]).items
+    failures = Failures(skip=False)
+    judged: list[str] = []
+
+    def judge(network: torch.nn.Module) -> dict[str, float]:
+        twin = copy.deepcopy(network)  # as the judge of the built-in network does
+        judged.append(next(twin.parameters()).device.type)
+        return {"AR@1000": float(len(judged))}
+
+    def recipe() -> Any:
+        if name == "backbone":
+            settings = BackboneSettings(
+                widths=(8, 12, 16, 16), blocks=(1, 1, 1, 1), pyramid=12, embedding=12, shorter_side=64, scales=(200.0, 1000.0), batch=2,
+                crop=32, anchors=4, negatives=20, queue=16,
+            )  # fmt: skip
+            pool = backbone.precompute(photographs, settings, tmp_path / "pool", workers=1, failures=failures)
+            return backbone.BackboneRecipe(pool, settings, seed=0, evaluate=judge)
+        if name == "dino":
+            small = dino.DinoSettings(
+                arch="test_vit",
+                shorter_side=64,
+                batch=2,
+                global_crop=32,
+                local_crop=16,
+                local_crops=2,
+                hidden=16,
+                bottleneck=8,
+                prototypes=16,
+            )
+            pool = dino.precompute(photographs, small, tmp_path / "pool", workers=1, failures=failures)
+            return dino.DinoRecipe(pool, small, steps=4, seed=0)
+        targets = SETTINGS.targets()
+        index = open_targets(photographs, tmp_path / "scenes/pseudo.json", targets, tmp_path / "targets", failures=failures)
+        segmenter = new_segmenter(SETTINGS, weights=None, pretrained=False, seed=3)
+        if name == "correct":
+            return CorrectRecipe(index, photographs, segmenter, SETTINGS, CorrectSettings(), tmp_path / "run", evaluate=judge)
+        return SegmentRecipe(index, photographs, segmenter, SETTINGS, tmp_path / "run", evaluate=judge)
+
+    options = TrainOptions(**{**BASE, "steps": 4, "learning_rate": 1e-3, "eval_every": 2, "workers": 2, "channels_last": True})
+    train(recipe(), replace(options, stop_after=2), tmp_path / "run")
+    train(recipe(), options, tmp_path / "run", resume=True)
+    assert judged == ([] if name == "dino" else ["cuda"] * 2)  # for step 2 when it went on
+    exported = load_file(tmp_path / "run/model.safetensors")
+    assert all(torch.isfinite(tensor).all() for tensor in exported.values())
 
 
 @pytest.mark.heavy
