@@ -149,6 +149,7 @@ def test_photographs_go_to_the_card_as_bytes() -> None:
     assert Card.moved == images.numel()
 
 
+@pytest.mark.first
 def test_tests_for_a_card_pass_on_it() -> None:
     """Those that are not heavy, in a process of its own; ``--pretend-card -m gpu`` runs them all."""
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:xdist", "-p", "no:cacheprovider", "--pretend-card"]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+import time
 import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
@@ -421,6 +424,33 @@ class TestFitEach:
     def test_no_gradient(self) -> None:
         maps = self.maps().requires_grad_()
         assert not fit_each(maps, KMeansOptions(2), range(6))[1].requires_grad
+
+
+def test_faiss_has_a_gpu_for_one_thread_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By its documentation a GPU's memory is not to be shared by threads, and workers cluster side by side."""
+    module = sys.modules[nearest.__module__]
+    points, busy, most = prepared(drawn(400), True), [0], [0]
+    make = module._index
+
+    class Watched:
+        def __init__(self, index: Any) -> None:
+            self._index = index
+
+        def search(self, *arguments: Any) -> Any:
+            busy[0] += 1
+            most[0] = max(most[0], busy[0])
+            time.sleep(0.01)
+            found = self._index.search(*arguments)
+            busy[0] -= 1
+            return found
+
+    monkeypatch.setattr(module, "_has_gpu", lambda device: device is not None)
+    monkeypatch.setattr(module, "_index", lambda centroids, cosine, gpu: Watched(make(centroids, cosine, None)))
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: nearest(points, points[:5], True, torch.device("cuda"), margins=True), range(8)))
+    assert most == [1]
+    expected = nearest(points, points[:5], True, None, margins=True)
+    assert all(np.array_equal(one, other) for each in found for one, other in zip(each, expected, strict=True))
 
 
 @pytest.mark.parametrize(

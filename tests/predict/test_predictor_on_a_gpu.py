@@ -52,7 +52,12 @@ def overlap(found: list[MaskSet], expected: list[MaskSet]) -> float:
 
 @pytest.mark.usefixtures("exact")
 @pytest.mark.parametrize(
-    "changes", [{}, pytest.param({"batch_size": 1}, marks=pytest.mark.heavy), {"scales": (1.0, 0.7), "nms": 0.9, "parents": False}]
+    "changes",
+    [
+        {},
+        pytest.param({"batch_size": 1}, marks=pytest.mark.heavy),
+        pytest.param({"scales": (1.0, 0.7), "nms": 0.9, "parents": False}, marks=pytest.mark.heavy),
+    ],
 )
 def test_masks_are_the_same_in_single_precision(
     photographs: tuple[Source, ...], changes: dict[str, Any], measured: Callable[..., None]

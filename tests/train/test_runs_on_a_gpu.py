@@ -111,7 +111,7 @@ def test_convolutions_are_sought_for_training_alone(tmp_path: Path, monkeypatch:
     assert seen == [*[("train", True)] * 2, ("evaluate", False)] * 2
 
 
-@pytest.mark.parametrize("name", ["segment", "correct", "backbone", "dino"])
+@pytest.mark.parametrize("name", [pytest.param("segment", marks=pytest.mark.heavy), "correct", "backbone", "dino"])
 def test_every_recipe_runs_to_its_end(name: str, tmp_path: Path) -> None:
     """And evaluates, keeps a checkpoint, goes on from it and exports what a CPU can read."""
     write_scenes(tmp_path / "scenes", range(4), side=64, faults=Faults())
