@@ -1,10 +1,11 @@
 """Whether what is computed on a card is right: every test marked ``gpu``, a process for each of their files, a line for each test.
 
-    python bench/gpu_correct.py --lines LINES.jsonl [--seconds 150] [--pretend] [--slow] [FILE…]
+    python bench/gpu_correct.py --lines LINES.jsonl [--seconds 150] [--jobs N] [--pretend] [--slow] [FILE…]
 
 A card's context that one test has poisoned takes no other file along, and a file that hangs is ended. What a file cannot import is named.
-Nothing stops it; the exit status is 1 if anything failed. ``--pretend`` takes the card that is none (tests/pretend_card.py), and leaves
-out what a CPU needs long for. ``--slow`` adds what takes minutes. In the tests' own processes this file is pytest's plugin.
+Several files run side by side where there are cores for it: a process takes longer to start than most of its tests. Nothing stops it; the
+exit status is 1 if anything failed. ``--pretend`` takes the card that is none (tests/pretend_card.py), and leaves out what a CPU needs
+long for. ``--slow`` adds what takes minutes. In the tests' own processes this file is pytest's plugin.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -32,13 +34,18 @@ ORDER = ("models", "refine", "cluster", "predict", "runtime", "train", "cli")
 MOST = 90.0  # seconds of a file
 _NOTE = 300
 _MISSING = "there is no module"
-_LINES, _NOW = "OVSKIT_GPU_LINES", "OVSKIT_GPU_NOW"  # for the plugin: where lines go, and the name of the test under way
+_LEAST = 5.0  # seconds that are worth beginning for
+# For the plugin: where lines go, and a folder for what it tells this process, the name of the test under way and that it has said anything.
+_LINES, _OWN = "OVSKIT_GPU_LINES", "OVSKIT_GPU_OWN"
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--lines", type=Path, required=True)
     parser.add_argument("--seconds", type=float, default=150.0, help="for all files together [150]")
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    jobs = max(1, min(4, cores // 4))
+    parser.add_argument("--jobs", type=int, default=jobs, metavar="N", help=f"files side by side [one for four cores, at most 4: {jobs}]")
     parser.add_argument("--pretend", action="store_true", help="on the card that is none")
     parser.add_argument("--slow", action="store_true", help="also what takes minutes")
     parser.add_argument("files", type=Path, nargs="*", metavar="FILE", help="files of tests [all that have one marked gpu]")
@@ -47,15 +54,20 @@ def main() -> int:
     begun = time.monotonic()
     before = len(read_lines(arguments.lines))
     chosen = "gpu" + ("" if arguments.slow else " and not slow") + (" and not heavy" if arguments.pretend else "")
-    with tempfile.TemporaryDirectory() as scratch:
-        environment = _environment(Path(scratch), pretend=arguments.pretend)
-        for file in arguments.files or _files():
+    with tempfile.TemporaryDirectory() as scratch, ThreadPoolExecutor(max(1, arguments.jobs)) as pool:
+        environment = _environment(Path(scratch), arguments.lines, pretend=arguments.pretend)
+
+        def run(number: int, file: Path) -> None:
             left = arguments.seconds - (time.monotonic() - begun)
-            what = _title(file)
-            if left < 5:
-                lines.add(Line(PART, what, "skipped", note=f"no time left of {arguments.seconds:.0f} s"))
-                continue
-            _run(file, what, chosen, environment, min(MOST, left) if not arguments.slow else left, arguments.lines)
+            if left < _LEAST:
+                lines.add(Line(PART, _title(file), "skipped", note=f"no time left of {arguments.seconds:.0f} s"))
+                return
+            own = Path(scratch) / str(number)
+            own.mkdir()
+            _run(file, chosen, {**environment, _OWN: str(own)}, left if arguments.slow else min(MOST, left), lines)
+
+        for done in [pool.submit(run, number, file) for number, file in enumerate(arguments.files or _files())]:
+            done.result()
     found = read_lines(arguments.lines)[before:]
     print(f"correct: {', '.join(f'{sum(line.outcome == one for line in found)} {one}' for one in ('passed', 'failed', 'skipped'))}")
     return int(any(line.outcome == "failed" for line in found))
@@ -78,7 +90,7 @@ def _title(file: Path) -> str:
     return f"{file.resolve().parent.name}: {stem}"
 
 
-def _environment(scratch: Path, *, pretend: bool) -> dict[str, str]:
+def _environment(scratch: Path, lines: Path, *, pretend: bool) -> dict[str, str]:
     """That of the tests' processes, in which ovskit can be imported."""
     paths = [str(ROOT), str(ROOT / "bench")]
     if importlib.util.find_spec("ovskit") is None or importlib.util.find_spec("ovskit.core") is None:
@@ -88,21 +100,16 @@ def _environment(scratch: Path, *, pretend: bool) -> dict[str, str]:
             (place / name).symlink_to(ROOT / name)
         paths.append(str(place.parent))
     paths += [each for each in os.environ.get("PYTHONPATH", "").split(os.pathsep) if each]
-    own = {"PYTHONPATH": os.pathsep.join(paths), "HF_HUB_OFFLINE": "1", "PYTHONFAULTHANDLER": "1", _NOW: str(scratch / "now")}
+    own = {"PYTHONPATH": os.pathsep.join(paths), "HF_HUB_OFFLINE": "1", "PYTHONFAULTHANDLER": "1", _LINES: str(lines.resolve())}
     kept = {name: value for name, value in os.environ.items() if not name.startswith("OVS_")}
     return {**kept, **own, "OVSKIT_PRETEND_CARD": "1" if pretend else "0"}
 
 
-def _run(file: Path, what: str, chosen: str, environment: Mapping[str, str], limit: float, path: Path) -> None:
+def _run(file: Path, chosen: str, environment: Mapping[str, str], limit: float, lines: Lines) -> None:
     """The tests of a file, in a process of their own; a line where that did not end as it should."""
-    command = [sys.executable, "-m", "pytest", "-q", "-rN", "-p", "no:cacheprovider", "-p", "gpu_correct", "-m", chosen]
-    now = Path(environment[_NOW])
-    now.unlink(missing_ok=True)
-    before, begun = len(read_lines(path)), time.monotonic()
-    process = subprocess.Popen(
-        [*command, str(file)],
-        cwd=ROOT, env={**environment, _LINES: str(path.resolve())}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-    )  # fmt: skip
+    command = [sys.executable, "-m", "pytest", "-q", "-rN", "-p", "no:cacheprovider", "-p", "gpu_correct", "-m", chosen, str(file)]
+    begun = time.monotonic()
+    process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     try:
         output, _ = process.communicate(timeout=limit)
         ended = None
@@ -111,14 +118,14 @@ def _run(file: Path, what: str, chosen: str, environment: Mapping[str, str], lim
         output, _ = process.communicate()
         ended = f"ended after {limit:.0f} s"
     seconds = time.monotonic() - begun
-    under_way = now.read_text(encoding="utf-8") if now.exists() else ""
-    said = len(read_lines(path)) > before
-    if ended is None and (process.returncode in (0, 5) or (said and process.returncode in (1, 2))):  # 5: it has none; 2: not imported
+    now, said = Path(environment[_OWN]) / "now", Path(environment[_OWN]) / "said"
+    if ended is None and (process.returncode in (0, 5) or (said.exists() and process.returncode in (1, 2))):  # 5: none; 2: not imported
         return
     if ended is None:
         reason = _reason(output)
         ended = reason if reason.startswith(_MISSING) else f"exit status {process.returncode}: {reason}"
-    Lines(path).add(Line(PART, under_way or what, "failed", seconds=seconds, note=_cut(ended)))
+    what = now.read_text(encoding="utf-8") if now.exists() else _title(file)
+    lines.add(Line(PART, what, "failed", seconds=seconds, note=_cut(ended)))
 
 
 def _reason(output: str) -> str:
@@ -141,14 +148,14 @@ def _cut(text: str) -> str:
 
 def pytest_runtest_logstart(nodeid: str, location: Any) -> None:
     """Say which test is under way, for the case that it takes the process with it."""
-    Path(os.environ[_NOW]).write_text(_named(nodeid), encoding="utf-8")
+    (Path(os.environ[_OWN]) / "now").write_text(_named(nodeid), encoding="utf-8")
 
 
 def pytest_runtest_logreport(report: Any) -> None:
     """A line for every test that has passed, failed or been skipped."""
     if report.when != "call" and report.passed:
         if report.when == "teardown":
-            Path(os.environ[_NOW]).unlink(missing_ok=True)
+            (Path(os.environ[_OWN]) / "now").unlink(missing_ok=True)
         return
     note = ""
     if report.skipped:
@@ -156,15 +163,20 @@ def pytest_runtest_logreport(report: Any) -> None:
     elif report.failed:
         note = _failure(report)
     what = _named(report.nodeid) if report.when != "teardown" else f"{_named(report.nodeid)} (afterwards)"
-    Lines(Path(os.environ[_LINES])).add(Line(PART, what, report.outcome, _values(report.user_properties), report.duration, _cut(note)))
+    _say(Line(PART, what, report.outcome, _values(report.user_properties), report.duration, _cut(note)))
 
 
 def pytest_collectreport(report: Any) -> None:
     """A line for a file that cannot be imported."""
     if report.failed:
-        Lines(Path(os.environ[_LINES])).add(Line(PART, _title(Path(report.nodeid)), "failed", note=_reason(str(report.longrepr))))
+        _say(Line(PART, _title(Path(report.nodeid)), "failed", note=_reason(str(report.longrepr))))
     elif report.skipped and isinstance(report.longrepr, tuple):
-        Lines(Path(os.environ[_LINES])).add(Line(PART, _title(Path(report.nodeid)), "skipped", note=_cut(str(report.longrepr[2]))))
+        _say(Line(PART, _title(Path(report.nodeid)), "skipped", note=_cut(str(report.longrepr[2]))))
+
+
+def _say(line: Line) -> None:
+    Lines(Path(os.environ[_LINES])).add(line)
+    (Path(os.environ[_OWN]) / "said").touch()
 
 
 def _named(nodeid: str) -> str:

@@ -85,13 +85,21 @@ def test_every_outcome_has_its_line(tmp_path: Path) -> None:
 
 
 def test_a_process_that_ends_badly_takes_no_other_file_along(tmp_path: Path) -> None:
-    status, found = run(tmp_path, {"dies": DIES, "hangs": HANGS, "lacks": LACKS}, "--seconds", "8")
+    status, found = run(tmp_path, {"dies": DIES, "hangs": HANGS, "lacks": LACKS}, "--seconds", "8", "--jobs", "1")
     assert status == 1
     assert found["first"].outcome == "passed"
     assert found["that dies"].note.startswith("exit status -6: Fatal")
     assert found["that hangs"].note.startswith("ended after ")
     # The time was gone.
     assert (found["lacks"].outcome, found["lacks"].note) == ("skipped", "no time left of 8 s")
+
+
+def test_files_side_by_side_have_all_their_lines(tmp_path: Path) -> None:
+    kinds = {f"kinds{k}": ALL_KINDS.replace("test_that", f"test_{k}_that") for k in range(3)}
+    status, found = run(tmp_path, {**kinds, "dies": DIES}, "--jobs", "4")
+    assert status == 1
+    assert sum("that passes" in what for what in found) == 3
+    assert found["that dies"].outcome == "failed"
 
 
 def test_a_module_that_is_missing_is_named(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from ovskit.core.models.builtin.extractor import load_builtin
 from ovskit.core.models.diffusion import probability
 from ovskit.core.models.handmade import load_handmade
 from ovskit.core.models.pyramid import build_pyramid
+from ovskit.core.models.state_dict import NoInit
 from ovskit.core.models.timm_backbone import move, open_vit
 from ovskit.core.models.vit import VitBackbone
 from tests.differences import between_patches, least_cosine, relative
@@ -47,8 +48,9 @@ def networks() -> Callable[[str], Any]:
     made: dict[str, dict[str, torch.Tensor]] = {}
 
     def open_(name: str) -> Any:
-        torch.manual_seed(0)
-        trunk = open_vit(name, name)
+        with NoInit() if name in made else nullcontext():  # drawing them takes seconds
+            torch.manual_seed(0)
+            trunk = open_vit(name, name)
         if name not in made:
             made[name] = {key: value.clone() for key, value in trunk.network.state_dict().items()}
         trunk.network.load_state_dict(made[name])
