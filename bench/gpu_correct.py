@@ -55,7 +55,7 @@ def main() -> int:
     before = len(read_lines(arguments.lines))
     chosen = "gpu" + ("" if arguments.slow else " and not slow") + (" and not heavy" if arguments.pretend else "")
     with tempfile.TemporaryDirectory() as scratch, ThreadPoolExecutor(max(1, arguments.jobs)) as pool:
-        environment = _environment(Path(scratch), arguments.lines, pretend=arguments.pretend)
+        environment = _environment(Path(scratch), arguments.lines, max(1, cores // max(1, arguments.jobs)), pretend=arguments.pretend)
 
         def run(number: int, file: Path) -> None:
             left = arguments.seconds - (time.monotonic() - begun)
@@ -90,8 +90,8 @@ def _title(file: Path) -> str:
     return f"{file.resolve().parent.name}: {stem}"
 
 
-def _environment(scratch: Path, lines: Path, *, pretend: bool) -> dict[str, str]:
-    """That of the tests' processes, in which ovskit can be imported."""
+def _environment(scratch: Path, lines: Path, threads: int, *, pretend: bool) -> dict[str, str]:
+    """That of the tests' processes, in which ovskit can be imported; ``threads`` for each of them, unless the environment says so."""
     paths = [str(ROOT), str(ROOT / "bench")]
     if importlib.util.find_spec("ovskit") is None or importlib.util.find_spec("ovskit.core") is None:
         place = scratch / "path" / "ovskit"
@@ -102,6 +102,7 @@ def _environment(scratch: Path, lines: Path, *, pretend: bool) -> dict[str, str]
     paths += [each for each in os.environ.get("PYTHONPATH", "").split(os.pathsep) if each]
     own = {"PYTHONPATH": os.pathsep.join(paths), "HF_HUB_OFFLINE": "1", "PYTHONFAULTHANDLER": "1", _LINES: str(lines.resolve())}
     kept = {name: value for name, value in os.environ.items() if not name.startswith("OVS_")}
+    kept.setdefault("OMP_NUM_THREADS", str(threads))
     return {**kept, **own, "OVSKIT_PRETEND_CARD": "1" if pretend else "0"}
 
 
