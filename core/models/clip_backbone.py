@@ -41,7 +41,7 @@ class ClipTrunk:
         self.network: Any = network
         self.depth = len(network.transformer.resblocks)
         self.stride = int(network.patch_size[0])
-        self._positions = Positions(network.positional_embedding.unsqueeze(0), tuple(network.grid_size), 1, antialias=True)
+        self._positions: Positions | None = None
 
     def embed(self, images: torch.Tensor) -> Tokens:
         """See ``Trunk.embed``."""
@@ -49,6 +49,8 @@ class ClipTrunk:
         grid = (x.shape[2], x.shape[3])
         cls = self.network.class_embedding.to(x.dtype).expand(len(x), 1, -1)
         x = torch.cat([cls, x.flatten(2).transpose(1, 2)], dim=1)
+        if self._positions is None:  # not before the network is on its device, in its type: a view does not go along
+            self._positions = Positions(self.network.positional_embedding.unsqueeze(0), tuple(self.network.grid_size), 1, antialias=True)
         return Tokens(self.network.ln_pre(x + self._positions.at(grid)))
 
     def block(self, index: int, x: torch.Tensor, positions: torch.Tensor | None) -> torch.Tensor:

@@ -88,7 +88,9 @@ class DeformableAttention(nn.Module):
         """See the class. ``references`` (q, 2) are x and y from 0 to 1; ``values`` (b, Σ h·w, width) are maps of the sizes ``shapes``."""
         heads, maps, places = self._split
         # Offsets are in places of the map they are for, so that a map's size does not change what was learned.
-        sizes = torch.tensor([(w, h) for h, w in shapes], device=queries.device, dtype=references.dtype)
+        # Filled there one by one: a copy of them would wait for the device, here ten times a pass.
+        sides = [torch.full((), side, device=queries.device, dtype=references.dtype) for h, w in shapes for side in (w, h)]
+        sizes = torch.stack(sides).view(-1, 2)
         offsets = self.offsets(queries).unflatten(2, (heads, maps, places, 2)).to(references.dtype)
         locations = references[None, :, None, None, None, :] + offsets / sizes[None, None, None, :, None, :]
         weights = self.weights(queries).unflatten(2, (heads, maps * places)).softmax(dim=-1).unflatten(3, (maps, places))

@@ -34,12 +34,12 @@ def tabulated(function: Callable[[float], float], low: float, high: float, x: to
     Vectorised exponentials may round differently at the end of a thread's share; a table cannot.
     """
     place = torch.round((x.clamp(low, high) - low) * (_ENTRIES / (high - low))).long()
-    return _table(function, low, high).to(x.device)[place]
+    return _table(function, low, high, x.device)[place]
 
 
 @cache
-def _table(function: Callable[[float], float], low: float, high: float) -> torch.Tensor:
-    return torch.tensor([function(low + (high - low) * k / _ENTRIES) for k in range(_ENTRIES + 1)], dtype=torch.float32)
+def _table(function: Callable[[float], float], low: float, high: float, device: torch.device) -> torch.Tensor:
+    return torch.tensor([function(low + (high - low) * k / _ENTRIES) for k in range(_ENTRIES + 1)], dtype=torch.float32, device=device)
 
 
 def _falling(x: float) -> float:

@@ -149,7 +149,7 @@ class BackboneRecipe:
         self._average = MovingAverage(self._network, settings.decay)
         generator = torch.Generator().manual_seed(seed)
         self._queue = F.normalize(torch.randn(settings.queue, config.projection, generator=generator), dim=1)
-        self._next = torch.tensor(0)
+        self._next = 0
         self._seen: list[torch.Tensor] = []
 
     def parameter_groups(self) -> list[dict[str, Any]]:
@@ -192,7 +192,8 @@ class BackboneRecipe:
                 losses["batch"] = losses["batch"] + contrast.batch / len(drawn)
                 losses["within"] = losses["within"] + contrast.image / len(drawn)
             losses["boundary"] = boundary_loss(found.right, found.below, batch.labels)
-            losses["image"] = image_contrast(projected, self._queue.to(projected.device), temperature=s.image_temperature)
+            self._queue = self._queue.to(projected.device)  # and there it stays: moved at every step it would make the CPU wait
+            losses["image"] = image_contrast(projected, self._queue, temperature=s.image_temperature)
         losses["loss"] = (
             (1 - s.within) * losses["batch"] + s.within * losses["within"] + s.boundary * losses["boundary"] + s.image * losses["image"]
         )
@@ -201,20 +202,24 @@ class BackboneRecipe:
     def after_step(self, step: int) -> None:
         """The average takes in the new weights, the queue the step's vectors."""
         self._average.update()
-        vectors = _gathered(torch.cat(self._seen)).cpu()[-len(self._queue) :]
+        vectors = _gathered(torch.cat(self._seen))[-len(self._queue) :]
         self._seen.clear()
-        places = (torch.arange(len(vectors)) + self._next) % len(self._queue)
+        places = (torch.arange(len(vectors), device=vectors.device) + self._next) % len(self._queue)
         self._queue[places] = vectors
         self._next = (self._next + len(vectors)) % len(self._queue)
 
     def state(self) -> dict[str, torch.Tensor]:
         """The moving average and the queue."""
-        return {"queue": self._queue, "next": self._next, **{f"average/{name}": tensor for name, tensor in self._average.state().items()}}
+        return {
+            "queue": self._queue,
+            "next": torch.tensor(self._next),
+            **{f"average/{name}": tensor for name, tensor in self._average.state().items()},
+        }
 
     def load_state(self, tensors: Mapping[str, torch.Tensor]) -> None:
         """Take up what ``state`` gave."""
         self._queue = tensors["queue"].clone()
-        self._next = tensors["next"].clone()
+        self._next = int(tensors["next"])
         prefix = "average/"
         self._average.load_state({name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)})
 

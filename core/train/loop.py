@@ -309,7 +309,7 @@ class _Run:
         if journal is not None:
             self.recipe.modules.eval()
             try:
-                with stopping.at_once(), torch.no_grad():
+                with stopping.at_once(), torch.no_grad(), _sizes_of_all_kinds():
                     scores = self.recipe.evaluate()
             except BaseException:  # a signal may arrive as any; the steps since the last checkpoint must not be lost
                 if stopping.asked and self.saved != self.step:
@@ -365,6 +365,17 @@ def _told_how_to_go_on(run: _Run) -> Iterator[None]:
         if run.saved != run.step:
             where = f"; the same command with --resume goes on from step {run.saved}"
         raise type(signal)(at + where) from None
+
+
+@contextmanager
+def _sizes_of_all_kinds() -> Iterator[None]:
+    """Photographs to evaluate on have many sizes: the fastest convolutions are not sought anew for each, see ``open_devices``."""
+    before = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = before
 
 
 def _seed_torch(seed: int, step: int, rank: int) -> None:

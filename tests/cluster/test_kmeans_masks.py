@@ -84,11 +84,3 @@ def test_an_image_of_other_channels_is_named(light: bool) -> None:
 def with_cls(number: int, grid: tuple[int, int]) -> RootedFeatures:
     one = record(number, grid).features
     return RootedFeatures("", FeatureMap(one.image, one.patch, np.random.default_rng(number).normal(size=10).astype(np.float16)))
-
-
-def test_a_gpu_gives_the_same() -> None:
-    if not torch.cuda.is_available():
-        pytest.skip("this machine has no CUDA device")
-    records = [record(k, grid) for k, grid in enumerate(GRIDS, 1)]
-    on_gpu = cluster_each(records, KMeansOptions(3), ShapeOptions(), Failures(skip=False), 1, torch.device("cuda"))
-    assert list(on_gpu) == clustered(records)

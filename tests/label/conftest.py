@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import open_clip
 import pytest
 import torch
 from PIL import Image as Pillow
@@ -79,6 +78,8 @@ def clip_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Clip:
 
     ``ovskit-words`` keeps its text tower at the top of the checkpoint, ``ovskit-words-timm`` under ``text.``.
     """
+    import open_clip  # where it is missing, the other tests run
+
     folder = tmp_path_factory.mktemp("clip")
     text = {"context_length": 16, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1}
     own = {"image_size": 32, "layers": 1, "width": 32, "head_width": 16, "patch_size": 16}

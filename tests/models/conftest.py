@@ -6,7 +6,6 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-import open_clip
 import pytest
 import timm
 import torch
@@ -55,6 +54,8 @@ def clip_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str],
     ``ovskit-tiny`` has open_clip's own image tower, ``ovskit-tiny-quickgelu`` the same with the other activation, and
     ``ovskit-tiny-timm`` one from timm.
     """
+    import open_clip  # where it is missing, the other tests run
+
     folder = tmp_path_factory.mktemp("clip")
     own = {"image_size": 64, "layers": 3, "width": 64, "head_width": 16, "patch_size": 16}
     from_timm = {"timm_model_name": "vit_tiny_patch16_224", "timm_pool": "token", "timm_proj": "linear", "image_size": 224}

@@ -157,14 +157,6 @@ def test_weights_of_ones_own(backbone: BuiltinBackbone, tmp_path: Path) -> None:
     assert reload_backbone(own.spec, weights=path, device=CPU).spec == own.spec
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-def test_a_gpu_gives_the_same_within_half_precision(backbone: BuiltinBackbone) -> None:
-    images = torch.stack([photograph(128, 96, turn) for turn in range(3)])
-    there = load_builtin("builtin", device=torch.device("cuda")).extract(images, cls=True)
-    here = backbone.extract(images, cls=True)
-    torch.testing.assert_close(there.patch.cpu(), here.patch, rtol=1e-2, atol=2e-2)
-
-
 def test_the_composition_is_what_its_description_says() -> None:
     rng = np.random.default_rng(2)
     y, x = np.mgrid[:10, :12]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+import time
 import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
@@ -418,29 +421,36 @@ class TestFitEach:
         assert all(later <= earlier * (1 + 1e-5) for earlier, later in pairwise(objectives))
         assert objectives[-1] < objectives[0]
 
-    @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
-    @pytest.mark.parametrize("metric", METRICS)
-    def test_a_gpu_finds_the_same_bits(self, metric: Any) -> None:
-        maps = self.maps(40, 300, 64)
-        options = KMeansOptions(8, metric=metric, restarts=2)
-        here, there = fit_each(maps, options, range(40)), fit_each(maps.cuda(), options, range(40))
-        assert torch.equal(here[0], there[0].cpu())
-        assert torch.equal(here[1], there[1].cpu())
-
     def test_no_gradient(self) -> None:
         maps = self.maps().requires_grad_()
         assert not fit_each(maps, KMeansOptions(2), range(6))[1].requires_grad
 
 
-@pytest.mark.skipif(faiss.get_num_gpus() == 0, reason="no GPU, or a faiss without")
-def test_faiss_on_a_gpu_finds_the_same_bits() -> None:
-    points = drawn(20_000, 64, 30)
-    for metric in METRICS:
-        options = KMeansOptions(20, metric=metric)
-        here, there = fit(points, options), fit(points, options, device=torch.device("cuda"))
-        assert same(here, there)
-        for a, b in zip(assign(points, here), assign(points, here, device=torch.device("cuda")), strict=True):
-            assert np.array_equal(a, b)
+def test_faiss_has_a_gpu_for_one_thread_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By its documentation a GPU's memory is not to be shared by threads, and workers cluster side by side."""
+    module = sys.modules[nearest.__module__]
+    points, busy, most = prepared(drawn(400), True), [0], [0]
+    make = module._index
+
+    class Watched:
+        def __init__(self, index: Any) -> None:
+            self._index = index
+
+        def search(self, *arguments: Any) -> Any:
+            busy[0] += 1
+            most[0] = max(most[0], busy[0])
+            time.sleep(0.01)
+            found = self._index.search(*arguments)
+            busy[0] -= 1
+            return found
+
+    monkeypatch.setattr(module, "_has_gpu", lambda device: device is not None)
+    monkeypatch.setattr(module, "_index", lambda centroids, cosine, gpu: Watched(make(centroids, cosine, None)))
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: nearest(points, points[:5], True, torch.device("cuda"), margins=True), range(8)))
+    assert most == [1]
+    expected = nearest(points, points[:5], True, None, margins=True)
+    assert all(np.array_equal(one, other) for each in found for one, other in zip(each, expected, strict=True))
 
 
 @pytest.mark.parametrize(

@@ -208,10 +208,7 @@ def test_the_image_is_untouched(crowd: tuple[np.ndarray, list[Mask], list[Rle]])
     assert np.array_equal(pixels, before)
 
 
-@pytest.mark.parametrize("device", ["cpu", "cuda"])
-def test_torch_agrees_with_the_compiled_kernel(crowd: tuple[np.ndarray, list[Mask], list[Rle]], device: str) -> None:
-    if device == "cuda" and not torch.cuda.is_available():
-        pytest.skip("this machine has no CUDA device")
+def test_torch_agrees_with_the_compiled_kernel(crowd: tuple[np.ndarray, list[Mask], list[Rle]]) -> None:
     pixels, masks, _ = crowd
     masks = masks[:5]
     options = ConvCrfOptions(iterations=3)
@@ -219,7 +216,7 @@ def test_torch_agrees_with_the_compiled_kernel(crowd: tuple[np.ndarray, list[Mas
     boxes = [convcrf.box_around(table, k, 20) for k in range(len(masks))]
     odds = [odds_of(convcrf.decode_box(table, k, box), options) for k, box in enumerate(boxes)]
     field = Field(pixels, window_of(options), options, None)
-    for one, other in zip(field.beliefs(boxes, odds), mean_field_by_torch(field, boxes, odds, torch.device(device)), strict=True):
+    for one, other in zip(field.beliefs(boxes, odds), mean_field_by_torch(field, boxes, odds, torch.device("cpu")), strict=True):
         np.testing.assert_allclose(one, other, atol=1e-3)
 
 

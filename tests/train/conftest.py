@@ -20,8 +20,12 @@ from pathlib import Path
 from toy import ToyRecipe
 from ovskit.core.train.devices import open_devices
 from ovskit.core.train.loop import TrainOptions, train
-devices = open_devices("cpu")
+if {device!r} != "cpu":
+    import torch
+    torch.distributed.init_process_group("gloo")  # NCCL refuses two processes on one card
+devices = open_devices({device!r})
 assert devices.world == 2
+assert devices.device.type == {device!r}
 watched = []
 for stop_after in ({stop_after}, None):
     options = TrainOptions(**{options!r}, stop_after=stop_after)
@@ -40,10 +44,13 @@ def _plain_launch(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def launch() -> Callable[..., None]:
-    """Trains the plain toy recipe in two processes, as torchrun would start them: to step ``stop_after``, and from there to the end."""
+    """Trains the plain toy recipe in two processes, as torchrun would start them: to step ``stop_after``, and from there to the end.
 
-    def run(folder: Path, options: dict[str, Any], *, stop_after: int) -> None:
-        code = _PROCESS.format(here=str(Path(__file__).parent), options=options, folder=str(folder), stop_after=stop_after)
+    On ``cuda`` both have the same card.
+    """
+
+    def run(folder: Path, options: dict[str, Any], *, stop_after: int, device: str = "cpu") -> None:
+        code = _PROCESS.format(here=str(Path(__file__).parent), options=options, folder=str(folder), stop_after=stop_after, device=device)
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
@@ -51,7 +58,7 @@ def launch() -> Callable[..., None]:
         processes = [
             subprocess.Popen(
                 [sys.executable, "-c", code],
-                env={**common, "RANK": str(k), "LOCAL_RANK": str(k), "OMP_NUM_THREADS": "1"},
+                env={**common, "RANK": str(k), "LOCAL_RANK": str(k if device == "cpu" else 0), "OMP_NUM_THREADS": "1"},
                 stderr=subprocess.PIPE,
             )
             for k in range(2)

@@ -53,7 +53,8 @@ class ToyRecipe:
 
     def after_step(self, step: int) -> None:
         self.average.update()
-        self.queue = torch.cat([self.queue[1:], self.modules["head"].weight.detach().mean()[None]])
+        newest = self.modules["head"].weight.detach().mean()[None]
+        self.queue = torch.cat([self.queue[1:].to(newest.device), newest])
 
     def state(self) -> dict[str, Tensor]:
         return {"queue": self.queue, **self.average.state()}
@@ -75,4 +76,4 @@ class ToyRecipe:
         save_file(self.weights(), folder / "model.safetensors")
 
     def weights(self) -> dict[str, Tensor]:
-        return {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in self.modules.state_dict().items()}
+        return {name: tensor.cpu().clone(memory_format=torch.contiguous_format) for name, tensor in self.modules.state_dict().items()}

@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 import torch.nn.functional as F
@@ -129,17 +130,23 @@ def oriented_gradients(images: torch.Tensor) -> torch.Tensor:
 def _filtered(x: torch.Tensor, kernel: tuple[float, ...], dim: int) -> torch.Tensor:
     """Elementwise, since a library's convolution may round differently with the number of threads."""
     length = x.shape[dim] - len(kernel) + 1
-    return sum((weight * x.narrow(dim, k, length) for k, weight in enumerate(kernel) if weight), torch.zeros(()).to(x))
+    return sum((weight * x.narrow(dim, k, length) for k, weight in enumerate(kernel) if weight), x.new_zeros(()))
 
 
 def _orientation(gx: torch.Tensor, gy: torch.Tensor) -> torch.Tensor:
     """The direction of gradients modulo π, in [0, 8] where 8 is 0 again; by a table, as vectorised arctangents round differently."""
-    table = torch.atan(torch.arange(_TABLE + 1, dtype=torch.float64) / _TABLE) * (_ORIENTATIONS / math.pi)
     x, y = gx.abs(), gy.abs()
     ratio = torch.minimum(x, y) / torch.maximum(x, y).clamp_min(1e-30)
-    angle = quantise(table, 2.0**-12).float().to(gx.device)[torch.round(ratio * _TABLE).long()]
+    angle = _angles(gx.device)[torch.round(ratio * _TABLE).long()]
     angle = torch.where(y > x, _ORIENTATIONS / 2 - angle, angle)
     return torch.where((gx < 0) != (gy < 0), _ORIENTATIONS - angle, angle)
+
+
+@cache
+def _angles(device: torch.device) -> torch.Tensor:
+    """From 0 to an eighth of a turn, by the tangent in steps of 1/1024, in bins."""
+    table = torch.atan(torch.arange(_TABLE + 1, dtype=torch.float64) / _TABLE) * (_ORIENTATIONS / math.pi)
+    return quantise(table, 2.0**-12).float().to(device)
 
 
 def fit_axes(rows: torch.Tensor, width: int = WIDTH) -> Axes:

@@ -121,8 +121,8 @@ def join(found: Sequence[torch.Tensor], lateral: nn.ModuleList, joined: nn.Modul
 
 def normalise(images: torch.Tensor) -> torch.Tensor:
     """(b, 3, H, W) of 0 to 255, any type, as the network's float32 input."""
-    mean = torch.tensor(MEAN, device=images.device).view(1, 3, 1, 1)
-    std = torch.tensor(STD, device=images.device).view(1, 3, 1, 1)
+    # Filled there one by one: a copy of them would wait for the device.
+    mean, std = (torch.stack([torch.full((), one, device=images.device) for one in each]).view(1, 3, 1, 1) for each in (MEAN, STD))
     return (images.float() / 255 - mean) / std
 
 

@@ -7,7 +7,9 @@ labels and margins are a function of the vector and the centroids alone.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
+from contextlib import nullcontext
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
 _CHUNK_NUMBERS = 1 << 23  # at a time: 32 MiB of float32
 _TF32 = 2.0**-9  # what a GPU may round to where it is let
+_ALONE = threading.Lock()
 
 
 def prepared(vectors: Float, cosine: bool) -> Float32:
@@ -53,7 +56,11 @@ def nearest(points: Float32, centroids: Float32, cosine: bool, device: torch.dev
     best = np.zeros((len(points), 2 if margins else 0))
     if len(centroids) == 1 and not margins:
         return labels, best
-    index, on_gpu = _index(centroids, cosine, device)
+    on_gpu = _has_gpu(device)
+    # faiss' memory of a GPU is for one thread at a time, even to search.
+    alone = _ALONE if on_gpu else nullcontext()
+    with alone:
+        index = _index(centroids, cosine, device if on_gpu else None)
     width = min(len(centroids), 3 if margins else 2)
     # Two values, each of c products summed in any order: Higham, Accuracy and Stability of Numerical Algorithms, 3.1. The lengths of
     # rows for cosine are 1; a squared distance made of |x|² - 2 x·y + |y|² has (|x| + |y|)² of terms.
@@ -63,7 +70,8 @@ def nearest(points: Float32, centroids: Float32, cosine: bool, device: torch.dev
     start = 0
     for chunk in in_chunks(points):
         stop = start + len(chunk)
-        values, found = index.search(chunk, width)
+        with alone:
+            values, found = index.search(chunk, width)
         if not cosine:
             np.negative(values, out=values)
         kernels.settle(chunk, centroids, values, found, cosine, rounding, labels[start:stop], best[start:stop])
@@ -71,17 +79,25 @@ def nearest(points: Float32, centroids: Float32, cosine: bool, device: torch.dev
     return labels, best
 
 
-def _index(centroids: Float32, cosine: bool, device: torch.device | None) -> tuple[Any, bool]:
-    """faiss' flat index of the centroids, and whether it is on a GPU."""
+def _has_gpu(device: torch.device | None) -> bool:
+    """Whether faiss can search there."""
+    if device is None or device.type != "cuda":
+        return False
+    import faiss
+
+    return hasattr(faiss, "StandardGpuResources") and faiss.get_num_gpus() > 0
+
+
+def _index(centroids: Float32, cosine: bool, gpu: torch.device | None) -> Any:
+    """faiss' flat index of the centroids, on a GPU if one is given."""
     import faiss
 
     index: Any = faiss.IndexFlatIP(centroids.shape[1]) if cosine else faiss.IndexFlatL2(centroids.shape[1])
-    on_gpu = device is not None and device.type == "cuda" and hasattr(faiss, "StandardGpuResources") and faiss.get_num_gpus() > 0
-    if on_gpu and device is not None:
-        number = device.index or 0
+    if gpu is not None:
+        number = gpu.index or 0
         index = faiss.index_cpu_to_gpu(_resources(number), number, index)
     index.add(np.ascontiguousarray(centroids))
-    return index, on_gpu
+    return index
 
 
 @lru_cache

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from scipy.optimize import linear_sum_assignment
@@ -22,6 +23,7 @@ from ovskit.core.models.segmenter.network import ENTITY, NO_OBJECT, Predictions
 
 Balance = Literal["none", "weight"]
 _WORST = torch.finfo(torch.float32).max
+_NONE = np.zeros(0, np.int64)
 _HEAVIEST = 100.0  # negative pairs of ancestors that a positive one counts for at most
 
 
@@ -102,12 +104,14 @@ def matched_losses(
     total = torch.zeros((), device=device)
     named: dict[str, Tensor] = {}
     matches: list[Match] = []
+    placed: list[Match] = []
     with torch.autocast(device.type, enabled=False):
         for classes, masks in zip(predictions.classes, predictions.masks, strict=True):
             matches = match(classes, masks, targets, options)
-            named = {"class": _class_loss(classes, matches, options), **_mask_losses(masks, targets, matches, count, options)}
+            placed = _placed(matches, device)
+            named = {"class": _class_loss(classes, placed, options), **_mask_losses(masks, targets, placed, count, options)}
             total = total + options.classes * named["class"] + options.masks * named["mask"] + options.dice * named["dice"]
-        named |= _ancestor_loss(predictions.ancestors, targets, matches, options)
+        named |= _ancestor_loss(predictions.ancestors, targets, placed, options)
         total = total + options.ancestors * named["ancestor"]
     return {"loss": total} | {name: value.detach() for name, value in named.items()}, matches
 
@@ -117,23 +121,35 @@ def match(classes: Tensor, masks: Tensor, targets: Sequence[Target], options: Lo
 
     ``classes`` (b, q, 2) and ``masks`` (b, q, h, w) are logits. Image by image, so that only one image's masks are float32 at a time.
     The numbers are transformers' matcher's, but the places are worked out once, not for each mask, and both costs of the
-    masks come from one product: half the time.
+    masks come from one product: half the time. All images' costs are read together, since reading waits for the device.
     """
-    found = []
+    costs = []
     with torch.no_grad():
         for k, target in enumerate(targets):
             if not len(target.masks):
-                none = torch.zeros(0, dtype=torch.int64)
-                found.append(Match(none, none))
                 continue
             places = torch.rand(1, options.points, 2, device=masks.device)
             logits = sample_point(masks[k : k + 1].float(), places, align_corners=False)[0]
             labels = sample_point(target.masks[None].float(), places, align_corners=False)[0]
             # A cost that is no number goes to whoever is left, instead of ending the run here.
-            costs = torch.nan_to_num(_costs(classes[k].float(), logits, labels, options), nan=_WORST, posinf=_WORST, neginf=_WORST)
-            queries, chosen = linear_sum_assignment(costs.cpu().numpy())
-            found.append(Match(torch.from_numpy(queries), torch.from_numpy(chosen)))
+            costs.append(torch.nan_to_num(_costs(classes[k].float(), logits, labels, options), nan=_WORST, posinf=_WORST, neginf=_WORST))
+        read = torch.cat([one.flatten() for one in costs]).cpu().split([one.numel() for one in costs]) if costs else ()
+    found, each = [], iter(read)
+    for target in targets:
+        columns = len(target.masks)
+        queries, chosen = linear_sum_assignment(next(each).view(-1, columns).numpy()) if columns else (_NONE, _NONE)
+        found.append(Match(torch.from_numpy(queries), torch.from_numpy(chosen)))
     return found
+
+
+def _placed(matches: Sequence[Match], device: torch.device) -> list[Match]:
+    """The matches on the device, by one copy that does not make the CPU wait, as every index from the CPU would."""
+    if device.type == "cpu":
+        return list(matches)
+    flat = torch.cat([one for found in matches for one in found])
+    flat = flat.pin_memory() if device.type == "cuda" else flat
+    parts = flat.to(device, non_blocking=True).split([len(one) for found in matches for one in found])
+    return [Match(queries, targets) for queries, targets in zip(parts[::2], parts[1::2], strict=True)]
 
 
 def _costs(classes: Tensor, logits: Tensor, labels: Tensor, options: LossOptions) -> Tensor:
@@ -160,11 +176,12 @@ def _check(predictions: Predictions, targets: Sequence[Target]) -> None:
 
 def _class_loss(classes: Tensor, matches: Sequence[Match], options: LossOptions) -> Tensor:
     """Cross-entropy, the mean over all queries of the batch, in which no-object counts ``no_object``."""
-    labels = torch.full(classes.shape[:2], NO_OBJECT, dtype=torch.int64)
+    labels = torch.full(classes.shape[:2], NO_OBJECT, dtype=torch.int64, device=classes.device)
     for row, found in zip(labels, matches, strict=True):
-        row[found.queries] = ENTITY
-    weight = torch.tensor([1.0, options.no_object], device=classes.device)
-    return F.cross_entropy(classes.float().flatten(0, 1), labels.flatten().to(classes.device), weight)
+        row.index_fill_(0, found.queries, ENTITY)
+    weight = torch.ones(2, device=classes.device)
+    weight[NO_OBJECT].fill_(options.no_object)
+    return F.cross_entropy(classes.float().flatten(0, 1), labels.flatten(), weight)
 
 
 def _mask_losses(
@@ -212,8 +229,7 @@ def _ancestor_loss(logits: Tensor, targets: Sequence[Target], matches: Sequence[
     """Binary cross-entropy over the ordered pairs of distinct matched queries of an image, the mean over the batch's pairs."""
     given, wanted = [], []
     for k, (target, found) in enumerate(zip(targets, matches, strict=True)):
-        apart = ~torch.eye(len(found.queries), dtype=torch.bool)
-        first, second = apart.nonzero().unbind(1)
+        first, second = _pairs(len(found.queries), found.queries.device)
         given.append(logits[k, found.queries[first], found.queries[second]].float())
         wanted.append(target.ancestors[found.targets[first], found.targets[second]].float())
     logit, label = torch.cat(given), torch.cat(wanted)
@@ -229,3 +245,11 @@ def _ancestor_loss(logits: Tensor, targets: Sequence[Target], matches: Sequence[
         "ancestor positives": positives,
         "ancestor negatives": negatives,
     }
+
+
+def _pairs(count: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """All ordered pairs of distinct numbers below ``count``, row by row; by arithmetic, as looking for them would wait for the device."""
+    others = max(1, count - 1)
+    each = torch.arange(count * (count - 1), device=device)
+    first, second = each // others, each % others
+    return first, second + (second >= first)
