@@ -24,6 +24,9 @@ while (($#)); do
   shift
 done
 
+# In miniature nothing takes long; but the machine may have other work, and what is there is to be seen to its end.
+[[ -z $dry ]] || { minutes=60; export OMP_NUM_THREADS=1; }
+
 begun=$SECONDS
 mkdir -p "$out" || exit 1
 out=$(cd "$out" && pwd)
@@ -34,32 +37,24 @@ site=$(mktemp -d)
 trap 'rm -rf "$site"' EXIT
 mkdir "$site/ovskit" "$site/bin"
 ln -s "$here/core" "$here/cli" "$site/ovskit/"
-for tool in extract cluster refine hier label train predict eval show; do
-  printf '#!/bin/sh\nexec "%s" -c "from ovskit.cli.%s import app; app()" "$@"\n' "$python" "$tool" > "$site/bin/ovs-$tool"
+for file in "$here"/man/ovs-*.1; do
+  tool=$(basename "$file" .1)
+  printf '#!/bin/sh\nexec "%s" -c "from ovskit.cli.%s import app; app()" "$@"\n' "$(command -v "$python")" "${tool#ovs-}" > "$site/bin/$tool"
 done
 chmod +x "$site/bin/"*
-export PATH=$site/bin:$PATH PYTHONPATH=$site:$here:$here/bench${PYTHONPATH:+:$PYTHONPATH} PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+export PATH=$site/bin:$PATH PYTHONPATH=$site:$here/bench${PYTHONPATH:+:$PYTHONPATH} PYTHONUNBUFFERED=1
 
 cd "$here" || exit 1
-"$python" bench/gpu_about.py --lines "$lines" $dry || exit 1
-left() { echo $((minutes * 60 - (SECONDS - begun))); }
-within() { # SECONDS COMMAND…: with time to write down what it knows, before it is killed
-  timeout --signal=TERM --kill-after=10 "$@"
+"$python" -m gpu.about --lines "$lines" $dry || exit 1
+part() { # NAME SECONDS OPTIONS…: a part that is still at it half a minute after its time is ended; what it knew by then is written down
+  [[ ,$only, == *,$1,* ]] || return 0
+  echo "== $1, $2 s" >&2
+  timeout --kill-after=10 $(($2 + 30)) "$python" -m "gpu.$1" --lines "$lines" "${@:3}" > "$out/$1.txt"
 }
-# Shares of the minutes: correctness first, since nothing else counts without it.
-if [[ ,$only, == *,correct,* ]]; then
-  echo "== correct" >&2
-  within $((minutes * 60 / 4 + 30)) "$python" bench/gpu_correct.py --lines "$lines" --seconds $((minutes * 60 / 4)) ${dry:+--pretend}
-fi
-if [[ ,$only, == *,fast,* ]]; then
-  echo "== fast" >&2
-  within $((minutes * 60 / 3 + 30)) "$python" bench/gpu_fast.py --lines "$lines" --seconds $((minutes * 60 / 3)) $dry
-fi
-if [[ ,$only, == *,learn,* ]]; then
-  echo "== learn" >&2
-  rest=$(left)
-  within $((rest + 30)) "$python" bench/gpu_learn.py --lines "$lines" --out "$out" --pack "$pack" --minutes "$(awk "BEGIN {print $rest / 60}")" \
-    ${begin:+--from "$begin"} ${dry:+--device cpu --jobs 2} $dry
-fi
-"$python" bench/gpu_lines.py "$lines" --markdown "$out/gpu.md"
+# Whether it is right comes first, since nothing else counts without it; learning has the minutes that are left.
+part correct $((minutes * 15)) --seconds $((minutes * 15)) ${dry:+--pretend}
+part fast $((minutes * 20)) --seconds $((minutes * 20)) $dry
+left=$((minutes * 60 - (SECONDS - begun)))
+part learn $left --out "$out" --pack "$pack" --minutes "$(awk "BEGIN {print $left / 60}")" ${begin:+--from "$begin"} ${dry:+--device cpu --jobs 2} $dry
+"$python" -m gpu.lines "$lines" --markdown "$out/gpu.md"
 ! grep -q '"outcome": "failed"' "$lines"

@@ -34,7 +34,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from gpu_tools import scores
+from gpu.tools import scores
 from PIL import Image as Picture
 from quality import DATA, SETS
 

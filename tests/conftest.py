@@ -107,7 +107,7 @@ def waiting() -> Callable[[], AbstractContextManager[list[str]]]:
 
 @pytest.fixture
 def measured(record_property: Callable[[str, object], None]) -> Callable[..., None]:
-    """``measured(cosine=0.999)`` keeps numbers with the test's result, where bench/gpu_correct.py finds them."""
+    """``measured(cosine=0.999)`` keeps numbers with the test's result, where bench/gpu/correct.py finds them."""
 
     def keep(**values: Any) -> None:
         for name, value in values.items():

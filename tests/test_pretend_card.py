@@ -1,9 +1,7 @@
-"""The pretend card refuses what CUDA refuses, allows what it allows, and the tests for a card pass on it."""
+"""The pretend card refuses what CUDA refuses and allows what it allows; bench/gpu.sh --dry runs the tests for a card on it."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -147,14 +145,3 @@ def test_photographs_go_to_the_card_as_bytes() -> None:
     Card.moved = 0
     backbone.extract(images)
     assert Card.moved == images.numel()
-
-
-@pytest.mark.first
-def test_tests_for_a_card_pass_on_it() -> None:
-    """Those that are not heavy, in a process of its own; ``--pretend-card -m gpu`` runs them all."""
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:xdist", "-p", "no:cacheprovider", "--pretend-card"]
-    files = sorted(str(path) for path in (ROOT / "tests").rglob("test_*_on_a_gpu.py"))
-    chosen = ["-m", "gpu and not slow and not heavy"]
-    done = subprocess.run([*command, *chosen, *files], cwd=ROOT, capture_output=True, text=True, timeout=400)
-    assert done.returncode == 0, done.stdout[-4000:]
-    assert "passed" in done.stdout

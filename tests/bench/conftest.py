@@ -1,4 +1,4 @@
-"""The scripts of bench/ are no package: they import each other by name, from beside themselves."""
+"""What bench/ has is imported from there: its scripts by name, the parts of gpu.sh as the package gpu."""
 
 import sys
 from pathlib import Path

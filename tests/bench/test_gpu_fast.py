@@ -1,4 +1,4 @@
-"""bench/gpu_fast.py: the operations that it counts, how it keeps to its time, and how it reads a pipe."""
+"""bench/gpu/fast.py: the operations that it counts, how it keeps to its time, and how it reads a pipe."""
 
 from __future__ import annotations
 
@@ -6,18 +6,17 @@ import sys
 import time
 from pathlib import Path
 
-import gpu_fast
-import gpu_pipe
 import pytest
 import timm
 import torch
-from gpu_card import BACKENDS, attention_by
-from gpu_fast import JOBS, Job, Limits, supervise
-from gpu_lines import Lines, read_lines
-from gpu_work import FULL, Clock, Work
+from gpu.card import BACKENDS, attention_by
+from gpu.fast import JOBS, Job, Limits, main, supervise
+from gpu.flops import VitShape, floor_seconds, keys_flops
+from gpu.lines import Lines, read_lines
+from gpu.pipe import run
+from gpu.work import FULL, Clock, Work
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
-from vit_flops import VitShape, floor_seconds, keys_flops
 
 from ovskit.core.models.registry import load_backbone
 
@@ -56,7 +55,7 @@ def test_a_job_without_time_is_skipped_and_says_so(tmp_path: Path) -> None:
 def test_a_job_that_hangs_is_ended_and_one_that_dies_is_reported(tmp_path: Path) -> None:
     path = tmp_path / "lines.jsonl"
     limits = Limits("cpu", True, tmp_path, time.monotonic() + 100)
-    supervise([Job("card", "gpu_card", "card", 0, 0.05)], Lines(path), path, limits)
+    supervise([Job("card", "gpu.card", "card", 0, 0.05)], Lines(path), path, limits)
     supervise([Job("no such", "", "", 0, 60)], Lines(path), path, limits)
     hung, dead = read_lines(path)
     assert hung.outcome == dead.outcome == "failed"
@@ -67,7 +66,7 @@ def test_a_job_that_hangs_is_ended_and_one_that_dies_is_reported(tmp_path: Path)
 
 def test_unknown_names_are_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     with pytest.raises(SystemExit):
-        gpu_fast.main(["--lines", str(tmp_path / "l"), "--only", "card,cord"])
+        main(["--lines", str(tmp_path / "l"), "--only", "card,cord"])
     assert "cord: choose from card, keys" in capsys.readouterr().err
 
 
@@ -103,12 +102,12 @@ SLOWLY = "import sys, time\nfor k in range(1, 9):\n    time.sleep(0.05)\n    sys
 
 def test_a_pipe_is_timed_image_by_image() -> None:
     masks = SLOWLY.replace("LINE", """f'{{"id":{k},"image_id": {k}}}\\n' * 2""")
-    done = gpu_pipe.run([[sys.executable, "-c", masks], ["cat"]], 8, streams=False, gpu=False)
+    done = run([[sys.executable, "-c", masks], ["cat"]], 8, streams=False, gpu=False)
     assert [image for image, _ in done.arrivals] == [1, 2, 3, 4, 5, 6, 7, 8, 8]
     assert 0 < done.rate() < 20
     assert len(done.cpu) == len(done.peak_mib) == 2
     stream = SLOWLY.replace("LINE", "'x' * 1000")
-    done = gpu_pipe.run([[sys.executable, "-c", stream]], 8, streams=True, gpu=False)
+    done = run([[sys.executable, "-c", stream]], 8, streams=True, gpu=False)
     assert done.output == b"x" * 8000
     assert done.arrivals[-1][0] == 8
     assert 0 < done.rate() < 20
@@ -117,6 +116,6 @@ def test_a_pipe_is_timed_image_by_image() -> None:
 def test_a_pipe_that_breaks_says_what_its_commands_said() -> None:
     fails = [sys.executable, "-c", "import sys; sys.exit('this is why')"]
     with pytest.raises(RuntimeError, match=r"exit codes \[1, 0\]: this is why"):
-        gpu_pipe.run([fails, ["cat"]], 2, streams=False, gpu=False)
+        run([fails, ["cat"]], 2, streams=False, gpu=False)
     with pytest.raises(RuntimeError, match="nothing came out"):
-        gpu_pipe.run([["true"]], 2, streams=True, gpu=False)
+        run([["true"]], 2, streams=True, gpu=False)

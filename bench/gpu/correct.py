@@ -1,6 +1,6 @@
 """Whether what is computed on a card is right: every test marked ``gpu``, a process for each of their files, a line for each test.
 
-    python bench/gpu_correct.py --lines LINES.jsonl [--seconds 150] [--jobs N] [--pretend] [--slow] [FILE…]
+    python -m gpu.correct --lines LINES.jsonl [--seconds 150] [--jobs N] [--pretend] [--slow] [FILE…]
 
 A card's context that one test has poisoned takes no other file along, and a file that hangs is ended. What a file cannot import is named.
 Several files run side by side where there are cores for it: a process takes longer to start than most of its tests. Nothing stops it; the
@@ -23,10 +23,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "bench"))
-
-from gpu_lines import Line, Lines, Value, read_lines
+from gpu import ROOT
+from gpu.lines import Line, Lines, Value, read_lines
 
 PART = "correct"
 # What must be known first; then the rest by name.
@@ -108,7 +106,7 @@ def _environment(scratch: Path, lines: Path, threads: int, *, pretend: bool) -> 
 
 def _run(file: Path, chosen: str, environment: Mapping[str, str], limit: float, lines: Lines) -> None:
     """The tests of a file, in a process of their own; a line where that did not end as it should."""
-    command = [sys.executable, "-m", "pytest", "-q", "-rN", "-p", "no:cacheprovider", "-p", "gpu_correct", "-m", chosen, str(file)]
+    command = [sys.executable, "-m", "pytest", "-q", "-rN", "-p", "no:cacheprovider", "-p", "gpu.correct", "-m", chosen, str(file)]
     begun = time.monotonic()
     process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     try:

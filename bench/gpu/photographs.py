@@ -7,9 +7,9 @@ import shutil
 from pathlib import Path
 
 import numpy as np
-from gpu_work import DATA, Work
 from PIL import Image as Picture
 
+from gpu.work import DATA, Work
 from tests.scenes import Scene, make_scene
 
 TILES, SIDE = 4, 160  # 640 × 640 pixels

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import json
 import lzma
-import sys
 import tarfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from gpu_tools import scores
-
+from gpu.tools import scores
 from ovskit.core.formats.masks import MasksWriter, open_masks
 from ovskit.core.records import MaskSet
 from ovskit.core.runtime.failures import Failures

@@ -1,6 +1,6 @@
 """What a segmenter learns on a GPU in a few minutes: ovs-train segment, then correct, scored on photographs that annotators outlined.
 
-    python bench/gpu_learn.py --lines LINES.jsonl --out OUT [--pack PACK] [--minutes 5] [--from FILE] [--device cuda] [--jobs 16]
+    python -m gpu.learn --lines LINES.jsonl --out OUT [--pack PACK] [--minutes 5] [--from FILE] [--device cuda] [--jobs 16]
                               [--size small] [--batch N] [--steps N] [--segment OPTIONS] [--dry]
 
 PACK is what bench/gpu_pack.py made. Lines (part "learn"): how good the masks are that are learned from; how many samples a second each
@@ -29,11 +29,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from gpu_carry import halved, restored
-from gpu_lines import Line, Lines, Value, read_lines, table
-from gpu_tools import METRICS, ToolError, percent, run_tool, scores, span
-from gpu_unpack import Scored, dry_pack, scored_sets, training_files
+from gpu import environment
+from gpu.carry import halved, restored
+from gpu.lines import Line, Lines, Value, read_lines, table
+from gpu.tools import METRICS, ToolError, percent, run_tool, scores, span
+from gpu.unpack import Scored, dry_pack, scored_sets, training_files
 
 PART = "learn"
 # Chosen on a CPU, docs/segmenter.md.
@@ -137,11 +137,11 @@ def difference(found: Mapping[str, Any]) -> str:
 
 def probe(job: Job) -> tuple[int, float]:
     """Samples a second for each batch size; the batch size from which a larger one helps little, and its samples a second."""
-    words = [sys.executable, str(Path(__file__).with_name("gpu_probe.py")), str(job.masks), *map(str, job.tars)]
+    words = [sys.executable, "-m", "gpu.probe", str(job.masks), *map(str, job.tars)]
     words += ["--device", job.device, "--jobs", str(job.jobs), "--cache", str(job.work / "targets"), "--batches", *map(str, job.batches)]
     words += ["--steps", "2" if job.dry else "30", "--options", job.options]
     with job.lines.measuring(PART, "samples a second by batch size") as values:
-        found = {int(batch): one for batch, one in json.loads(run_tool(words)).items()}
+        found = {int(batch): one for batch, one in json.loads(run_tool(words, environment())).items()}
         for batch, one in found.items():
             values[f"{batch}"] = f"{one['samples_per_second']:.0f} (waiting {one['waiting']:.0%}, {one['mib']:.0f} MiB)"
         chosen = min(found)

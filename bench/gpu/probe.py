@@ -1,6 +1,6 @@
 """Samples a second of ovs-train segment for several batch sizes, in one process; JSON on stdout.
 
-    python bench/gpu_probe.py MASKS.json TAR… --batches 8 16 … [--steps 30] [--device cuda] [--jobs 16] --cache DIR [--options "--set …"]
+    python -m gpu.probe MASKS.json TAR… --batches 8 16 … [--steps 30] [--device cuda] [--jobs 16] --cache DIR [--options "--set …"]
 
 For each batch size ``samples_per_second`` and ``waiting`` (the share of the time that updates waited for samples), of the last two
 thirds of the steps, and ``mib``, the most memory that was allocated. It ends at the first batch that does not fit.

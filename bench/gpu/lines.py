@@ -1,6 +1,6 @@
 """What the parts of bench/gpu.sh found: one JSON object a line, and the table of them all.
 
-    python bench/gpu_lines.py LINES.jsonl [--markdown FILE]
+    python -m gpu.lines LINES.jsonl [--markdown FILE]
 
 A line has ``part`` (correct, fast, learn), ``what``, ``outcome`` (passed, failed, skipped or measured), ``values`` (names to numbers or
 short texts), ``seconds`` and ``note``. Each is written as soon as it is known, so that what was found before a card was taken away is kept.

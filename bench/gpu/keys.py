@@ -11,16 +11,16 @@ from typing import Any
 import numpy as np
 import timm
 import torch
-from gpu_card import BACKENDS, attention_by
-from gpu_lines import Value
-from gpu_work import Peak, Work
 from safetensors.torch import save_file
 from torch.autograd import DeviceType
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
-from vit_flops import VitShape, floor_seconds, keys_flops
 
+from gpu.card import BACKENDS, attention_by
+from gpu.flops import VitShape, floor_seconds, keys_flops
+from gpu.lines import Value
+from gpu.work import Peak, Work
 from ovskit.core.models.backbone import Backbone
 from ovskit.core.models.registry import load_backbone
 
@@ -234,7 +234,7 @@ def one_behind(work: Work, backbone: Backbone, here: np.ndarray, batches: int = 
 
 
 def counted(work: Work, vit: Vit, backbone: Backbone) -> dict[str, Value]:
-    """Operations of an image as torch counts them, where attention is two plain products, and by ``vit_flops``."""
+    """Operations of an image as torch counts them, where attention is two plain products, and by ``flops.py``."""
     side = vit.sides[-1]
     images = random_images(work, side, 1)
     with sdpa_kernel([SDPBackend.MATH]), FlopCounterMode(display=False) as counter:

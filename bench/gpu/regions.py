@@ -7,9 +7,9 @@ import time
 
 import numpy as np
 import torch
-from gpu_photographs import few_scenes, mosaics
-from gpu_work import Clock, Peak, Work
 
+from gpu.photographs import few_scenes, mosaics
+from gpu.work import Clock, Peak, Work
 from ovskit.core.models.kmeans import KMeansOptions, fit_each
 from ovskit.core.records import Image
 from ovskit.core.refine.convcrf import convcrf_refiner

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import IO
 
 import torch
-from gpu_keys import Vit
-from gpu_lines import Value
-from gpu_photographs import photographs
-from gpu_work import Work, command
 
+from gpu.keys import Vit
+from gpu.lines import Value
+from gpu.photographs import photographs
+from gpu.work import Work, command
 from ovskit.core.extract.pipeline import ExtractOptions, extract_features
 from ovskit.core.formats.photographs import read_source
 from ovskit.core.formats.sources import list_sources

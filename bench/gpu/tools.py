@@ -1,11 +1,11 @@
-"""The commands as bench/gpu_pack.py and bench/gpu_learn.py use them, and how good masks are by ovs-eval."""
+"""The commands as bench/gpu_pack.py and bench/gpu/learn.py use them, and how good masks are by ovs-eval."""
 
 from __future__ import annotations
 
 import json
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +20,9 @@ class ToolError(Exception):
         self.code = code
 
 
-def run_tool(words: Sequence[object]) -> bytes:
-    """Run a command: its stdout. Raises ToolError."""
-    done = subprocess.run([str(word) for word in words], stdin=subprocess.DEVNULL, capture_output=True)
+def run_tool(words: Sequence[object], environment: Mapping[str, str] | None = None) -> bytes:
+    """Run a command, in this environment if one is given: its stdout. Raises ToolError."""
+    done = subprocess.run([str(word) for word in words], stdin=subprocess.DEVNULL, capture_output=True, env=environment)
     said = done.stderr.decode("utf-8", "replace").strip()
     if said:
         print(said, file=sys.stderr, flush=True)

@@ -1,9 +1,9 @@
 """The speed of ovskit on a GPU: a line for each measurement, the most valuable first, within a budget of seconds.
 
-    python bench/gpu_fast.py --lines LINES.jsonl [--dry] [--only NAME,…] [--seconds 150] [--device cuda]
+    python -m gpu.fast --lines LINES.jsonl [--dry] [--only NAME,…] [--seconds 150] [--device cuda]
 
 Each measurement has a process of its own with a time limit, so that none can take the others with it, and writes its lines as soon
-as it knows them (``bench/gpu_lines.py``, part "fast"). One for which the seconds left are too few is skipped, and its line says so.
+as it knows them (``bench/gpu/lines.py``, part "fast"). One for which the seconds left are too few is skipped, and its line says so.
 ``--dry`` does all in miniature on a CPU by the same code; its numbers are no measurements. Nothing is downloaded: networks other than
 the built-in one have random weights, of which no time depends. Photographs come from ``$OVSKIT_TEST_DATA`` (default: ../shared/data
 beside the checkout), or are generated. Prints the table of what it found.
@@ -23,7 +23,8 @@ from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 
-from gpu_lines import Line, Lines, read_lines, table
+from gpu import environment
+from gpu.lines import Line, Lines, read_lines, table
 
 PART = "fast"
 _NOTE = 300  # characters of an error
@@ -31,7 +32,7 @@ _NOTE = 300  # characters of an error
 
 @dataclass(frozen=True)
 class Job:
-    """A measurement: ``function`` of ``module`` is given a ``gpu_work.Work``. It is not begun with less than ``least`` seconds left, and
+    """A measurement: ``function`` of ``module`` is given a ``work.Work``. It is not begun with less than ``least`` seconds left, and
     ended after ``limit``."""
 
     name: str
@@ -42,16 +43,16 @@ class Job:
 
 
 JOBS = (  # the most valuable first; floors are taken from what the first one keeps
-    Job("card", "gpu_card", "card", 10, 60),
-    Job("keys", "gpu_keys", "keys", 12, 80),
-    Job("pipe-builtin", "gpu_pipe", "pipe_builtin", 25, 80),
-    Job("keys-compiled", "gpu_keys", "keys_compiled", 20, 80),
-    Job("builtin", "gpu_keys", "builtin", 10, 50),
-    Job("kmeans", "gpu_regions", "kmeans", 10, 40),
-    Job("decoding", "gpu_pipe", "decoding", 12, 60),
-    Job("pipe-keys", "gpu_pipe", "pipe_keys", 30, 100),
-    Job("keys-otherwise", "gpu_keys", "keys_otherwise", 12, 60),
-    Job("convcrf", "gpu_regions", "convcrf", 10, 30),
+    Job("card", "gpu.card", "card", 10, 60),
+    Job("keys", "gpu.keys", "keys", 12, 80),
+    Job("pipe-builtin", "gpu.pipe", "pipe_builtin", 25, 80),
+    Job("keys-compiled", "gpu.keys", "keys_compiled", 20, 80),
+    Job("builtin", "gpu.keys", "builtin", 10, 50),
+    Job("kmeans", "gpu.regions", "kmeans", 10, 40),
+    Job("decoding", "gpu.pipe", "decoding", 12, 60),
+    Job("pipe-keys", "gpu.pipe", "pipe_keys", 30, 100),
+    Job("keys-otherwise", "gpu.keys", "keys_otherwise", 12, 60),
+    Job("convcrf", "gpu.regions", "convcrf", 10, 30),
 )
 
 
@@ -74,13 +75,25 @@ def supervise(jobs: Sequence[Job], lines: Lines, path: Path, limits: Limits) -> 
         lines.add(Line(PART, name, "skipped", note=f"{left:.0f} s left, it wants {least:.0f}"))
         return
     limit = min(left, limit)
-    words = [sys.executable, __file__, "--lines", str(path), "--child", name, "--device", limits.device, "--folder", str(limits.folder)]
+    words = [
+        sys.executable,
+        "-m",
+        "gpu.fast",
+        "--lines",
+        str(path),
+        "--child",
+        name,
+        "--device",
+        limits.device,
+        "--folder",
+        str(limits.folder),
+    ]
     words += ["--dry"] if limits.dry else []
     begun = time.monotonic()
     errors = limits.folder / "errors.txt"
     with open(errors, "wb") as said:
         # A session of its own: what it starts ends with it.
-        process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=said, stderr=said, start_new_session=True)
+        process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=said, stderr=said, start_new_session=True, env=environment())
         try:
             code: int | None = process.wait(limit)
         except subprocess.TimeoutExpired:
@@ -107,7 +120,8 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 def child(wanted: Sequence[str], path: Path, device: str, folder: Path, dry: bool) -> None:
     """Jobs, in this process."""
     import torch
-    from gpu_work import Work
+
+    from gpu.work import Work
 
     work = Work(PART, torch.device(device), dry, folder, Lines(path))
     for job in JOBS:

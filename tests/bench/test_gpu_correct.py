@@ -1,16 +1,14 @@
-"""bench/gpu_correct.py: a line for every test, whatever becomes of the process that it runs in."""
+"""bench/gpu/correct.py: a line for every test, whatever becomes of the process that it runs in."""
 
 from __future__ import annotations
 
-import importlib.util
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
-ROOT = Path(__file__).parents[1]
-SCRIPT = ROOT / "bench/gpu_correct.py"
+from gpu import environment
+from gpu.lines import read_lines
 
 ALL_KINDS = """
 import pytest
@@ -41,16 +39,6 @@ HANGS = "import time, pytest\n@pytest.mark.gpu\ndef test_that_hangs(): time.slee
 LACKS = "import pytest\nimport no_such_module_of_anybodys\n@pytest.mark.gpu\ndef test_one(): pass\n"
 
 
-def _lines() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("gpu_lines", ROOT / "bench/gpu_lines.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["gpu_lines"] = module  # dataclasses look it up
-    spec.loader.exec_module(module)
-    return module
-
-
 def run(folder: Path, texts: dict[str, str], *options: str) -> tuple[int, dict[str, Any]]:
     """The exit status, and the lines by what they are of."""
     files = []
@@ -59,13 +47,14 @@ def run(folder: Path, texts: dict[str, str], *options: str) -> tuple[int, dict[s
         files[-1].write_text(text)
     lines = folder / "lines.jsonl"
     done = subprocess.run(
-        [sys.executable, str(SCRIPT), "--lines", str(lines), "--pretend", *options, *map(str, files)],
+        [sys.executable, "-m", "gpu.correct", "--lines", str(lines), "--pretend", *options, *map(str, files)],
         capture_output=True,
         timeout=120,
         check=False,
+        env=environment(),
     )
     assert not done.stderr, done.stderr.decode()
-    return done.returncode, {line.what.partition(": ")[2]: line for line in _lines().read_lines(lines)}
+    return done.returncode, {line.what.partition(": ")[2]: line for line in read_lines(lines)}
 
 
 def test_every_outcome_has_its_line(tmp_path: Path) -> None:

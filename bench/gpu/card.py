@@ -9,10 +9,10 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from gpu_lines import Value
-from gpu_work import FULL, Clock, Work
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from gpu.lines import Value
+from gpu.work import FULL, Clock, Work
 from ovskit.core.runtime.workers import default_workers
 
 BACKENDS = {

@@ -1,4 +1,4 @@
-"""What the measurements of bench/gpu_fast.py share: where to work, how time and memory are taken, and how a finding is written down."""
+"""What the measurements of bench/gpu/fast.py share: where to work, how time and memory are taken, and how a finding is written down."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import torch
-from gpu_lines import Line, Lines, Value
+
+from gpu import ROOT
+from gpu.lines import Line, Lines, Value
 
 DRY = "dry: not a measurement"
 FULL = "out of memory"
-DATA = Path(os.environ.get("OVSKIT_TEST_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
+DATA = Path(os.environ.get("OVSKIT_TEST_DATA", ROOT.parent / "shared" / "data"))
 _NOTE = 300  # characters of an error
 
 
