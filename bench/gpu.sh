@@ -52,7 +52,7 @@ part() { # NAME SECONDS OPTIONS…: a part that is still at it half a minute aft
   timeout --kill-after=10 $(($2 + 30)) "$python" -m "gpu.$1" --lines "$lines" "${@:3}" > "$out/$1.txt"
 }
 # Whether it is right comes first, since nothing else counts without it; learning has the minutes that are left.
-part correct $((minutes * 15)) --seconds $((minutes * 15)) ${dry:+--pretend}
+part correct $((minutes * 15)) --seconds $((minutes * 15)) ${dry:+--pretend --together}
 part fast $((minutes * 20)) --seconds $((minutes * 20)) $dry
 left=$((minutes * 60 - (SECONDS - begun)))
 part learn $left --out "$out" --pack "$pack" --minutes "$(awk "BEGIN {print $left / 60}")" ${begin:+--from "$begin"} ${dry:+--device cpu --jobs 2} $dry

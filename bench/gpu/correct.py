@@ -1,11 +1,12 @@
 """Whether what is computed on a card is right: every test marked ``gpu``, a process for each of their files, a line for each test.
 
-    python -m gpu.correct --lines LINES.jsonl [--seconds 150] [--jobs N] [--pretend] [--slow] [FILE…]
+    python -m gpu.correct --lines LINES.jsonl [--seconds 150] [--jobs N] [--pretend] [--together] [--slow] [FILE…]
 
-A card's context that one test has poisoned takes no other file along, and a file that hangs is ended. What a file cannot import is named.
-Several files run side by side where there are cores for it: a process takes longer to start than most of its tests. Nothing stops it; the
-exit status is 1 if anything failed. ``--pretend`` takes the card that is none (tests/pretend_card.py), and leaves out what a CPU needs
-long for. ``--slow`` adds what takes minutes. In the tests' own processes this file is pytest's plugin.
+A card's context that one test has poisoned takes no other file along, and a file that hangs is ended. What a file cannot import is
+named. Several files run side by side where there are cores for it: a process takes longer to start than most of its tests. Nothing
+stops it; the exit status is 1 if anything failed. ``--pretend`` takes the card that is none (tests/pretend_card.py), and leaves out
+what a CPU needs long for; ``--together`` has all files in one process, since nothing can be poisoned there. ``--slow`` adds what takes
+minutes. In the tests' own processes this file is pytest's plugin.
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ def main() -> int:
     jobs = max(1, min(4, cores // 4))
     parser.add_argument("--jobs", type=int, default=jobs, metavar="N", help=f"files side by side [one for four cores, at most 4: {jobs}]")
     parser.add_argument("--pretend", action="store_true", help="on the card that is none")
+    parser.add_argument("--together", action="store_true", help="all files in one process")
     parser.add_argument("--slow", action="store_true", help="also what takes minutes")
     parser.add_argument("files", type=Path, nargs="*", metavar="FILE", help="files of tests [all that have one marked gpu]")
     arguments = parser.parse_args()
@@ -55,20 +57,23 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as scratch, ThreadPoolExecutor(max(1, arguments.jobs)) as pool:
         environment = _environment(Path(scratch), arguments.lines, max(1, cores // max(1, arguments.jobs)), pretend=arguments.pretend)
 
-        def run(number: int, file: Path) -> None:
+        def run(number: int, files: Sequence[Path]) -> None:
             left = arguments.seconds - (time.monotonic() - begun)
             if left < _LEAST:
-                lines.add(Line(PART, _title(file), "skipped", note=f"no time left of {arguments.seconds:.0f} s"))
+                lines.add(Line(PART, _title(*files), "skipped", note=f"no time left of {arguments.seconds:.0f} s"))
                 return
             own = Path(scratch) / str(number)
             own.mkdir()
-            _run(file, chosen, {**environment, _OWN: str(own)}, left if arguments.slow else min(MOST, left), lines)
+            most = left if arguments.slow or arguments.together else min(MOST, left)
+            _run(files, chosen, {**environment, _OWN: str(own)}, most, lines)
 
-        for done in [pool.submit(run, number, file) for number, file in enumerate(arguments.files or _files())]:
+        found = arguments.files or _files()
+        groups = [found] if arguments.together else [[file] for file in found]
+        for done in [pool.submit(run, number, files) for number, files in enumerate(groups)]:
             done.result()
-    found = read_lines(arguments.lines)[before:]
-    print(f"correct: {', '.join(f'{sum(line.outcome == one for line in found)} {one}' for one in ('passed', 'failed', 'skipped'))}")
-    return int(any(line.outcome == "failed" for line in found))
+    added = read_lines(arguments.lines)[before:]
+    print(f"correct: {', '.join(f'{sum(line.outcome == one for line in added)} {one}' for one in ('passed', 'failed', 'skipped'))}")
+    return int(any(line.outcome == "failed" for line in added))
 
 
 def _files() -> list[Path]:
@@ -82,8 +87,10 @@ def _files() -> list[Path]:
     return sorted(found, key=place)
 
 
-def _title(file: Path) -> str:
+def _title(file: Path, *others: Path) -> str:
     """``tests/models/test_extraction_on_a_gpu.py`` as ``models: extraction``."""
+    if others:
+        return f"{1 + len(others)} files"
     stem = file.stem.removeprefix("test_").removesuffix("_on_a_gpu").replace("_", " ")
     return f"{file.resolve().parent.name}: {stem}"
 
@@ -104,9 +111,10 @@ def _environment(scratch: Path, lines: Path, threads: int, *, pretend: bool) -> 
     return {**kept, **own, "OVSKIT_PRETEND_CARD": "1" if pretend else "0"}
 
 
-def _run(file: Path, chosen: str, environment: Mapping[str, str], limit: float, lines: Lines) -> None:
-    """The tests of a file, in a process of their own; a line where that did not end as it should."""
-    command = [sys.executable, "-m", "pytest", "-q", "-rN", "-p", "no:cacheprovider", "-p", "gpu.correct", "-m", chosen, str(file)]
+def _run(files: Sequence[Path], chosen: str, environment: Mapping[str, str], limit: float, lines: Lines) -> None:
+    """The tests of some files, in a process of their own; a line where that did not end as it should."""
+    command = [sys.executable, "-m", "pytest", "-q", "-rN", "-p", "no:cacheprovider", "-p", "gpu.correct", "-m", chosen]
+    command += map(str, files)
     begun = time.monotonic()
     process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     try:
@@ -123,7 +131,7 @@ def _run(file: Path, chosen: str, environment: Mapping[str, str], limit: float, 
     if ended is None:
         reason = _reason(output)
         ended = reason if reason.startswith(_MISSING) else f"exit status {process.returncode}: {reason}"
-    what = now.read_text(encoding="utf-8") if now.exists() else _title(file)
+    what = now.read_text(encoding="utf-8") if now.exists() else _title(*files)
     lines.add(Line(PART, what, "failed", seconds=seconds, note=_cut(ended)))
 
 
