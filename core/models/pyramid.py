@@ -117,6 +117,11 @@ def _check_values(images: torch.Tensor, name: str) -> None:
             raise UsageError(f"{name} takes images of values from 0 to 255, and normalises them itself; these are {low:g} to {high:g}")
 
 
+def says_what_belongs_together(name: str) -> bool:
+    """Whether ``build_pyramid`` can make a pyramid of this name with ``grouping``. Raises UsageError for an unknown name."""
+    return resolve_name(name) == BUILTIN
+
+
 def build_pyramid(
     name: str,
     *,

@@ -20,7 +20,8 @@ from ovskit.core.train.segment_settings import SegmentSettings
 
 
 def new_segmenter(settings: SegmentSettings, *, weights: Path | None, pretrained: bool, seed: int) -> Segmenter:
-    """The segmenter to begin with; raises what ``build_pyramid`` raises."""
+    """The segmenter to begin with; raises what ``build_pyramid`` and ``SegmentSettings.config`` raise."""
+    config = settings.config()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         pyramid = build_pyramid(
@@ -29,9 +30,9 @@ def new_segmenter(settings: SegmentSettings, *, weights: Path | None, pretrained
             pretrained=pretrained,
             freeze=settings.freeze,
             checkpointing=settings.checkpointing,
-            grouping=settings.kinds > 0,
+            grouping=config.kinds > 0,
         )
-        segmenter = Segmenter(replace(settings.config(), backbone_config=pyramid.config()), pyramid)
+        segmenter = Segmenter(replace(config, backbone_config=pyramid.config()), pyramid)
     segmenter.recompute(settings.checkpointing)
     return segmenter
 

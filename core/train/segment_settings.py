@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal, cast
 
-from ovskit.core.models.segmenter.config import SIZES, SegmenterConfig
+from ovskit.core.models.pyramid import says_what_belongs_together
+from ovskit.core.models.segmenter.config import KINDS, PLACE_QUERIES, SIZES, SegmenterConfig
 from ovskit.core.models.segmenter.losses import LossOptions
 from ovskit.core.models.segmenter.network import MULTIPLE, STRIDE, Segmenter
 from ovskit.core.runtime.errors import InputError, UsageError
@@ -20,7 +21,7 @@ from ovskit.core.train.samples import SampleOptions
 from ovskit.core.train.target_index import TargetOptions
 
 # Far beyond what anybody needs: a slip of the keyboard should not fill the memory, nor compute for days.
-_BOUNDS = {"batch": (1, 4096), "queries": (0, 10_000), "points": (0, 1_000_000), "max_masks": (0, 100_000)}
+_BOUNDS = {"batch": (1, 4096), "queries": (0, 10_000), "points": (0, 1_000_000), "kinds": (-1, 100), "max_masks": (0, 100_000)}
 _LARGEST_SIDE = 8192
 
 
@@ -28,11 +29,12 @@ _LARGEST_SIDE = 8192
 class SegmentSettings:
     """Everything that decides what is learned, beside masks, photographs, the seed and the optimiser."""
 
-    # Network: a name of SIZES, its queries and points (0: the size's own), and the backbone.
+    # Network: a name of SIZES, its queries and points (0: the size's own), the kinds of queries that begin at a place (0: queries are
+    # learned one by one; -1: by places if the backbone says what belongs together), and the backbone.
     size: str = "small"
     queries: int = 0
     points: int = 0
-    kinds: int = 0
+    kinds: int = -1
     backbone: str = "builtin"
     freeze: bool = False
     checkpointing: bool = False
@@ -82,15 +84,19 @@ class SegmentSettings:
             raise UsageError(f"layer_decay {self.layer_decay:g}: give a number above 0 and at most 1")
 
     def config(self) -> SegmenterConfig:
-        """The segmenter that these settings train."""
+        """The segmenter that these settings train. Raises UsageError for an unknown backbone, or fewer queries than kinds."""
         chosen = SIZES[self.size]
+        kinds = self.kinds if self.kinds >= 0 else KINDS * says_what_belongs_together(self.backbone)
+        queries = self.queries or (PLACE_QUERIES if kinds else chosen.queries)
+        if kinds > queries:
+            raise UsageError(f"queries {queries}: give at least as many as there are kinds, {kinds}")
         return replace(
             chosen,
             backbone=self.backbone,
             freeze=self.freeze,
-            queries=self.queries or chosen.queries,
+            queries=queries,
             points=self.points or chosen.points,
-            kinds=self.kinds,
+            kinds=kinds,
         )
 
     def fit(self, segmenter: Segmenter) -> bool:
@@ -116,6 +122,6 @@ def settings_from(training: Mapping[str, Any], changes: Mapping[str, Any], what:
     """The settings that a finished run was trained with, but for ``changes``. Raises InputError, naming it ``what``, if it has none."""
     try:
         found = {name: tuple(value) if isinstance(value, list) else value for name, value in dict(training["settings"]).items()}
-        return SegmentSettings(**{**found, **changes})
+        return SegmentSettings(**{"kinds": 0, **found, **changes})  # runs from before there were places do not say
     except (KeyError, TypeError, ValueError):
         raise InputError(f"{what}: does not say what settings it was trained with; it is no run of ovs-train segment or correct") from None

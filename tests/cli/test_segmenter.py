@@ -51,6 +51,50 @@ def test_a_run_leaves_a_segmenter(run: Path) -> None:
     assert {"loss", "class", "mask", "dice", "ancestor", "ancestor positives", "ancestor negatives"} == set(losses)
 
 
+@pytest.fixture(scope="module")
+def from_places(process: Run, scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run on the built-in network, whose queries begin at places."""
+    folder = tmp_path_factory.mktemp("places") / "run"
+    settings = [word for word in TINY if "backbone" not in word][:-1]
+    done = process("ovs-train", "segment", scenes / "pseudo.json", "--images", scenes / "images", "-o", folder, "--steps", 2, *settings)
+    assert done.returncode == 0, done.stderr.decode()
+    return folder
+
+
+def test_queries_from_places_are_as_many_as_one_asks_for(from_places: Path, scenes: Path, ovs: Run) -> None:
+    predict = ("ovs-predict", "--checkpoint", from_places, "--device", "cpu", "-q", scenes / "images")
+    counts = []
+    for more in ((), ("--queries", 8), ("--queries", 100)):
+        done = ovs(*predict, *more)
+        assert done.returncode == 0, done.stderr.decode()
+        counts.append(len(json.loads(done.stdout)["annotations"]) / 5)  # images
+    assert counts[0] == counts[1] <= 8 < 50 < counts[2] <= 100
+
+
+def test_correction_of_queries_from_places(from_places: Path, scenes: Path, ovs: Run, tmp_path: Path) -> None:
+    inputs = (scenes / "pseudo.json", "--images", scenes / "images", "-o", tmp_path / "run", "--from", from_places)
+    done = ovs("ovs-train", "correct", *inputs, "--steps", 1, *FURTHER)
+    assert done.returncode == 0, done.stderr.decode()
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["config"]["kinds"] == 4
+    done = ovs("ovs-train", "correct", *inputs, "--steps", 1, *FURTHER, "--set", "kinds=3", "--resume")
+    assert done.returncode == 2
+    assert b"its size and backbone stay as they are" in done.stderr
+
+
+def test_queries_learned_one_by_one_are_no_more(run: Path, scenes: Path, ovs: Run) -> None:
+    done = ovs("ovs-predict", "--checkpoint", run, "--queries", 100, "--device", "cpu", scenes / "images")
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert b"the 8 queries of" in done.stderr
+
+
+def test_a_backbone_that_does_not_say_what_belongs_together(scenes: Path, ovs: Run, tmp_path: Path) -> None:
+    inputs = (scenes / "pseudo.json", "--images", scenes / "images", "-o", tmp_path / "run")
+    done = ovs("ovs-train", "segment", *inputs, "--steps", 1, *TINY, "--set", "kinds=2")
+    assert done.returncode == 2
+    assert b"timm:test_vit does not say what belongs together" in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
 def test_from_masks_to_a_score(run: Path, scenes: Path, shell: Run) -> None:
     line = f"ovs-predict --checkpoint {run} --device cpu {scenes}/images | ovs-eval --metric ar --json --gt {scenes}/truth.json"
     done = shell(line)

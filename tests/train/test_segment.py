@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -97,11 +97,26 @@ def test_the_best_by_recall_is_kept(data: Data, tmp_path: Path) -> None:
     assert open_segmenter(tmp_path).training["scores"] == {"AR@1000": 20.0}
 
 
+def test_queries_begin_at_places_where_the_backbone_says_what_belongs_together() -> None:
+    plain = SegmentSettings(size="tiny", backbone="timm:test_vit")
+    assert (plain.config().kinds, plain.config().queries) == (0, 20)
+    own = SegmentSettings(size="tiny")
+    assert (own.config().kinds, own.config().queries) == (4, 324)
+    assert replace(own, queries=50).config().queries == 50
+    assert (replace(own, kinds=0).config().kinds, replace(own, kinds=0).config().queries) == (0, 20)
+    with pytest.raises(UsageError, match="queries 8: give at least as many as there are kinds, 9"):
+        replace(own, kinds=9, queries=8).config()
+    # A run from before there were places had none, whatever its backbone.
+    before = asdict(own)
+    del before["kinds"]
+    assert settings_from({"settings": before}, {}, "it").config().kinds == 0
+
+
 def test_what_makes_no_sense() -> None:
     wrong: list[dict[str, Any]] = [
         {"size": "huge"}, {"side": 100}, {"batch": 0}, {"paste": 2.0}, {"smallest_scale": 3.0}, {"layer_decay": 0.0},
         {"balance": "x"}, {"ancestors": -1.0}, {"largest_scale": float("inf")}, {"largest_paste": float("nan")},
-        {"queries": 10_001}, {"points": 1_000_001}, {"side": 8224}, {"batch": 4097}, {"max_masks": 100_001},
+        {"queries": 10_001}, {"points": 1_000_001}, {"side": 8224}, {"batch": 4097}, {"max_masks": 100_001}, {"kinds": -2}, {"kinds": 101},
     ]  # fmt: skip
     for changes in wrong:
         with pytest.raises(UsageError, match=next(iter(changes))) as caught:

@@ -97,6 +97,9 @@ class SegmenterConfig:
         return cls(**values)
 
 
+KINDS, PLACE_QUERIES = 4, 324
+"""How many queries begin at a place, and how many there are in all, where they begin at places [choice: a grid of 9 × 9]."""
+
 SIZES: dict[str, SegmenterConfig] = {
     # [choice] for tests and for a first look on a CPU
     "tiny": SegmenterConfig(
