@@ -26,7 +26,7 @@ from typing import Any
 from quality import DATA, SETS, command_line, surroundings
 
 SEGMENT = (
-    "--optimizer adamw --lr 2e-3 --clip 10 --warmup 100 --batch 8 --set size=tiny --set queries=100 --set side=192 "
+    "--optimizer adamw --lr 2e-3 --clip 10 --warmup 100 --batch 8 --set size=tiny --set side=192 "
     "--set smallest_scale=0.5 --set largest_scale=1.5 --set paste=0 --set backbone_rate=1"
 )
 CORRECT = "--optimizer adamw --lr 5e-4 --clip 10 --warmup 50 --batch 8 --set momentum=0.99"
