@@ -3,9 +3,9 @@
     python bench/segmenter.py [--steps 4000] [--correct 1000] [--scenes 2000] [--seeds 1] [--markdown FILE]
 
 The long form of tests/train/test_noise_averages_out.py: scenes of a few textured things with parts (tests/scenes.py), and labels with
-faults at known rates. A ``tiny`` segmenter on the built-in network, its queries learned one by one, is trained on the labels (ovs-train segment), then corrects itself
-with the dynamic and with a fixed threshold (ovs-train correct). All are scored on other scenes: AR against the truth, F1 of ancestor
-pairs, and how many masks of each size the teacher was sure of.
+faults at known rates. A ``tiny`` segmenter on the built-in network, its queries learned one by one, is trained on the labels (ovs-train
+segment), then corrects itself with the dynamic and with a fixed threshold (ovs-train correct). All are scored on other scenes: AR against
+the truth, F1 of ancestor pairs, and how many masks of each size the teacher was sure of.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ from tests.scenes import Faults, write_scenes
 FAULTS = Faults(dropped=0.3, merged=0.2, jitter=6)
 COMMON = ["--device", "cpu", "-j", "1", "-q", "--optimizer", "adamw", "--clip", "10", "--weight-decay", "0.02", "--batch", "8"]
 SEGMENT = [
-    "--set", "size=tiny", "--set", "kinds=0", "--set", "side=96", "--set", "smallest_scale=0.9", "--set", "largest_scale=1.2", "--set", "paste=0",
+    "--set", "size=tiny", "--set", "kinds=0", "--set", "side=96", "--set", "smallest_scale=0.9", "--set", "largest_scale=1.2",
+    "--set", "paste=0",
     "--set", "colours=false", "--set", "backbone_rate=1", "--set", "layer_decay=1", "--lr", "4e-3", "--warmup", "50",
 ]  # fmt: skip
 

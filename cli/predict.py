@@ -42,6 +42,13 @@ class Hier(StrEnum):
     none = "none"
 
 
+class Score(StrEnum):
+    """What a mask's score is."""
+
+    own = "own"
+    pooled = "pooled"
+
+
 class Precision(StrEnum):
     """What the network computes in."""
 
@@ -92,8 +99,16 @@ def predict(
             min=0.0,
             max=1.0,
             metavar="IOU",
-            show_default="1 (off); 0.9 with several scales",
+            show_default="1 (off); 0.9 with several scales; 0.85 where queries begin at places",
             help="Drop a mask that overlaps a better one by more.",
+        ),
+    ] = None,
+    score: Annotated[
+        Score | None,
+        typer.Option(
+            "--score",
+            show_default="pooled where queries begin at places, else own",
+            help="own: the query's. pooled: the chance that it or a mask that --nms drops for it is right.",
         ),
     ] = None,
     most: Annotated[int, typer.Option("--max", min=1, metavar="N", help="At most so many masks an image, the best first.")] = 1000,
@@ -170,11 +185,16 @@ def predict(
         raise UsageError(
             f"--queries: the {loaded.segmenter.config.queries} queries of {checkpoint} were learned one by one; there are no others"
         )
+    places = loaded.segmenter.config.kinds > 0
+    suppression = nms if nms is not None else 0.9 if len(factors) > 1 else 0.85 if places else 1.0
+    if score is Score.pooled and suppression >= 1:
+        raise UsageError("--score pooled: give --nms below 1, or nothing is pooled")
     options = PredictOptions(
         size=size or input_size(loaded),
         scales=factors,
         queries=queries,
-        nms=(0.9 if len(factors) > 1 else 1.0) if nms is None else nms,
+        nms=suppression,
+        pooled=score is Score.pooled or (score is None and places and suppression < 1),
         max_masks=most,
         min_score=min_score,
         parents=forest is Hier.head,

@@ -7,6 +7,10 @@ Choices, since the paper leaves inference open: an image is resized so that its 
 the rounding of both sides to multiples of 32; masks are cut at a logit of 0 in the image's own pixels; queries whose masks
 have no pixel are left out. With several ``scales`` the image is looked at in each of them, and of all masks those that
 overlap a better one by more than ``nms`` go; masks of different scales then have no ancestor probability, so no parents.
+
+Where queries begin at places, several lie in one entity, and one of them is taught to say yes: each says how likely it is that one,
+and what the entity's chance is they say together. So with ``pooled`` a mask's score is 1 − Π (1 − score) over itself and the masks
+that overlap it by more than ``nms``, and goes before ``nms``.
 """
 
 from __future__ import annotations
@@ -44,6 +48,7 @@ class PredictOptions:
     size: int = 512
     scales: tuple[float, ...] = (1.0,)
     nms: float = 1.0
+    pooled: bool = False
     queries: int | None = None
     max_masks: int = 1000
     min_score: float = 0.0
@@ -147,7 +152,7 @@ def _see(items: Sequence[_Prepared], segmenter: Segmenter, options: PredictOptio
             marks = found.scores()
         for n in range(len(items)):
             best = torch.argsort(marks[n], descending=True, stable=True)[: options.max_masks]
-            best = best[marks[n][best] >= options.min_score]
+            best = best if options.pooled else best[marks[n][best] >= options.min_score]
             logits[n].append(found.masks[-1][n][best].float().cpu().numpy())
             scores[n].append(marks[n][best].float().cpu().numpy())
             if options.parents:
@@ -162,6 +167,10 @@ def _mask_set(seen: _Seen, options: PredictOptions) -> MaskSet:
     areas = np.array([rle.area(one) for one in outlines], np.int64)
     order = np.argsort(-scores, kind="stable")
     order = order[areas[order] > 0]
+    if options.pooled and len(order):
+        scores[order] = pooled([outlines[k] for k in order], scores[order], options.nms)
+        order = order[np.argsort(-scores[order], kind="stable")]
+        order = order[scores[order] >= options.min_score]
     if options.nms < 1 and len(order):
         order = order[suppress([outlines[k] for k in order], options.nms)]
     order = order[: options.max_masks]
@@ -181,6 +190,20 @@ def _mask_set(seen: _Seen, options: PredictOptions) -> MaskSet:
         for number, k in enumerate(order.tolist())
     )
     return MaskSet(image, masks)
+
+
+def pooled(outlines: Sequence[Rle], scores: Float, nms: float) -> Float:
+    """The chance of each mask that it or one that overlaps it by an IoU above ``nms`` is right, if each is by its score, 0 … 1.
+
+    1 − Π (1 − score), the same type and shape as ``scores``. Memory goes with the number of pairs that do.
+    """
+    table = rle.RunTable(outlines)
+    pairs = overlaps(table, table, np.nextafter(max(nms, 0.0), 1.0)).pairs
+    with np.errstate(divide="ignore"):
+        wrong = np.log1p(-np.clip(scores.astype(np.float64), 0.0, 1.0))
+    # Every row has its own mask at least.
+    together = np.add.reduceat(wrong[pairs.column], pairs.offsets[:-1])
+    return (-np.expm1(together)).astype(scores.dtype)
 
 
 def suppress(outlines: Sequence[Rle], nms: float) -> np.ndarray:

@@ -65,10 +65,24 @@ def test_queries_from_places_are_as_many_as_one_asks_for(from_places: Path, scen
     predict = ("ovs-predict", "--checkpoint", from_places, "--device", "cpu", "-q", scenes / "images")
     counts = []
     for more in ((), ("--queries", 8), ("--queries", 100)):
-        done = ovs(*predict, *more)
+        done = ovs(*predict, "--nms", 1, "--score", "own", *more)
         assert done.returncode == 0, done.stderr.decode()
         counts.append(len(json.loads(done.stdout)["annotations"]) / 5)  # images
     assert counts[0] == counts[1] <= 8 < 50 < counts[2] <= 100
+
+
+def test_scores_of_queries_from_places_are_pooled(from_places: Path, scenes: Path, ovs: Run) -> None:
+    predict = ("ovs-predict", "--checkpoint", from_places, "--device", "cpu", "-q", "--queries", 100, "--no-pg", scenes / "images")
+    by_default, plainly, own = (ovs(*predict, *more).stdout for more in ((), ("--score", "pooled", "--nms", 0.85), ("--score", "own")))
+    assert by_default == plainly != own
+    masks = json.loads(by_default)["annotations"]
+    assert len(masks) < len(json.loads(ovs(*predict, "--nms", 1).stdout)["annotations"])
+    least = masks[0]["score"]
+    few = json.loads(ovs(*predict, "--min-score", least - 1e-6).stdout)["annotations"]
+    assert [mask["score"] for mask in few] == [mask["score"] for mask in masks if mask["score"] >= least]
+    done = ovs(*predict, "--score", "pooled", "--nms", 1)
+    assert done.returncode == 2
+    assert b"--nms below 1" in done.stderr
 
 
 def test_correction_of_queries_from_places(from_places: Path, scenes: Path, ovs: Run, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from ovskit.core.formats import rle
 from ovskit.core.formats.sources import Source, list_sources
 from ovskit.core.models.segmenter.forest import forest
 from ovskit.core.models.segmenter.network import Predictions
-from ovskit.core.predict.predictor import PredictOptions, frame_size, predict_masks, suppress
+from ovskit.core.predict.predictor import PredictOptions, frame_size, pooled, predict_masks, suppress
 from ovskit.core.records import MaskSet
 from ovskit.core.runtime.errors import InputError, UsageError
 from ovskit.core.runtime.failures import Failures
@@ -74,7 +74,7 @@ class Says(nn.Module):
         super().__init__()
         self.masks, self.chance, self.above = masks, torch.tensor(scores), ancestors
 
-    def forward(self, images: torch.Tensor) -> Predictions:
+    def forward(self, images: torch.Tensor, queries: int | None = None) -> Predictions:
         count = len(images)
         height, width = images.shape[2] // 4, images.shape[3] // 4
         logits = nn.functional.interpolate(self.masks[None].float() * 60 - 30, (height, width), mode="nearest")
@@ -136,6 +136,27 @@ def test_nothing_seen_is_no_mask(photographs: tuple[Source, ...]) -> None:
 )
 def test_aspect_is_kept(size: tuple[int, int], frame: tuple[int, int]) -> None:
     assert frame_size(512, *size) == frame
+
+
+def test_pooled_scores_are_the_chance_that_one_is_right() -> None:
+    rng = np.random.default_rng(0)
+    masks = [np.zeros((12, 12), np.uint8) for _ in range(20)]
+    for mask in masks:
+        top, left = rng.integers(0, 4, 2)
+        mask[top : top + 6, left : left + 6] = 1
+    scores = rng.random(20).astype(np.float32)
+    scores[3] = 1.0
+    wanted = []
+    for a in masks:
+        wrong = 1.0
+        for b, score in zip(masks, scores.tolist(), strict=True):
+            if (a & b).sum() / (a | b).sum() > 0.5:
+                wrong *= 1 - score
+        wanted.append(1 - wrong)
+    found = pooled([rle.encode(mask) for mask in masks], scores, 0.5)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, wanted, rtol=1e-5)
+    np.testing.assert_allclose(pooled([rle.encode(masks[0])], scores[:1], 0.9), scores[:1], rtol=1e-6)
 
 
 def test_suppression_is_greedy() -> None:

@@ -31,8 +31,8 @@ FAULTS = Faults(dropped=0.3, merged=0.2, jitter=6)
 # Queries learned one by one, which know nothing to begin with: what they find was learned from the labels alone.
 # Pairs of ancestors count as much as the others: as they come, whether the head has said yes by then is a matter of luck.
 SETTINGS = SegmentSettings(
-    size="tiny", kinds=0, side=96, batch=8, smallest_scale=0.9, largest_scale=1.2, paste=0.0, colours=False, backbone_rate=1.0, layer_decay=1.0,
-    balance="weight",
+    size="tiny", kinds=0, side=96, batch=8, smallest_scale=0.9, largest_scale=1.2, paste=0.0, colours=False,
+    backbone_rate=1.0, layer_decay=1.0, balance="weight",
 )  # fmt: skip
 OPTIONS = TrainOptions(
     steps=900, learning_rate=4e-3, warmup=50, weight_decay=0.02, clip_norm=10.0, device="cpu", checkpoint_every=1000, log_every=200
