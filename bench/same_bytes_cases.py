@@ -81,7 +81,8 @@ CASES: dict[str, dict[str, str]] = {
         "sohes-thresholds": "extract/builtin.npz --thresholds 0.9..0.5 --no-local -o @.json",
         "sohes-counts": "extract/builtin.npz --counts 40,20,10,5 -o @.json",
         "sohes-local": "extract/builtin.npz --local --small 1/64 --thresholds 0.9,0.7,0.5 --local-size 128 -o @.json",
-        "sohes-local-counts": "extract/handmade.npz --local --small 1/32 --counts 30,10 --thresholds 0.9,0.7 --local-size 64 -o @.json",
+        "sohes-local-counts": "extract/handmade.npz --local --small 1/32 --counts 30,10 --thresholds 0.9,0.7 --local-size 64 "
+        "--context 3 --min-crop 32 --min-local 2 --share 0.2 -o @.json",
         "sohes-vit": "extract/vit-key.npz --weights weights/vit.safetensors --thresholds 0.9..0.5 --min-patches 1 --local-size 64 "
         "-o @.json",
         "sohes-all": "extract/builtin.npz --no-local --nms 1 --min-patches 1 --connectivity 8 -o @.json",
@@ -161,7 +162,8 @@ CASES: dict[str, dict[str, str]] = {
     "label": {
         "clusters": "refine/snap-convcrf.json --clusters 6 --save @.npz -o @.json",
         "clusters-vit": f"cluster/kmeans.json extract/vit-key.npz --clusters 5 --seed 2 --size 64 {VIT.split(' --size')[0]} -o @.json",
-        "clusters-masked": "refine/snap-convcrf.json --clusters 4 --mask-crop --context 0.3 --restarts 2 --batch-size 7 -o @.json",
+        "clusters-masked": "refine/snap-convcrf.json --clusters 4 --mask-crop --context 0.3 --restarts 2 --iterations 5 "
+        "--batch-size 7 -o @.json",
         "from": "refine/crf.json --from label/clusters.npz -o @.json",
         "clusters-voc": "cluster/kmeans-dataset.json --clusters 9 -o @.json",
         "names": f"cluster/light.json --names voc-21 {CLIP} -o @.json",
@@ -182,7 +184,8 @@ CASES: dict[str, dict[str, str]] = {
         "segment-init": f"ovs-train segment {SEGMENT} --init train/segment --set colours=false --set paste=0 -o @",
         "segment-forest": f"ovs-train segment {SEGMENT.replace('pseudo', 'flat')} --set min_area=30 --set max_masks=3 -o @",
         "correct": f"ovs-train correct {CORRECT} --from train/segment -o @",
-        "correct-fixed": f"ovs-train correct {CORRECT} --from train/segment-vit --threshold fixed --set momentum=0.9 -o @",
+        "correct-fixed": f"ovs-train correct {CORRECT} --from train/segment-vit --threshold fixed --set momentum=0.9 "
+        "--optimizer adamw --precision bf16 -o @",
         "backbone": f"ovs-train backbone {BACKBONE} -o @",
         "backbone-segments": f"ovs-train backbone {BACKBONE} --segments scenes/pseudo.json --init train/backbone/model.safetensors -o @",
         "backbone-eval": f"ovs-train backbone {BACKBONE} --eval scenes/truth.json --eval-root scenes/images --eval-every 3 "
@@ -191,7 +194,7 @@ CASES: dict[str, dict[str, str]] = {
         "environment": "OVS_STEPS=2 OVS_TRAIN_BACKBONE_BATCH=2 ovs-train backbone scenes/images --set crop=64 --set shorter_side=96 -o @",
         "provenance": f"ovs-train segment {SEGMENT} --seed 7 -o @",
         "dino": f"ovs-train dino {DINO} -o @",
-        "dino-constant": f"ovs-train dino {DINO} --schedule constant --clip 0 --accumulate 2 --seed 4 -o @",
+        "dino-constant": f"ovs-train dino {DINO} --schedule constant --lr 1e-3 --weight-decay 0.1 --clip 0 --accumulate 2 --seed 4 -o @",
         "bad-setting": f"ovs-train segment {SEGMENT} --set sides=64 -o @",
         "no-masks": "ovs-train segment -o @",
         "no-start": f"ovs-train correct {CORRECT} --from nowhere -o @",
@@ -254,7 +257,7 @@ CASES: dict[str, dict[str, str]] = {
     },
     "show": {
         "page": "refine/default.json --limit 4 --max-side 128 -o @.html",
-        "page-truth": "refine/default.json --gt truth/instances.json --limit 3 --max-side 128 -o @.html",
+        "page-truth": "refine/default.json --gt truth/instances.json --match-iou 0.3 --limit 3 --max-side 128 -o @.html",
         "page-two": "refine/default.json cluster/sohes.json --limit 3 --max-side 128 --title Two -o @.html",
         "page-forest": "hier/forest.json --limit 3 --max-side 128 -o @.html",
         "page-maps": f"label/names-voc.json {VOC} --limit 3 --max-side 128 -o @.html",
