@@ -54,6 +54,10 @@ class CorrectSettings:
     threshold_small: float = 0.3
     gamma: float = 200.0
 
+    # Of queries that begin at places several lie in one entity: their scores are pooled and the best is kept where masks overlap by
+    # an IoU above this, as ovs-predict has it [choice].
+    nms: float = 0.85
+
     # The weight of its half of the loss [paper: equal weights].
     teacher: float = 1.0
 
@@ -61,7 +65,7 @@ class CorrectSettings:
         """Raises UsageError for values that make no sense."""
         if self.threshold not in ("dynamic", "fixed"):
             raise UsageError(f"threshold {self.threshold}: choose dynamic or fixed")
-        for name in ("momentum", "threshold_large", "threshold_small"):
+        for name in ("momentum", "threshold_large", "threshold_small", "nms"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UsageError(f"{name} {getattr(self, name):g}: give a number from 0 to 1")
         for name in ("gamma", "teacher"):
@@ -112,6 +116,7 @@ class CorrectRecipe(MaskRecipe):
         super().__init__(index, photographs, segmenter, settings, folder, **others)
         self._correct = correct
         self._teacher = copy.deepcopy(segmenter).requires_grad_(False)
+        self._several = segmenter.config.kinds > 0
         self.modules = nn.ModuleDict({"student": segmenter, "teacher": self._teacher})
         # As strong as the paper's, and nothing pasted: the teacher could not know of it.
         self._unlabelled = SampleOptions(settings.side, STRIDE, self._samples.scales, paste=None, colours=ColourOptions())
@@ -129,7 +134,7 @@ class CorrectRecipe(MaskRecipe):
         self._teacher.eval()
         with torch.no_grad():
             seen = self._teacher(batch.pairs.weak)
-            labels = teacher_labels(seen, batch.pairs.weak_views, batch.pairs.strong_views, self._correct)
+            labels = teacher_labels(seen, batch.pairs.weak_views, batch.pairs.strong_views, self._correct, several=self._several)
         count = len(batch.initial.images)
         said = self._segmenter(torch.cat([batch.initial.images, batch.pairs.strong]))
         initial = segmenter_losses(_part(said, slice(None, count)), targets_of(batch.initial), self._losses)
@@ -153,11 +158,14 @@ class CorrectRecipe(MaskRecipe):
         return super().metadata() | {"correct": asdict(self._correct)}
 
 
-def teacher_labels(seen: Predictions, weak: Sequence[View], strong: Sequence[View], settings: CorrectSettings) -> Labels:
+def teacher_labels(
+    seen: Predictions, weak: Sequence[View], strong: Sequence[View], settings: CorrectSettings, *, several: bool = False
+) -> Labels:
     """What the teacher saw in weak views (b of them) as targets in strong views of the same photographs.
 
     A mask is one if its score is above the threshold for its share of the weak view, and at least four of its points are in the strong
-    view. Sizes are in the photograph's own pixels.
+    view. ``several`` says that more than one query may stand for an entity: see ``CorrectSettings.nms``. Sizes are in the photograph's own
+    pixels.
     """
     scores = seen.scores()
     targets = []
@@ -165,7 +173,10 @@ def teacher_labels(seen: Predictions, weak: Sequence[View], strong: Sequence[Vie
     for k in range(len(scores)):
         masks = seen.masks[-1][k] > 0
         share = masks.flatten(1).float().mean(dim=1)
-        chosen = torch.nonzero(scores[k] > settings.of_share(share))[:, 0]
+        sure = scores[k]
+        if several:
+            sure = one_of_several(masks, sure, settings.nms)
+        chosen = torch.nonzero(sure > settings.of_share(share))[:, 0]
         pixels = share[chosen] * (weak[k].height * weak[k].width)
         classes = (pixels >= _SIZES[0]).long() + (pixels >= _SIZES[1]).long()
         sizes += torch.bincount(classes, minlength=3).to(sizes)
@@ -176,6 +187,27 @@ def teacher_labels(seen: Predictions, weak: Sequence[View], strong: Sequence[Vie
         edges = acyclic(chance, share[chosen].cpu().double().numpy())
         targets.append(Target(carried, torch.from_numpy(edges).to(carried.device)))
     return Labels(targets, sizes)
+
+
+def one_of_several(masks: torch.Tensor, scores: torch.Tensor, nms: float) -> torch.Tensor:
+    """Pooled scores (q,) of masks (q, h, w) bool, 0 for those that overlap a better one by an IoU above ``nms``, and for empty ones.
+
+    A mask's pooled score is 1 − Π (1 − score) over it and all that overlap it so.
+    """
+    points = masks.flatten(1).float()
+    area = points.sum(dim=1)
+    common = points @ points.mT
+    near = common > nms * (area[:, None] + area - common)
+    near.fill_diagonal_(True)
+    together = -torch.expm1(near.float() @ torch.log1p(-scores.clamp(0, 1 - 1e-6)))
+    together = torch.where(area > 0, together, 0.0)
+    order = torch.argsort(together, descending=True, stable=True).cpu().numpy()
+    beside, kept = near.cpu().numpy(), np.ones(len(order), np.bool_)
+    for k in order:
+        if kept[k]:
+            kept[beside[k]] = False
+            kept[k] = True
+    return together * torch.from_numpy(kept).to(together)
 
 
 def _part(said: Predictions, which: slice) -> Predictions:

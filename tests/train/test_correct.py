@@ -15,7 +15,7 @@ from ovskit.core.models.segmenter.network import Predictions
 from ovskit.core.models.segmenter.open import open_segmenter
 from ovskit.core.runtime.errors import UsageError
 from ovskit.core.runtime.failures import Failures
-from ovskit.core.train.correct import CorrectRecipe, CorrectSettings, teacher_labels
+from ovskit.core.train.correct import CorrectRecipe, CorrectSettings, one_of_several, teacher_labels
 from ovskit.core.train.geometry import View, whole_view
 from ovskit.core.train.loop import train
 from ovskit.core.train.options import TrainOptions
@@ -141,3 +141,29 @@ def test_what_makes_no_sense() -> None:
     for changes in ({"threshold": "some"}, {"momentum": 1.5}, {"gamma": -1.0}, {"threshold_small": 2.0}):
         with pytest.raises(UsageError):
             replace(CorrectSettings(), **changes)
+
+
+def test_of_several_queries_in_an_entity_one_is_a_label() -> None:
+    masks = torch.zeros(5, 8, 8, dtype=torch.bool)
+    masks[0, :4, :8] = masks[1, :4, :8] = True
+    masks[2, :4, :7] = True  # an IoU of 7/8 with both
+    masks[3, 4:, :] = True  # by itself; the last is empty
+    scores = torch.tensor([0.3, 0.4, 0.2, 0.6, 0.9])
+    alike = 1 - 0.7 * 0.6 * 0.8
+    found = one_of_several(masks, scores, 0.85)
+    torch.testing.assert_close(found, torch.tensor([alike, 0.0, 0.0, 0.6, 0.0]), rtol=1e-5, atol=1e-6)
+    # Above their overlap the third one stands by itself.
+    found = one_of_several(masks, scores, 0.9)
+    torch.testing.assert_close(found, torch.tensor([1 - 0.7 * 0.6, 0.0, 0.2, 0.6, 0.0]), rtol=1e-5, atol=1e-6)
+
+
+def test_labels_of_several_queries() -> None:
+    view = whole_view(32, 32, 32)
+    masks = torch.zeros(3, 32, 32, dtype=torch.bool)
+    masks[:2, :, :16] = True
+    masks[2, :, 16:] = True
+    plain = teacher_labels(seen(masks, [0.5, 0.5, 0.5]), [view], [view], CorrectSettings(threshold="fixed"))
+    assert len(plain.targets[0].masks) == 0
+    pooled = teacher_labels(seen(masks, [0.5, 0.5, 0.5]), [view], [view], CorrectSettings(threshold="fixed"), several=True)
+    assert len(pooled.targets[0].masks) == 1  # 0.75, of the two together
+    assert bool(pooled.targets[0].masks[0, 0, 0])
