@@ -162,7 +162,7 @@ class _Decoders(Mask2FormerPreTrainedModel):
         return states, masks
 
 
-def _outside(masks: Tensor, size: tuple[int, int], heads: int) -> Tensor:
+def _outside(masks: Tensor, size: torch.Size, heads: int) -> Tensor:
     """Where queries must not look: (b · heads, q, h · w) bool, outside their masks; a query without a mask looks everywhere."""
     with torch.no_grad():
         small = F.interpolate(masks.float(), size=size, mode="bilinear", align_corners=False).flatten(2)
