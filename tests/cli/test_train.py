@@ -333,7 +333,7 @@ def test_the_manual_names_every_setting_and_its_default(recipe: str) -> None:
     from dataclasses import fields
 
     settings = getattr(import_module(f"ovskit.core.train.{recipe}"), f"{recipe.capitalize()}Settings")
-    text = (Path(__file__).parents[2] / "man" / "ovs-train.inc").read_text()
+    text = (Path(__file__).parents[2] / "man" / "ovs-train.inc").read_text().replace("\\-", "-")  # roff's minus
     own = text.partition(f".B {recipe}\n")[2].partition("\n.")[0]
     said = dict(word.strip("(.,;").split("=") for word in own.split() if "=" in word)
     assert said == {field.name: shown(field.default) for field in fields(settings)}
