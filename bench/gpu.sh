@@ -24,6 +24,13 @@ while (($#)); do
   shift
 done
 
+wrong() { echo "gpu.sh: $*" >&2; exit 2; }
+[[ $minutes =~ ^[1-9][0-9]*$ ]] || wrong "--minutes $minutes: give a whole number from 1 up"
+[[ $only =~ ^((correct|fast|learn)(,|$))+$ ]] || wrong "--only $only: choose from correct, fast and learn"
+[[ -z $begin || -r $begin ]] || wrong "--from $begin: cannot be read; give segmenter.safetensors or corrected.safetensors of an earlier run"
+command -v "$python" > /dev/null || wrong "no $python here; name a Python with PYTHON=…"
+[[ -z $begin ]] || begin=$(realpath "$begin")
+[[ ! -d $pack ]] || pack=$(realpath "$pack")
 # In miniature nothing takes long; but the machine may have other work, and what is there is to be seen to its end.
 [[ -z $dry ]] || { minutes=60; export OMP_NUM_THREADS=1; }
 
@@ -50,6 +57,7 @@ part() { # NAME SECONDS OPTIONS…: a part that is still at it half a minute aft
   [[ ,$only, == *,$1,* ]] || return 0
   echo "== $1, $2 s" >&2
   timeout --kill-after=10 $(($2 + 30)) "$python" -m "gpu.$1" --lines "$lines" "${@:3}" > "$out/$1.txt"
+  "$python" -m gpu.lines "$lines" --ended "$1" --code $? # which adds a line if the part itself broke off
 }
 # Whether it is right comes first, since nothing else counts without it; learning has the minutes that are left.
 part correct $((minutes * 15)) --seconds $((minutes * 15)) ${dry:+--pretend --together}

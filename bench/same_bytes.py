@@ -12,8 +12,8 @@ bench/same_bytes_inputs.py; ``--keep`` moves all of it to DIR afterwards, to loo
 
 What no sum may depend on, and why none does:
 
-- Paths. All runs are in one folder, always the same (``--folder``, /tmp/ovskit-same-bytes), since streams name the photographs' root; on
-  the command line paths are relative to it. Another run of this file waits until the folder is free.
+- Paths. All runs are in one folder, always the same (``--folder``, by default one among the temporary files), since streams name the
+  photographs' root; on the command line paths are relative to it. Another run of this file waits until the folder is free.
 - Time, and the machine's other work. Of a run of ovs-train the model, its two descriptions and the log count, this without ``seconds``,
   ``samples_per_second`` and ``waiting``; checkpoints hold the time, and caches are nobody's output.
 - Threads: one (OMP_NUM_THREADS, -j 1, except where a run is about -j), whatever the machine has; the device is the CPU.
@@ -36,6 +36,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
@@ -219,7 +220,7 @@ def main() -> None:
     parser.add_argument("--only", help="names of runs or groups, with commas")
     parser.add_argument("--photographs", type=int, default=12)
     parser.add_argument("--jobs", type=int, default=1)
-    parser.add_argument("--folder", type=Path, default=Path("/tmp/ovskit-same-bytes"))
+    parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "ovskit-same-bytes")
     parser.add_argument("--keep", type=Path, metavar="DIR")
     arguments = parser.parse_args()
     if arguments.keep is not None and arguments.keep.exists():

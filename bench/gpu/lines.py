@@ -1,6 +1,7 @@
 """What the parts of bench/gpu.sh found: one JSON object a line, and the table of them all.
 
     python -m gpu.lines LINES.jsonl [--markdown FILE]
+    python -m gpu.lines LINES.jsonl --ended PART --code N     add a line if a part's own process broke off, instead of the table
 
 A line has ``part`` (correct, fast, learn), ``what``, ``outcome`` (passed, failed, skipped or measured), ``values`` (names to numbers or
 short texts), ``seconds`` and ``note``. Each is written as soon as it is known, so that what was found before a card was taken away is kept.
@@ -19,6 +20,7 @@ from typing import Literal
 
 Outcome = Literal["passed", "failed", "skipped", "measured"]
 Value = float | int | str | None
+_OVERDUE, _KILLED = 124, 137  # the exit codes of timeout
 _NOTE = 300  # characters of an error that a table can bear
 
 
@@ -59,6 +61,14 @@ class Lines:
             self.add(Line(part, what, "measured", values, time.monotonic() - begun))
 
 
+def ended(lines: Lines, part: str, code: int) -> None:
+    """Add that a part broke off, unless it came to its end: then it has 0, or 1 where a test has failed, which has its own line."""
+    if code == 0 or (code == 1 and part == "correct"):
+        return
+    why = "its time was over" if code in (_OVERDUE, _KILLED) else f"exit code {code}; what it said is above the table"
+    lines.add(Line(part, "the part itself", "failed", note=f"broke off: {why}"))
+
+
 def read_lines(path: Path) -> list[Line]:
     """The lines of a file, in order; none if there is no such file."""
     if not path.exists():
@@ -93,7 +103,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("lines", type=Path)
     parser.add_argument("--markdown", type=Path)
+    parser.add_argument("--ended", metavar="PART")
+    parser.add_argument("--code", type=int, default=0)
     arguments = parser.parse_args()
+    if arguments.ended is not None:
+        ended(Lines(arguments.lines), arguments.ended, arguments.code)
+        return
     text = table(read_lines(arguments.lines))
     if arguments.markdown:
         arguments.markdown.write_text(text, encoding="utf-8")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from gpu import ROOT
-from gpu.lines import read_lines
+from gpu.lines import Lines, ended, read_lines
 
 SCRIPT = ROOT / "bench" / "gpu.sh"
 
@@ -63,12 +63,29 @@ def test_it_goes_on_from_what_it_left(tmp_path: Path) -> None:
         torch.testing.assert_close(back.segmenter.state_dict()[name], tensor, rtol=1e-3, atol=1e-6)
 
 
-@pytest.mark.parametrize("words", [["--minute", "3"], ["--from"], ["x"]])
+@pytest.mark.parametrize(
+    "words", [["--minute", "3"], ["--from"], ["x"], ["--minutes", "x"], ["--minutes", "0"], ["--only", "fast,slow"], ["--from", "nowhere"]]
+)
 def test_bad_options(words: list[str], tmp_path: Path) -> None:
     done = run(*words, out=tmp_path)
     assert done.returncode in (1, 2)
     assert done.stderr
     assert not done.stdout
+
+
+@pytest.mark.parametrize(
+    ("part", "code", "failed"), [("correct", 1, 0), ("fast", 0, 0), ("fast", 1, 1), ("learn", 137, 1), ("correct", 2, 1)]
+)
+def test_a_part_that_breaks_off_has_a_line(tmp_path: Path, part: str, code: int, failed: int) -> None:
+    ended(Lines(tmp_path / "lines.jsonl"), part, code)
+    assert [line.outcome for line in read_lines(tmp_path / "lines.jsonl")] == ["failed"] * failed
+
+
+def test_a_file_to_go_on_from_that_is_none(tmp_path: Path) -> None:
+    (tmp_path / "begin").write_bytes(b"no weights")
+    done = run("--dry", "--only", "learn", "--from", str(tmp_path / "begin"), out=tmp_path / "out")
+    assert done.returncode == 1
+    assert "| the part itself | failed |" in done.stdout
 
 
 def test_without_a_card_it_says_so(tmp_path: Path) -> None:
