@@ -32,9 +32,9 @@ from scipy.cluster.vq import kmeans2
 import torch  # isort: skip  # after quality, which sets the number of threads
 from ovskit.core.cluster.sohes import SohesOptions, cluster_regions
 from ovskit.core.eval.evaluation import EvalOptions, evaluate
-from ovskit.core.formats.images import decode_image
-from ovskit.core.formats.photographs import load_photograph
-from ovskit.core.formats.sources import list_sources
+from ovskit.core.formats.photographs.decoding import decode_image
+from ovskit.core.formats.photographs.photographs import load_photograph
+from ovskit.core.formats.photographs.sources import list_sources
 from ovskit.core.models import builtin
 from ovskit.core.models.builtin.extractor import COUNTS, WEIGHTS, BuiltinBackbone, Composition, load_builtin
 from ovskit.core.models.builtin.global_vector import SIDE, WIDTH, GlobalVector, describe, fit_axes, oriented_gradients

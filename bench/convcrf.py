@@ -29,8 +29,8 @@ from rich.console import Console
 from rich.table import Table
 
 from ovskit.core.cluster.sohes import SohesOptions, cluster_regions
-from ovskit.core.formats.images import decode_image
-from ovskit.core.formats.rle import RunTable, intersections
+from ovskit.core.formats.photographs.decoding import decode_image
+from ovskit.core.masks.rle import RunTable, intersections
 from ovskit.core.models.registry import load_backbone
 from ovskit.core.records import FeatureMap, Image, Mask, Rle
 from ovskit.core.refine.convcrf import convcrf_refiner

@@ -34,7 +34,7 @@ from rich.table import Table
 
 from ovskit.cli.method_settings import parse_fields
 from ovskit.core.cluster.sohes import SohesOptions, cluster_regions
-from ovskit.core.formats.photographs import load_photograph
+from ovskit.core.formats.photographs.photographs import load_photograph
 from ovskit.core.models.registry import load_backbone
 from ovskit.core.records import FeatureMap, Mask, Rle, UInt8
 from ovskit.core.refine.convcrf import ConvCrfOptions, convcrf_refiner

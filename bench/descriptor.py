@@ -36,9 +36,9 @@ from pycocotools.cocoeval import COCOeval
 from rich.console import Console
 from rich.table import Table
 
-from ovskit.core.cluster.closer import CropExtractor
+from ovskit.core.cluster.crop_features import CropExtractor
 from ovskit.core.cluster.sohes import SohesOptions, cluster_regions
-from ovskit.core.formats.images import decode_image
+from ovskit.core.formats.photographs.decoding import decode_image
 from ovskit.core.models.registry import load_backbone
 from ovskit.core.records import FeatureMap, Image
 

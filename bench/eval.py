@@ -39,10 +39,10 @@ from rich.console import Console
 from rich.table import Table
 
 from ovskit.core.eval.evaluation import EvalOptions, Evaluation, evaluate
-from ovskit.core.formats import rle
-from ovskit.core.formats.ground_truth import GroundTruth
-from ovskit.core.formats.masks import MasksHeader, MasksWriter, open_masks
-from ovskit.core.formats.rle_boxes import encode_box
+from ovskit.core.formats.streams.masks import MasksHeader, MasksWriter, open_masks
+from ovskit.core.formats.truth.ground_truth import GroundTruth
+from ovskit.core.masks import rle
+from ovskit.core.masks.boxes import encode_box
 from ovskit.core.records import Image, Mask, MaskSet, Rle
 
 HEIGHT, WIDTH = 480, 640

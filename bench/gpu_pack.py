@@ -38,9 +38,9 @@ from gpu.tools import scores
 from PIL import Image as Picture
 from quality import DATA, SETS
 
-from ovskit.core.formats.masks import MasksWriter, open_masks
-from ovskit.core.formats.photographs import read_source
-from ovskit.core.formats.sources import Source, list_sources
+from ovskit.core.formats.photographs.photographs import read_source
+from ovskit.core.formats.photographs.sources import Source, list_sources
+from ovskit.core.formats.streams.masks import MasksWriter, open_masks
 from ovskit.core.records import MaskSet
 from ovskit.core.runtime.failures import Failures
 

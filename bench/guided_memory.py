@@ -22,7 +22,7 @@ from descriptor import machine
 from rich.console import Console
 from rich.table import Table
 
-from ovskit.core.formats import rle
+from ovskit.core.masks import rle
 from ovskit.core.records import Mask, UInt8
 from ovskit.core.refine.guided import GuidedOptions, guided_refiner
 

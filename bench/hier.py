@@ -25,8 +25,8 @@ import pycocotools.mask as coco
 from rich.console import Console
 from rich.table import Table
 
-from ovskit.core.formats import rle
 from ovskit.core.hier.coverage_forest import parents
+from ovskit.core.masks import rle
 from ovskit.core.records import Rle
 
 SIDE = 1024

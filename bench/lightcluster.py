@@ -26,10 +26,10 @@ import numpy as np
 from quality import DATA, command_line, surroundings, without_folders
 from semantic import FOREGROUND, LEVELS, foreground_space, images_of, pipe, spread
 
-from ovskit.core.formats import rle
-from ovskit.core.formats.features import open_features
-from ovskit.core.formats.masks import MasksHeader, MasksWriter
-from ovskit.core.formats.rle import encode
+from ovskit.core.formats.streams.features import open_features
+from ovskit.core.formats.streams.masks import MasksHeader, MasksWriter
+from ovskit.core.masks import rle
+from ovskit.core.masks.rle import encode
 from ovskit.core.records import FeatureMap, Mask, MaskSet
 
 VARIED = {

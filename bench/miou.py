@@ -19,9 +19,9 @@ import cv2
 import numpy as np
 from quality import surroundings
 
-from ovskit.core.formats import rle
-from ovskit.core.formats.label_maps import open_label_folder
-from ovskit.core.formats.masks import MasksHeader, MasksWriter
+from ovskit.core.formats.labels.maps import open_label_folder
+from ovskit.core.formats.streams.masks import MasksHeader, MasksWriter
+from ovskit.core.masks import rle
 from ovskit.core.records import Image, Mask, MaskSet
 
 

@@ -25,12 +25,12 @@ from rich.console import Console
 from rich.table import Table
 
 from ovskit.core.cluster import pool as pool_module
+from ovskit.core.cluster.float16 import widened
 from ovskit.core.cluster.merge import merge_sequence, partition, snapshot_steps
 from ovskit.core.cluster.scores import region_scores
 from ovskit.core.cluster.sohes import SohesOptions, cluster_regions
-from ovskit.core.cluster.widen import widened
-from ovskit.core.formats.masks import MasksHeader, MasksWriter
-from ovskit.core.formats.rle_grid import edges, nested_rles
+from ovskit.core.formats.streams.masks import MasksHeader, MasksWriter
+from ovskit.core.masks.grid import edges, nested_rles
 from ovskit.core.records import FeatureMap, Image
 
 

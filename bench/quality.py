@@ -43,14 +43,14 @@ import torch
 from rich.console import Console
 from rich.progress import Progress
 
-from ovskit.core.cluster.closer import CropExtractor
+from ovskit.core.cluster.crop_features import CropExtractor
 from ovskit.core.cluster.sohes import SohesOptions, cluster_regions
 from ovskit.core.eval.evaluation import EvalOptions, Evaluation, evaluate
-from ovskit.core.formats import rle
-from ovskit.core.formats.ground_truth import GroundTruth, open_ground_truth
-from ovskit.core.formats.photographs import load_photograph
-from ovskit.core.formats.rle_grid import edges, nested_rles
+from ovskit.core.formats.photographs.photographs import load_photograph
+from ovskit.core.formats.truth.ground_truth import GroundTruth, open_ground_truth
 from ovskit.core.hier.coverage_forest import grow_forest
+from ovskit.core.masks import rle
+from ovskit.core.masks.grid import edges, nested_rles
 from ovskit.core.models.registry import load_backbone
 from ovskit.core.records import FeatureMap, Image, Mask, MaskSet, UInt8
 from ovskit.core.runtime.workers import ordered_map

@@ -37,12 +37,12 @@ from rich.console import Console
 from rich.table import Table
 
 from ovskit.cli.method_settings import parse_fields
-from ovskit.core.cluster.closer import CropExtractor
+from ovskit.core.cluster.crop_features import CropExtractor
 from ovskit.core.cluster.sohes import SohesOptions, cluster_regions
 from ovskit.core.eval.evaluation import EvalOptions, evaluate
-from ovskit.core.formats.ground_truth import GroundTruth, open_ground_truth
-from ovskit.core.formats.photographs import load_photograph
-from ovskit.core.formats.rle import RunTable, iou
+from ovskit.core.formats.photographs.photographs import load_photograph
+from ovskit.core.formats.truth.ground_truth import GroundTruth, open_ground_truth
+from ovskit.core.masks.rle import RunTable, iou
 from ovskit.core.models.registry import load_backbone
 from ovskit.core.records import FeatureMap, Image, MaskSet
 from ovskit.core.refine.pipeline import RefineOptions, refine_masks

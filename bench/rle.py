@@ -1,6 +1,6 @@
 """Run-length masks against pycocotools, and masks written straight from a label grid.
 
-150 blob-like masks of 1024² go through every operation of ``ovskit.core.formats.rle`` and of ``pycocotools.mask``, in
+150 blob-like masks of 1024² go through every operation of ``ovskit.core.masks.rle`` and of ``pycocotools.mask``, in
 one thread; results are compared before they are timed. Then about 200 regions of six nested partitions of a 128 × 128
 grid are written at 1024² and 640 × 480. Times are CPU times of the one thread, the least of several repetitions, in
 milliseconds; compile time is apart.
@@ -27,7 +27,8 @@ import pycocotools.mask as coco
 from rich.console import Console
 from rich.table import Table
 
-from ovskit.core.formats import rle, rle_grid
+from ovskit.core.masks import grid as rle_grid
+from ovskit.core.masks import rle
 
 SIDE = 1024
 MASKS = 150

@@ -35,9 +35,9 @@ from ovskit.core.cluster.kmeans_masks import ShapeOptions, masks_of_labels
 from ovskit.core.cluster.patch_sample import unit_rows
 from ovskit.core.eval.semantic import SemanticScores
 from ovskit.core.eval.semantic_inputs import SemanticTruth, open_semantic_truth
-from ovskit.core.formats.features import open_features
-from ovskit.core.formats.label_maps import painted_prediction
-from ovskit.core.formats.photographs import load_photograph
+from ovskit.core.formats.labels.maps import painted_prediction
+from ovskit.core.formats.photographs.photographs import load_photograph
+from ovskit.core.formats.streams.features import open_features
 from ovskit.core.models.kmeans import KMeansOptions, fit_each
 from ovskit.core.records import FeatureMap
 

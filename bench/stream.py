@@ -56,7 +56,7 @@ def crc_of(name: str) -> Callable[..., int]:
 
 def use(crc: str) -> None:
     """Make the module take this CRC, and leave pipes as the parent set them."""
-    from ovskit.core.formats import zipstream
+    from ovskit.core.formats.streams import zipstream
 
     zipstream.crc32 = crc_of(crc)
     zipstream._widen_pipe = lambda stream: None
@@ -65,7 +65,7 @@ def use(crc: str) -> None:
 def write(kind: str, crc: str, size: int, members: int) -> None:
     data = os.urandom(size)
     if kind == "ovskit":
-        from ovskit.core.formats import zipstream
+        from ovskit.core.formats.streams import zipstream
 
         use(crc)
         with zipstream.StoredZipWriter(sys.stdout.buffer) as writer:
@@ -98,7 +98,7 @@ def read(kind: str, crc: str, size: int, members: int) -> None:
     stream = sys.stdin.buffer
     marks = []
     if kind == "ovskit":
-        from ovskit.core.formats import zipstream
+        from ovskit.core.formats.streams import zipstream
 
         use(crc)
         for _, data in zipstream.read_members(stream, "standard input"):

@@ -4,7 +4,7 @@
                           [--size base] [--builtin tiny,small,base] [--side 256] [--batch 2] [--queries 0] [--turns 5] [--steps 1]
                           [--data bsds500] [--markdown FILE] [--json FILE]
 
-*updates*: seconds of an update of the weights (forward, losses, backward, clipping, AdamW) in ``core.train.loop`` as it is, with the
+*updates*: seconds of an update of the weights (forward, losses, backward, clipping, AdamW) in ``core.train.engine.loop`` as it is, with the
 batches ready. ``ovskit`` is SegmentRecipe on timm's Swin-T, ``transformers`` its Mask2FormerForUniversalSegmentation with its
 own loss on its own Swin-T: random weights, one class, decoders, queries and points as in ``--size``; the same images, masks, batch,
 precision and optimiser. ``builtin`` is SegmentRecipe on the built-in network. Each has a process of its own, and they take turns,
@@ -13,7 +13,7 @@ the same turns. Peak memory is the whole process's; on CUDA, what torch had allo
 
 *split*: the same update part by part. On CUDA the device is waited for after each part, so the sum may be more than an update. Drawing
 a batch is one thread's work, and goes on beside the updates. *loader*: samples a second that one thread makes
-(``core.train.samples.draw_batch``) at 512 × 512. *compile*: an update on the built-in network (``--compiled swin``: on Swin-T)
+(``core.train.views.samples.draw_batch``) at 512 × 512. *compile*: an update on the built-in network (``--compiled swin``: on Swin-T)
 at ``--size`` with torch.compile, as by ``ovs-train segment --compile``, and without: the first, which compiles, and those after it.
 
 Photographs come from ``$OVSKIT_TEST_DATA`` (default: ../shared/data beside the checkout), or are generated (tests/scenes.py), about
@@ -50,20 +50,20 @@ from PIL import Image as Picture
 from quality import DATA, SETS, command_line, surroundings
 from torch import Tensor, nn
 
-from ovskit.core.formats.masks import MasksHeader, MasksWriter
-from ovskit.core.formats.sources import Source, list_sources
+from ovskit.core.formats.photographs.sources import Source, list_sources
+from ovskit.core.formats.streams.masks import MasksHeader, MasksWriter
 from ovskit.core.models.segmenter import losses as losses_of_ours
 from ovskit.core.records import Image
 from ovskit.core.runtime.failures import Failures
 from ovskit.core.runtime.workers import default_workers
-from ovskit.core.train.devices import Devices, open_devices
-from ovskit.core.train.events import Event, Started, Updated
-from ovskit.core.train.loop import train
-from ovskit.core.train.options import TrainOptions
-from ovskit.core.train.samples import Batch, draw_batch
-from ovskit.core.train.segment import SegmentRecipe, new_segmenter
-from ovskit.core.train.segment_settings import SegmentSettings
-from ovskit.core.train.target_index import TargetIndex, open_targets
+from ovskit.core.train.data.target_index import TargetIndex, open_targets
+from ovskit.core.train.engine.devices import Devices, open_devices
+from ovskit.core.train.engine.events import Event, Started, Updated
+from ovskit.core.train.engine.loop import train
+from ovskit.core.train.engine.options import TrainOptions
+from ovskit.core.train.recipes.segment import SegmentRecipe, new_segmenter
+from ovskit.core.train.recipes.segment_settings import SegmentSettings
+from ovskit.core.train.views.samples import Batch, draw_batch
 from tests.scenes import make_scene, mask_set
 
 SWIN = "timm:swin_tiny_patch4_window7_224"

@@ -20,8 +20,8 @@ from ovskit.cli.values import parse_counts, parse_fraction, parse_thresholds
 from ovskit.core.runtime.errors import UsageError
 
 if TYPE_CHECKING:
-    from ovskit.core.cluster.closer import CropExtractor
-    from ovskit.core.formats.features import FeatureHeader
+    from ovskit.core.cluster.crop_features import CropExtractor
+    from ovskit.core.formats.streams.features import FeatureHeader
     from ovskit.core.models.backbone import BackboneSpec
 
 app = OvsApp(
@@ -189,8 +189,8 @@ def cluster(
     from ovskit.core.cluster.merge import is_compiled
     from ovskit.core.cluster.sohes import SohesOptions
     from ovskit.core.cluster.streams import FeatureInputs, cluster_stream
-    from ovskit.core.formats.masks import MasksHeader, MasksWriter
-    from ovskit.core.formats.photographs import settled_exif
+    from ovskit.core.formats.photographs.photographs import settled_exif
+    from ovskit.core.formats.streams.masks import MasksHeader, MasksWriter
     from ovskit.core.models.backbone import BackboneSpec
     from ovskit.core.runtime.failures import Failures
     from ovskit.core.runtime.progress import track
@@ -273,7 +273,7 @@ def _closer(
     """How to get the features of crops: the stream's own backbone, and the images where the stream or --root says."""
     import torch
 
-    from ovskit.core.cluster.closer import CropExtractor
+    from ovskit.core.cluster.crop_features import CropExtractor
     from ovskit.core.models.registry import reload_backbone
     from ovskit.core.runtime.device import choose_device
 

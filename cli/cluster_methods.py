@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ovskit.core.cluster.lightcluster import Level
     from ovskit.core.cluster.repeated import RepeatedInputs
     from ovskit.core.cluster.streams import FeatureInputs, RootedFeatures
-    from ovskit.core.formats.features import FeatureHeader
+    from ovskit.core.formats.streams.features import FeatureHeader
     from ovskit.core.models.kmeans import Centroids
     from ovskit.core.records import MaskSet
     from ovskit.core.runtime.failures import Failures
@@ -202,7 +202,7 @@ def _left(records: Iterable[RootedFeatures], done: frozenset[int]) -> Iterator[R
 
 def _save(ctx: typer.Context, path: Path | None, named: dict[str, Centroids], header: FeatureHeader, method: str) -> None:
     from ovskit.cli.command import provenance
-    from ovskit.core.formats.centroids import save_centroids
+    from ovskit.core.formats.streams.centroids import save_centroids
     from ovskit.core.runtime.output import open_output
 
     if path is None:
@@ -213,7 +213,7 @@ def _save(ctx: typer.Context, path: Path | None, named: dict[str, Centroids], he
 
 
 def _load(path: Path, model: Any, method: str) -> dict[str, Centroids]:
-    from ovskit.core.formats.centroids import check_same_model, load_centroids
+    from ovskit.core.formats.streams.centroids import check_same_model, load_centroids
     from ovskit.core.runtime.errors import InputError
 
     about, named = load_centroids(str(path))

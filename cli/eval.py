@@ -20,9 +20,9 @@ from ovskit.cli.plain_text import stdout_bytes
 from ovskit.core.runtime.errors import UsageError
 
 if TYPE_CHECKING:
-    from ovskit.core.formats.ground_truth import GroundTruth
-    from ovskit.core.formats.label_maps import LabelTruth
-    from ovskit.core.formats.masks import MasksHeader
+    from ovskit.core.formats.labels.maps import LabelTruth
+    from ovskit.core.formats.streams.masks import MasksHeader
+    from ovskit.core.formats.truth.ground_truth import GroundTruth
     from ovskit.core.records import MaskSet
     from ovskit.core.runtime.failures import Failures
 
@@ -192,9 +192,9 @@ def evaluate(
     from ovskit.core.eval.report import Bootstrap, caption, class_table, per_image_json, score_files, seed_table, table, to_json
     from ovskit.core.eval.semantic_inputs import check_same_space, open_semantic_truth, predicted_maps
     from ovskit.core.formats import jsonbytes
-    from ovskit.core.formats.ground_truth import open_ground_truth
-    from ovskit.core.formats.named_maps import parse_void
-    from ovskit.core.formats.sources import show_path
+    from ovskit.core.formats.labels.named_maps import parse_void
+    from ovskit.core.formats.paths import show_path
+    from ovskit.core.formats.truth.ground_truth import open_ground_truth
     from ovskit.core.runtime.failures import Failures
     from ovskit.core.runtime.output import open_output
     from ovskit.core.runtime.progress import track
@@ -303,8 +303,8 @@ def _check_outputs(output: str, per_image: str | None, *, read: Sequence[str]) -
 @contextmanager
 def _predictions(path: str, what: str, failures: Failures) -> Iterator[tuple[MasksHeader, Iterator[MaskSet]]]:
     """Predictions in one file, or in a folder of a JSON file for each image, as SA-1B and SAM's own script have them."""
-    from ovskit.core.formats.ground_truth import open_ground_truth
-    from ovskit.core.formats.masks import MasksHeader, open_masks
+    from ovskit.core.formats.streams.masks import MasksHeader, open_masks
+    from ovskit.core.formats.truth.ground_truth import open_ground_truth
     from ovskit.core.runtime.output import open_input
 
     if os.path.isdir(path):

@@ -10,9 +10,9 @@ from ovskit.cli.command import log
 from ovskit.core.runtime.errors import UsageError
 
 if TYPE_CHECKING:
-    from ovskit.core.formats.features import FeatureHeader
-    from ovskit.core.formats.masks import MasksHeader
-    from ovskit.core.formats.sources import Source
+    from ovskit.core.formats.photographs.sources import Source
+    from ovskit.core.formats.streams.features import FeatureHeader
+    from ovskit.core.formats.streams.masks import MasksHeader
     from ovskit.core.runtime.failures import Failures
 
 
@@ -29,8 +29,8 @@ def is_there(
     ``chosen`` are the images it should have; those that it lacks must have been skipped, and are reported as then. Raises UsageError or
     InputError for a file that is not what this run would write, PartialError if ``failures`` has some.
     """
-    from ovskit.core.formats.existing import check_existing
     from ovskit.core.formats.paths import show_path
+    from ovskit.core.formats.streams.existing import check_existing
     from ovskit.core.runtime.failures import PartialError
 
     if output == "-" or not os.path.isfile(output):

@@ -153,7 +153,7 @@ def extract(
     import torch
 
     from ovskit.core.extract.pipeline import ExtractOptions, extract_features, frame_size
-    from ovskit.core.formats.features import FeatureHeader, FeatureWriter
+    from ovskit.core.formats.streams.features import FeatureHeader, FeatureWriter
     from ovskit.core.models.registry import load_backbone
     from ovskit.core.records import FeatureMap
     from ovskit.core.runtime.device import choose_device

@@ -12,7 +12,7 @@ import typer
 from ovskit.core.runtime.errors import MissingInputError, UsageError
 
 if TYPE_CHECKING:
-    from ovskit.core.formats.sources import Source, Sources
+    from ovskit.core.formats.photographs.sources import Source, Sources
     from ovskit.core.runtime.failures import Failures
 
 Inputs = Annotated[
@@ -51,8 +51,8 @@ def exif_of(sources: Sources) -> str:
 
 
 def _find(inputs: list[str] | None, failures: Failures, *, coco: str | None, root: str | None, nul: bool) -> Sources:
-    from ovskit.core.formats.coco_sources import sources_from_coco
-    from ovskit.core.formats.sources import list_sources, parse_path_list
+    from ovskit.core.formats.photographs.coco_sources import sources_from_coco
+    from ovskit.core.formats.photographs.sources import list_sources, parse_path_list
 
     if coco is not None:
         if inputs:

@@ -18,8 +18,8 @@ from ovskit.cli.label_inputs import Settings, Wish, backbone_of, crop_of, split_
 from ovskit.core.runtime.errors import UsageError
 
 if TYPE_CHECKING:
-    from ovskit.core.formats.masks import MasksHeader
-    from ovskit.core.label.look import LookOptions, MaskVectors
+    from ovskit.core.formats.streams.masks import MasksHeader
+    from ovskit.core.label.mask_vectors import LookOptions, MaskVectors
     from ovskit.core.models.backbone import Backbone
     from ovskit.core.records import MaskSet
     from ovskit.core.runtime.failures import Failures
@@ -175,8 +175,8 @@ def _by_names(
     drop: bool,
     score: Score,
 ) -> None:
-    from ovskit.core.formats.labels import open_label_space
-    from ovskit.core.formats.mask_inputs import MaskInputs
+    from ovskit.core.formats.labels.spaces import open_label_space
+    from ovskit.core.formats.streams.mask_inputs import MaskInputs
     from ovskit.core.models.names import CLIP
     from ovskit.core.runtime.failures import Failures
     from ovskit.core.runtime.progress import track
@@ -216,9 +216,9 @@ def _by_names(
 
 
 def _from_centroids(ctx: typer.Context, settings: Settings, wish: Wish, masks: list[str], path: str) -> None:
-    from ovskit.core.formats.centroids import load_centroids
-    from ovskit.core.formats.mask_inputs import MaskInputs
-    from ovskit.core.formats.sources import show_path
+    from ovskit.core.formats.paths import show_path
+    from ovskit.core.formats.streams.centroids import load_centroids
+    from ovskit.core.formats.streams.mask_inputs import MaskInputs
     from ovskit.core.label import clusters as by
     from ovskit.core.runtime.errors import InputError
     from ovskit.core.runtime.failures import Failures
@@ -261,7 +261,7 @@ def _by_clusters(
     restarts: int,
     iterations: int,
 ) -> None:
-    from ovskit.core.formats.centroids import save_centroids
+    from ovskit.core.formats.streams.centroids import save_centroids
     from ovskit.core.label import clusters as by
     from ovskit.core.label.twice import TwiceReadMasks, VectorStore
     from ovskit.core.models.kmeans import KMeansOptions, fit
@@ -306,7 +306,7 @@ def _looked(
     sets: Iterable[MaskSet], backbone: Backbone, look: LookOptions, failures: Failures, done: frozenset[int] = frozenset()
 ) -> Iterator[MaskVectors]:
     """The vectors of every image's masks; says how many masks have no pixel, and are left out."""
-    from ovskit.core.label.look import look_at_masks
+    from ovskit.core.label.mask_vectors import look_at_masks
 
     empty = 0
 
@@ -337,7 +337,7 @@ def _is_there(ctx: typer.Context, settings: Settings, header: MasksHeader, backb
 
 def _write(ctx: typer.Context, settings: Settings, header: MasksHeader, backbone: Backbone, labelled: Any, failures: Failures) -> None:
     """The output, from what ``labelled`` gives for the images that are not done yet."""
-    from ovskit.core.formats.masks import MasksWriter
+    from ovskit.core.formats.streams.masks import MasksWriter
     from ovskit.core.runtime.output import open_output, part_path
     from ovskit.core.runtime.progress import track
 

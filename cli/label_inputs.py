@@ -12,10 +12,10 @@ from ovskit.cli import options as opt
 from ovskit.core.runtime.errors import UsageError
 
 if TYPE_CHECKING:
-    from ovskit.core.formats.features import FeatureHeader
-    from ovskit.core.formats.masks import MasksHeader
+    from ovskit.core.formats.streams.features import FeatureHeader
+    from ovskit.core.formats.streams.masks import MasksHeader
     from ovskit.core.label.crops import CropOptions
-    from ovskit.core.label.look import LookOptions
+    from ovskit.core.label.mask_vectors import LookOptions
     from ovskit.core.models.backbone import Backbone
 
 
@@ -48,7 +48,7 @@ class Settings:
 
     def where(self, header: MasksHeader) -> str:
         """The images' root. Raises UsageError if nobody knows it, InputError if the masks do not name their images."""
-        from ovskit.core.formats.photographs import check_named
+        from ovskit.core.formats.photographs.photographs import check_named
 
         check_named(header.named, "the masks")
         found = self.root or header.root or (None if self.features is None else self.features.root)
@@ -58,8 +58,8 @@ class Settings:
 
     def look(self, crop: CropOptions, header: MasksHeader) -> LookOptions:
         """How to look at the masks."""
-        from ovskit.core.formats.photographs import settled_exif
-        from ovskit.core.label.look import LookOptions
+        from ovskit.core.formats.photographs.photographs import settled_exif
+        from ovskit.core.label.mask_vectors import LookOptions
         from ovskit.core.runtime.workers import default_workers
 
         exif = settled_exif(self.exif, header.exif, "the masks stream")
@@ -75,8 +75,8 @@ def split_inputs(paths: Sequence[str]) -> tuple[list[str], FeatureHeader | None]
     if not found:
         return masks or ["-"], None
 
-    from ovskit.core.formats.features import open_features
-    from ovskit.core.formats.sources import show_path
+    from ovskit.core.formats.paths import show_path
+    from ovskit.core.formats.streams.features import open_features
     from ovskit.core.runtime.output import open_input
 
     if len(found) > 1:

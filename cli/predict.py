@@ -171,7 +171,7 @@ def predict(
     chosen = part.pick(sources.items)
     log.info("%d images, %d in this shard", len(sources.items), len(chosen))
 
-    from ovskit.core.formats.masks import MasksHeader, MasksWriter
+    from ovskit.core.formats.streams.masks import MasksHeader, MasksWriter
     from ovskit.core.hier.coverage_forest import grow_forest
     from ovskit.core.models.segmenter.open import input_size, open_segmenter
     from ovskit.core.predict.predictor import PredictOptions, predict_masks

@@ -16,7 +16,7 @@ from ovskit.core.runtime.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ovskit.core.formats.masks import MasksHeader
+    from ovskit.core.formats.streams.masks import MasksHeader
     from ovskit.core.records import MaskSet
     from ovskit.core.refine.refiner import Refiner
 
@@ -90,7 +90,7 @@ def refine(
         raise UsageError("--joint is a way of --method crf")
 
     from ovskit.cli.method_settings import parse_settings
-    from ovskit.core.formats.photographs import Photographs, check_named, settled_exif
+    from ovskit.core.formats.photographs.photographs import Photographs, check_named, settled_exif
     from ovskit.core.refine.pipeline import Dropped, RefineOptions, refine_masks
     from ovskit.core.refine.registry import load_refiner, options_of
 

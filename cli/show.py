@@ -132,7 +132,7 @@ def show(
     if sheet is not None and output != "-":
         raise UsageError("--sheet and -o are two outputs: give one of them")
 
-    from ovskit.core.formats.sources import show_path
+    from ovskit.core.formats.paths import show_path
     from ovskit.core.runtime.failures import Failures
     from ovskit.core.runtime.output import check_output, open_output
     from ovskit.core.runtime.progress import track

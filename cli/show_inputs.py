@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from ovskit.core.runtime.errors import UsageError
 
 if TYPE_CHECKING:
-    from ovskit.core.formats.masks import MasksHeader
-    from ovskit.core.formats.named_maps import NamedMaps
+    from ovskit.core.formats.labels.named_maps import NamedMaps
+    from ovskit.core.formats.streams.masks import MasksHeader
     from ovskit.core.runtime.failures import Failures
     from ovskit.core.show.agreement import SameClasses
     from ovskit.core.show.categories import Categories
@@ -54,7 +54,7 @@ class Wish:
             return False
         if self.layout is not None or self.names is not None:
             return True
-        from ovskit.core.formats.ground_truth import is_sa1b_folder
+        from ovskit.core.formats.truth.ground_truth import is_sa1b_folder
 
         return not is_sa1b_folder(self.gt)
 
@@ -84,9 +84,9 @@ class Shown:
 @contextmanager
 def opened(wish: Wish, failures: Failures) -> Iterator[Shown]:
     """Everything that ``wish`` names. Raises UsageError, InputError and MissingInputError for what cannot be used."""
-    from ovskit.core.formats.ground_truth import open_ground_truth
-    from ovskit.core.formats.masks import open_masks
-    from ovskit.core.formats.named_maps import chosen_space, open_named_maps, parse_void
+    from ovskit.core.formats.labels.named_maps import chosen_space, open_named_maps, parse_void
+    from ovskit.core.formats.streams.masks import open_masks
+    from ovskit.core.formats.truth.ground_truth import open_ground_truth
     from ovskit.core.runtime.output import open_input
     from ovskit.core.show.categories import Categories, space_of
     from ovskit.core.show.mask_files import open_map_folder, open_mask_file
@@ -143,7 +143,7 @@ def opened(wish: Wish, failures: Failures) -> Iterator[Shown]:
 
 def _exif(wish: Wish, headers: Mapping[int, MasksHeader], names: Sequence[str], truth: Any, folders: set[int]) -> str:
     """How the photographs' orientations are taken: as the files say, which must not contradict each other."""
-    from ovskit.core.formats.photographs import UNKNOWN, settled_exif
+    from ovskit.core.formats.photographs.photographs import UNKNOWN, settled_exif
 
     said = [(headers[k].exif, names[k]) for k in headers if k not in folders]
     if truth is not None:
@@ -165,7 +165,7 @@ def _exif(wish: Wish, headers: Mapping[int, MasksHeader], names: Sequence[str], 
 
 def file_names(files: Sequence[str]) -> list[str]:
     """The files' names for messages."""
-    from ovskit.core.formats.sources import show_path
+    from ovskit.core.formats.paths import show_path
 
     return ["stdin" if file == "-" else show_path(file) for file in files]
 

@@ -67,7 +67,7 @@ def write_sheet_file(
     legend: bool,
 ) -> int:
     """The sheet; says which images did not fit. Returns how many are on it."""
-    from ovskit.core.formats.sources import show_path
+    from ovskit.core.formats.paths import show_path
     from ovskit.core.runtime.output import open_output
     from ovskit.core.show.sheet import write_sheet
 

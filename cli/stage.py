@@ -12,7 +12,7 @@ from ovskit.cli.existing import is_there
 if TYPE_CHECKING:
     import typer
 
-    from ovskit.core.formats.masks import MasksHeader
+    from ovskit.core.formats.streams.masks import MasksHeader
     from ovskit.core.records import MaskSet
 
 Work = Callable[["MaskSet"], "MaskSet"]
@@ -45,9 +45,9 @@ def run_mask_stage(
     from contextlib import ExitStack
     from dataclasses import replace
 
-    from ovskit.core.formats.mask_inputs import MaskInputs
-    from ovskit.core.formats.mask_stage import map_mask_sets
-    from ovskit.core.formats.masks import MasksWriter
+    from ovskit.core.formats.streams.mask_inputs import MaskInputs
+    from ovskit.core.formats.streams.mask_stage import map_mask_sets
+    from ovskit.core.formats.streams.masks import MasksWriter
     from ovskit.core.runtime.failures import Failures
     from ovskit.core.runtime.output import check_output, open_output, part_path
     from ovskit.core.runtime.progress import track

@@ -102,8 +102,8 @@ def backbone(
     folder = run.run_folder(output, resume=resume)
 
     from ovskit.core.runtime.progress import track
-    from ovskit.core.train.backbone import BackboneRecipe, BackboneSettings, precompute
-    from ovskit.core.train.devices import open_devices
+    from ovskit.core.train.engine.devices import open_devices
+    from ovskit.core.train.recipes.backbone import BackboneRecipe, BackboneSettings, precompute
 
     settings = BackboneSettings(**run.fields_of(setting, BackboneSettings, batch=batch))
     options = run.train_options(

@@ -95,8 +95,8 @@ def correct(
 
     from ovskit.cli.method_settings import settings_of
     from ovskit.core.models.segmenter.open import open_segmenter
-    from ovskit.core.train.correct import CorrectRecipe, CorrectSettings
-    from ovskit.core.train.segment_settings import SegmentSettings, settings_from
+    from ovskit.core.train.recipes.correct import CorrectRecipe, CorrectSettings
+    from ovskit.core.train.recipes.segment_settings import SegmentSettings, settings_from
 
     given = run.fields_of(setting, CorrectSettings, SegmentSettings, threshold=threshold, batch=batch)
     names = set(settings_of(CorrectSettings))

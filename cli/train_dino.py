@@ -78,8 +78,8 @@ def dino(
     folder = run.run_folder(output, resume=resume)
 
     from ovskit.core.runtime.progress import track
-    from ovskit.core.train.devices import open_devices
-    from ovskit.core.train.dino import DinoRecipe, DinoSettings, precompute
+    from ovskit.core.train.engine.devices import open_devices
+    from ovskit.core.train.recipes.dino import DinoRecipe, DinoSettings, precompute
 
     settings = DinoSettings(**run.fields_of(setting, DinoSettings, batch=batch))
     options = run.train_options(ctx, final_share=FINAL_SHARE)

@@ -98,8 +98,8 @@ def segment(
 
     from ovskit.core.models.segmenter.open import open_segmenter
     from ovskit.core.models.weights import sha256_of
-    from ovskit.core.train.segment import SegmentRecipe, new_segmenter
-    from ovskit.core.train.segment_settings import SegmentSettings
+    from ovskit.core.train.recipes.segment import SegmentRecipe, new_segmenter
+    from ovskit.core.train.recipes.segment_settings import SegmentSettings
 
     flags = run.fields_of(setting, SegmentSettings, batch=batch, backbone=backbone, freeze=freeze or None)
     settings = SegmentSettings(**flags)

@@ -26,9 +26,9 @@ from ovskit.cli.training_display import Display
 from ovskit.core.runtime.errors import UsageError
 
 if TYPE_CHECKING:
-    from ovskit.core.train.devices import Devices
-    from ovskit.core.train.options import TrainOptions
-    from ovskit.core.train.recipe import Recipe
+    from ovskit.core.train.engine.devices import Devices
+    from ovskit.core.train.engine.options import TrainOptions
+    from ovskit.core.train.engine.recipe import Recipe
 
 
 class Schedule(StrEnum):
@@ -128,7 +128,7 @@ Setting = Annotated[
 
 def run_folder(output: str | None, *, resume: bool) -> Path:
     """The folder of the run. Raises UsageError if it is not given, no folder, or holds a run that is not to be resumed."""
-    from ovskit.core.train.checkpoint import check_folder
+    from ovskit.core.train.engine.checkpoint import check_folder
 
     if output is None or output == "-":
         raise UsageError("a run is a folder: name it with -o RUN")
@@ -140,7 +140,7 @@ def run_folder(output: str | None, *, resume: bool) -> Path:
 def train_options(ctx: typer.Context, **own: Any) -> TrainOptions:
     """What the command's options say of the run, and what it says itself (``own``). Raises UsageError for values that make no sense."""
     from ovskit.core.runtime.workers import default_workers
-    from ovskit.core.train.options import TrainOptions
+    from ovskit.core.train.engine.options import TrainOptions
 
     given = ctx.params
     as_they_are = "steps minutes seed warmup weight_decay accumulate device compile checkpoint_every log_every tensorboard".split()
@@ -162,7 +162,7 @@ def run_recipe(
 ) -> None:
     """Train and show it. Raises PartialError if --minutes ended it early, and all that ``train`` raises."""
     from ovskit.core.runtime.failures import PartialError
-    from ovskit.core.train.loop import train
+    from ovskit.core.train.engine.loop import train
 
     facts: dict[str, Any] = {"arguments": arguments}
     with Display() as display:

@@ -12,7 +12,7 @@ from ovskit.cli.plain_text import plain
 from ovskit.core.runtime.progress import bar_is_wanted
 
 if TYPE_CHECKING:
-    from ovskit.core.train.events import Evaluated, Event, Logged
+    from ovskit.core.train.engine.events import Evaluated, Event, Logged
 
 _HEIGHTS = "▁▂▃▄▅▆▇█"
 _PLAIN = str.maketrans(_HEIGHTS, "_.,-~=*#")  # where stderr has no blocks
@@ -58,7 +58,7 @@ def heights(values: Sequence[float]) -> str:
 
 
 class Display:
-    """Called with every event of ``core.train.loop.train``; open while the run lasts."""
+    """Called with every event of ``core.train.engine.loop.train``; open while the run lasts."""
 
     def __init__(self) -> None:
         self._live: Any = None
@@ -76,7 +76,7 @@ class Display:
             self._live.stop()
 
     def __call__(self, event: Event) -> None:
-        from ovskit.core.train import events
+        from ovskit.core.train.engine import events
 
         match event:
             case events.Started():

@@ -87,8 +87,8 @@ class _Judge:
     def __init__(self, truth: str, root: str | None, limit: int, exif: str | None = None) -> None:
         from pathlib import Path
 
-        from ovskit.core.formats.ground_truth import GroundTruth, open_ground_truth
-        from ovskit.core.formats.photographs import Photographs, check_named, settled_exif
+        from ovskit.core.formats.photographs.photographs import Photographs, check_named, settled_exif
+        from ovskit.core.formats.truth.ground_truth import GroundTruth, open_ground_truth
         from ovskit.core.runtime.errors import InputError
 
         whole = open_ground_truth(truth)

@@ -17,9 +17,9 @@ from ovskit.core.runtime.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from ovskit.core.train.recipe import Recipe
-    from ovskit.core.train.segment_settings import SegmentSettings
-    from ovskit.core.train.target_index import TargetIndex, TargetOptions
+    from ovskit.core.train.data.target_index import TargetIndex, TargetOptions
+    from ovskit.core.train.engine.recipe import Recipe
+    from ovskit.core.train.recipes.segment_settings import SegmentSettings
 
 # Adan's are timm's [choice], AdamW's the usual ones.
 BETAS = {run.Optimizer.adan: (0.98, 0.92, 0.99), run.Optimizer.adamw: (0.9, 0.999)}
@@ -44,9 +44,9 @@ class MaskJob:
     """
 
     def __init__(self, ctx: typer.Context) -> None:
-        from ovskit.core.formats.sources import list_sources
+        from ovskit.core.formats.photographs.sources import list_sources
         from ovskit.core.runtime.failures import Failures
-        from ovskit.core.train.devices import open_devices
+        from ovskit.core.train.engine.devices import open_devices
 
         self._ctx, self._given = ctx, ctx.params
         given = ctx.params
@@ -71,8 +71,8 @@ class MaskJob:
 
     def _settled_exif(self, asked: str | None) -> str:
         """What to do with the photographs' orientations: what is asked for, or what the masks were made with."""
-        from ovskit.core.formats.masks import stated_exif
-        from ovskit.core.formats.photographs import settled_exif
+        from ovskit.core.formats.photographs.photographs import settled_exif
+        from ovskit.core.formats.streams.masks import stated_exif
         from ovskit.core.runtime.output import open_input
 
         with open_input(str(self._masks)) as stream:
@@ -108,7 +108,7 @@ class MaskJob:
     def _targets(self, options: TargetOptions) -> TargetIndex:
         """The index of the masks, made by one process."""
         from ovskit.core.runtime.progress import track
-        from ovskit.core.train.target_index import open_targets
+        from ovskit.core.train.data.target_index import open_targets
 
         cache = self._given["cache"]
         with self._devices.first_goes_first():

@@ -3,8 +3,8 @@
 import numpy as np
 from PIL import Image
 
-from ovskit.core.formats.images import decode_image
-from ovskit.core.formats.masks import open_masks
+from ovskit.core.formats.photographs.decoding import decode_image
+from ovskit.core.formats.streams.masks import open_masks
 from ovskit.core.show.overlay import overlay
 from ovskit.core.show.views import view_of
 

@@ -19,8 +19,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from ovskit.core.formats.images import decode_image
-from ovskit.core.formats.sources import list_sources
+from ovskit.core.formats.photographs.decoding import decode_image
+from ovskit.core.formats.photographs.sources import list_sources
 from ovskit.core.runtime.errors import OvsError
 
 

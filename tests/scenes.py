@@ -13,8 +13,8 @@ import cv2
 import numpy as np
 from PIL import Image as Picture
 
-from ovskit.core.formats import rle
-from ovskit.core.formats.masks import MasksHeader, MasksWriter
+from ovskit.core.formats.streams.masks import MasksHeader, MasksWriter
+from ovskit.core.masks import rle
 from ovskit.core.records import Image, Mask, MaskSet
 
 _SMALLEST = 25  # pixels that are left of a mask, or it is none

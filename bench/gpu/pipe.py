@@ -21,8 +21,8 @@ from gpu.lines import Value
 from gpu.photographs import photographs
 from gpu.work import Work, command
 from ovskit.core.extract.pipeline import ExtractOptions, extract_features
-from ovskit.core.formats.photographs import read_source
-from ovskit.core.formats.sources import list_sources
+from ovskit.core.formats.photographs.photographs import read_source
+from ovskit.core.formats.photographs.sources import list_sources
 from ovskit.core.models.registry import load_backbone
 from ovskit.core.runtime.failures import Failures
 from ovskit.core.runtime.workers import default_workers, ordered_map

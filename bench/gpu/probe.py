@@ -18,14 +18,14 @@ from typing import Any
 import torch
 
 from ovskit.cli.method_settings import parse_fields
-from ovskit.core.formats.sources import list_sources
+from ovskit.core.formats.photographs.sources import list_sources
 from ovskit.core.runtime.failures import Failures
-from ovskit.core.train.events import Event, Logged
-from ovskit.core.train.loop import DoesNotFitError, train
-from ovskit.core.train.options import TrainOptions
-from ovskit.core.train.segment import SegmentRecipe, new_segmenter
-from ovskit.core.train.segment_settings import SegmentSettings
-from ovskit.core.train.target_index import open_targets
+from ovskit.core.train.data.target_index import open_targets
+from ovskit.core.train.engine.events import Event, Logged
+from ovskit.core.train.engine.loop import DoesNotFitError, train
+from ovskit.core.train.engine.options import TrainOptions
+from ovskit.core.train.recipes.segment import SegmentRecipe, new_segmenter
+from ovskit.core.train.recipes.segment_settings import SegmentSettings
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gpu.tools import scores
-from ovskit.core.formats.masks import MasksWriter, open_masks
+from ovskit.core.formats.streams.masks import MasksWriter, open_masks
 from ovskit.core.records import MaskSet
 from ovskit.core.runtime.failures import Failures
 from tests.scenes import Faults, write_scenes

@@ -18,10 +18,10 @@ import torch
 
 from ovskit.core.cluster.patch_sample import PatchSample, unit_rows
 from ovskit.core.cluster.streams import RootedFeatures
-from ovskit.core.formats.rle_grid import edges, grid_rles
-from ovskit.core.formats.soft_margin import KEY as SOFT
-from ovskit.core.formats.soft_margin import SoftGrid
-from ovskit.core.formats.sources import show_path
+from ovskit.core.formats.paths import show_path
+from ovskit.core.formats.streams.soft_margin import KEY as SOFT
+from ovskit.core.formats.streams.soft_margin import SoftGrid
+from ovskit.core.masks.grid import edges, grid_rles
 from ovskit.core.models.kmeans import Centroids, KMeansOptions, assign, fit, fit_each
 from ovskit.core.records import FeatureMap, Image, Int32, Mask, MaskSet
 from ovskit.core.runtime.errors import InputError, UsageError

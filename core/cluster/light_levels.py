@@ -14,7 +14,7 @@ import torch
 
 from ovskit.core.cluster.lightcluster import Margins, Side, Sign, foreground_of_image
 from ovskit.core.cluster.patch_sample import PatchSample, unit_rows
-from ovskit.core.formats.sources import show_path
+from ovskit.core.formats.paths import show_path
 from ovskit.core.models.kmeans import Centroids, KMeansOptions, assign, fit, fit_each, scores
 from ovskit.core.records import FeatureMap
 from ovskit.core.runtime.errors import InputError

@@ -20,9 +20,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from ovskit.core.formats.rle import RunTable, encode
-from ovskit.core.formats.soft_margin import KEY as SOFT
-from ovskit.core.formats.soft_margin import SoftMargin
+from ovskit.core.formats.streams.soft_margin import KEY as SOFT
+from ovskit.core.formats.streams.soft_margin import SoftMargin
+from ovskit.core.masks.rle import RunTable, encode
 from ovskit.core.records import Image, Int32, Mask, MaskSet
 from ovskit.core.runtime.errors import UsageError
 

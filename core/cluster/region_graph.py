@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from ovskit.core.cluster.compiled import compiled
 from ovskit.core.cluster.edge_heap import ONE, SIZE, append, lift, order, pack, rekey, remove, similarity_of
-from ovskit.core.cluster.lanes import SINGLE_LANES, add_split, dot_single, dot_split
+from ovskit.core.cluster.inner_products import SINGLE_LANES, add_split, dot_single, dot_split
 
 Records = Any  # structured array; numba reads its fields as attributes, which NumPy's types do not know
 Level = npt.NDArray[np.uint8]

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from ovskit.core.cluster.streams import FeatureInputs, RootedFeatures
-from ovskit.core.formats.sources import show_path
+from ovskit.core.formats.paths import show_path
 from ovskit.core.runtime.errors import OutputError
 from ovskit.core.runtime.logs import get_logger
 from ovskit.core.runtime.output import open_input

@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ovskit.core.cluster.compiled import compiled
-from ovskit.core.cluster.lanes import dot
-from ovskit.core.cluster.widen import place_bits, rebias
+from ovskit.core.cluster.float16 import place_bits, rebias
+from ovskit.core.cluster.inner_products import dot
 from ovskit.core.records import Float, Int32
 
 

@@ -16,13 +16,13 @@ import numpy as np
 import numpy.typing as npt
 
 from ovskit.core.cluster.crops import Crop, plan_crops, region_boxes, touches_border
+from ovskit.core.cluster.float16 import widened
 from ovskit.core.cluster.merge import merge_sequence, snapshot_steps
 from ovskit.core.cluster.pool import Pool, pool_regions
-from ovskit.core.cluster.widen import widened
-from ovskit.core.formats.rle import RunTable, intersections
-from ovskit.core.formats.rle_grid import edges, nested_rles
-from ovskit.core.formats.soft_margin import KEY as SOFT
-from ovskit.core.formats.soft_margin import SoftGrid
+from ovskit.core.formats.streams.soft_margin import KEY as SOFT
+from ovskit.core.formats.streams.soft_margin import SoftGrid
+from ovskit.core.masks.grid import edges, nested_rles
+from ovskit.core.masks.rle import RunTable, intersections
 from ovskit.core.records import FeatureMap, Float, Int32, Mask, MaskSet, Rle
 from ovskit.core.runtime.errors import InputError
 

@@ -10,8 +10,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from ovskit.core.cluster.sohes import SohesOptions, cluster_regions
-from ovskit.core.formats.features import FeatureReader
-from ovskit.core.formats.sources import show_path
+from ovskit.core.formats.paths import show_path
+from ovskit.core.formats.streams.features import FeatureReader
 from ovskit.core.records import EmbeddingBlock, FeatureMap, MaskSet
 from ovskit.core.runtime.errors import InputError, MissingInputError
 from ovskit.core.runtime.failures import Failures
@@ -22,7 +22,7 @@ from ovskit.core.runtime.shard import join_shards
 from ovskit.core.runtime.workers import ordered_map
 
 if TYPE_CHECKING:  # the local step alone needs torch
-    from ovskit.core.cluster.closer import CropExtractor
+    from ovskit.core.cluster.crop_features import CropExtractor
 
 
 @dataclass(frozen=True, slots=True)

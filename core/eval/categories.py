@@ -10,9 +10,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ovskit.core.eval.evaluation import Evaluation
-from ovskit.core.formats.ground_truth import GroundTruth
-from ovskit.core.formats.labels import comparable
-from ovskit.core.formats.masks import ENTITY, MasksHeader
+from ovskit.core.formats.labels.spaces import comparable
+from ovskit.core.formats.streams.masks import ENTITY, MasksHeader
+from ovskit.core.formats.truth.ground_truth import GroundTruth
 from ovskit.core.runtime.errors import InputError
 
 _ONLY = 1  # the number of masks without a class

@@ -13,9 +13,9 @@ from ovskit.core.eval.groups import Annotator, Groups
 from ovskit.core.eval.matching import AREA_NAMES, AREAS, IOU_THRESHOLDS, THRESHOLDS, Matched, match
 from ovskit.core.eval.precision import PrecisionSpool, average_precision_of_one
 from ovskit.core.eval.recall import RecallSums
-from ovskit.core.formats.lvis import Searched
-from ovskit.core.formats.rle import RunTable
-from ovskit.core.formats.rle_pairs import overlaps
+from ovskit.core.formats.coco.lvis import Searched
+from ovskit.core.masks.pairs import overlaps
+from ovskit.core.masks.rle import RunTable
 from ovskit.core.records import MaskSet
 from ovskit.core.runtime.errors import InputError
 

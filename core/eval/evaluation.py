@@ -20,10 +20,10 @@ from ovskit.core.eval.detection import DetectionScores
 from ovskit.core.eval.hierarchy import HierarchyScores
 from ovskit.core.eval.semantic import SemanticOptions, SemanticScores
 from ovskit.core.eval.stream import ImageCounts, Pairing
-from ovskit.core.formats.ground_truth import GroundTruth
-from ovskit.core.formats.label_maps import LabelTruth, painted_prediction
-from ovskit.core.formats.lvis import Searched, frequencies
-from ovskit.core.formats.masks import MasksHeader
+from ovskit.core.formats.coco.lvis import Searched, frequencies
+from ovskit.core.formats.labels.maps import LabelTruth, painted_prediction
+from ovskit.core.formats.streams.masks import MasksHeader
+from ovskit.core.formats.truth.ground_truth import GroundTruth
 from ovskit.core.records import Image, LabelMap, MaskSet
 from ovskit.core.runtime.errors import InputError, MissingInputError
 from ovskit.core.runtime.failures import Failures

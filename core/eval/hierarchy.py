@@ -18,9 +18,9 @@ from array import array
 import numpy as np
 import numpy.typing as npt
 
-from ovskit.core.formats.matching import match_masks
-from ovskit.core.formats.rle import RunTable
-from ovskit.core.formats.rle_pairs import overlaps
+from ovskit.core.masks.matching import match_masks
+from ovskit.core.masks.pairs import overlaps
+from ovskit.core.masks.rle import RunTable
 from ovskit.core.records import MaskSet
 from ovskit.core.runtime.errors import InputError
 from ovskit.core.runtime.kernels import njit

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ovskit.core.formats.rle_pairs import Pairs
+from ovskit.core.masks.pairs import Pairs
 from ovskit.core.runtime.kernels import njit
 
 Bool = npt.NDArray[np.bool_]

@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ovskit.core.eval.evaluation import Difference, Evaluation
-from ovskit.core.formats.labels import LabelSpace
-from ovskit.core.formats.sources import show_path
+from ovskit.core.formats.labels.spaces import LabelSpace
+from ovskit.core.formats.paths import show_path
 
 Interval = tuple[float, float] | None
 

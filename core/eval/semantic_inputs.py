@@ -9,14 +9,14 @@ from typing import Any
 
 from ovskit.core.eval.categories import contradiction, listed_names
 from ovskit.core.eval.semantic import SemanticOptions
-from ovskit.core.formats.ground_truth import GroundTruth, open_ground_truth
-from ovskit.core.formats.label_layouts import PLAIN, layout_of
-from ovskit.core.formats.label_maps import LabelTruth, open_label_folder, painted_truth
-from ovskit.core.formats.labels import LARGEST_ID, LabelSpace, comparable
-from ovskit.core.formats.map_census import Census
-from ovskit.core.formats.masks import ENTITY, MasksHeader
-from ovskit.core.formats.named_maps import NamedMaps, chosen_space, open_named_maps
-from ovskit.core.formats.sources import show_path
+from ovskit.core.formats.labels.census import Census
+from ovskit.core.formats.labels.layouts import PLAIN, layout_of
+from ovskit.core.formats.labels.maps import LabelTruth, open_label_folder, painted_truth
+from ovskit.core.formats.labels.named_maps import NamedMaps, chosen_space, open_named_maps
+from ovskit.core.formats.labels.spaces import LARGEST_ID, LabelSpace, comparable
+from ovskit.core.formats.paths import show_path
+from ovskit.core.formats.streams.masks import ENTITY, MasksHeader
+from ovskit.core.formats.truth.ground_truth import GroundTruth, open_ground_truth
 from ovskit.core.records import LabelMap
 from ovskit.core.runtime.errors import InputError, UsageError
 from ovskit.core.runtime.failures import Failures

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from ovskit.core.formats.ground_truth import TruthImages
-from ovskit.core.formats.photographs import APPLY, UNKNOWN
-from ovskit.core.formats.sources import show_path
+from ovskit.core.formats.paths import show_path
+from ovskit.core.formats.photographs.photographs import APPLY, UNKNOWN
+from ovskit.core.formats.truth.ground_truth import TruthImages
 from ovskit.core.records import Image, LabelMap, MaskSet
 from ovskit.core.runtime.errors import InputError
 

@@ -10,8 +10,9 @@ from typing import Literal
 import numpy as np
 import torch
 
-from ovskit.core.formats.photographs import read_source
-from ovskit.core.formats.sources import Source, show_path
+from ovskit.core.formats.paths import show_path
+from ovskit.core.formats.photographs.photographs import read_source
+from ovskit.core.formats.photographs.sources import Source
 from ovskit.core.models.backbone import Backbone, Features
 from ovskit.core.records import EmbeddingBlock, FeatureMap, Float, Image
 from ovskit.core.runtime.batching import batches, run_halving, successes

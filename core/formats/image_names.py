@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Literal, Protocol
 from urllib.parse import unquote
 
-from ovskit.core.formats.sources import show_path
+from ovskit.core.formats.paths import show_path
 from ovskit.core.runtime.errors import InputError
 
 By = Literal["name", "path", "form", "stem"]

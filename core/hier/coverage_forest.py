@@ -17,7 +17,7 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from ovskit.core.formats.rle import RunTable, coverage, intersections
+from ovskit.core.masks.rle import RunTable, coverage, intersections
 from ovskit.core.records import MaskSet, Rle
 from ovskit.core.runtime.errors import InputError
 from ovskit.core.runtime.kernels import njit

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 
-from ovskit.core.formats.sources import show_path
+from ovskit.core.formats.paths import show_path
 from ovskit.core.records import Mask, MaskSet
 
 

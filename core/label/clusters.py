@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from ovskit.core.formats.centroids import Centroids
+from ovskit.core.formats.streams.centroids import Centroids
 from ovskit.core.label.crops import CropOptions
-from ovskit.core.label.look import MaskVectors, drop_empty
+from ovskit.core.label.mask_vectors import MaskVectors, drop_empty
 from ovskit.core.label.twice import VectorStore
 from ovskit.core.models.backbone import BackboneSpec
 from ovskit.core.models.kmeans import assign

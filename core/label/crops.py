@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ovskit.core.formats import rle
+from ovskit.core.masks import rle
 from ovskit.core.models.backbone import BackboneSpec
 from ovskit.core.models.names import BUILTIN, CLIP
 from ovskit.core.records import Mask, UInt8

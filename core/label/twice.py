@@ -11,8 +11,8 @@ from typing import Any, BinaryIO, Self
 
 import numpy as np
 
-from ovskit.core.formats.mask_inputs import MaskInputs
-from ovskit.core.formats.masks import MasksHeader, MasksWriter, open_masks
+from ovskit.core.formats.streams.mask_inputs import MaskInputs
+from ovskit.core.formats.streams.masks import MasksHeader, MasksWriter, open_masks
 from ovskit.core.records import Float, MaskSet
 from ovskit.core.runtime.failures import Failures
 from ovskit.core.runtime.output import write_error

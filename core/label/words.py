@@ -16,7 +16,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from ovskit.core.formats.labels import LabelClass, LabelSpace, prompt
+from ovskit.core.formats.labels.spaces import LabelClass, LabelSpace, prompt
 from ovskit.core.label.keep import keep_masks
 from ovskit.core.records import Float, Mask, MaskSet
 from ovskit.core.runtime.errors import UsageError

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from ovskit.core.formats.rle_boxes import Box, encode_box
+from ovskit.core.masks.boxes import Box, encode_box
 from ovskit.core.records import Rle, UInt8
 from ovskit.core.runtime.kernels import njit
 

@@ -21,10 +21,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from ovskit.core.formats import rle
-from ovskit.core.formats.photographs import read_source
-from ovskit.core.formats.rle_pairs import overlaps
-from ovskit.core.formats.sources import Source
+from ovskit.core.formats.photographs.photographs import read_source
+from ovskit.core.formats.photographs.sources import Source
+from ovskit.core.masks import rle
+from ovskit.core.masks.pairs import overlaps
 from ovskit.core.models.resize import resize_rgb
 from ovskit.core.models.segmenter.forest import forest
 from ovskit.core.models.segmenter.network import MULTIPLE, Segmenter

@@ -20,8 +20,8 @@ from pathlib import Path
 
 import torch
 
-from ovskit.core.formats.rle import RunTable
-from ovskit.core.formats.rle_boxes import Box, decode_box, encode_box
+from ovskit.core.masks.boxes import Box, decode_box, encode_box
+from ovskit.core.masks.rle import RunTable
 from ovskit.core.models.state_dict import NoInit, fit, read_state_dict
 from ovskit.core.models.weights import WeightsSource, sha256_of
 from ovskit.core.records import Mask, Rle, UInt8

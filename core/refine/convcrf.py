@@ -26,8 +26,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from ovskit.core.formats.rle import RunTable
-from ovskit.core.formats.rle_boxes import Box, box_around, decode_box, encode_box
+from ovskit.core.masks.boxes import Box, box_around, decode_box, encode_box
+from ovskit.core.masks.rle import RunTable
 from ovskit.core.records import Mask, Rle, UInt8
 from ovskit.core.refine import convcrf_kernels as kernels
 from ovskit.core.refine.crf import check_options

@@ -28,9 +28,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ovskit.core.formats.rle import RunTable, encode
-from ovskit.core.formats.rle_boxes import Box, box_around, decode_box, encode_box
-from ovskit.core.formats.soft_margin import KEY as SOFT
+from ovskit.core.formats.streams.soft_margin import KEY as SOFT
+from ovskit.core.masks.boxes import Box, box_around, decode_box, encode_box
+from ovskit.core.masks.rle import RunTable, encode
 from ovskit.core.records import Int32, Mask, Rle, UInt8
 from ovskit.core.refine.log_odds import log_odds
 from ovskit.core.refine.refiner import Refiner, check_sizes

@@ -30,8 +30,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from ovskit.core.formats.rle import RunTable
-from ovskit.core.formats.rle_boxes import Box, box_around, decode_box, encode_box
+from ovskit.core.masks.boxes import Box, box_around, decode_box, encode_box
+from ovskit.core.masks.rle import RunTable
 from ovskit.core.records import Int32, Mask, Rle, UInt8
 from ovskit.core.refine.refiner import Refiner, check_sizes
 from ovskit.core.runtime.errors import UsageError

@@ -21,8 +21,8 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from ovskit.core.formats.rle_boxes import Box
-from ovskit.core.formats.soft_margin import SoftGrid, read_soft_margin
+from ovskit.core.formats.streams.soft_margin import SoftGrid, read_soft_margin
+from ovskit.core.masks.boxes import Box
 from ovskit.core.records import Float, Mask, UInt8
 
 Float32 = npt.NDArray[np.float32]

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from ovskit.core.formats import rle
-from ovskit.core.formats.rle import RunTable
-from ovskit.core.formats.soft_margin import KEY as SOFT
+from ovskit.core.formats.streams.soft_margin import KEY as SOFT
+from ovskit.core.masks import rle
+from ovskit.core.masks.components import clean_components
+from ovskit.core.masks.rle import RunTable
 from ovskit.core.records import Mask, MaskSet, Rle, UInt8
-from ovskit.core.refine.components import clean_components
 from ovskit.core.refine.refiner import Refiner
 from ovskit.core.runtime.errors import InputError
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from ovskit.core.formats.rle import RunTable
+from ovskit.core.masks.rle import RunTable
 from ovskit.core.records import Mask, Rle, UInt8
 from ovskit.core.runtime.errors import InputError
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ovskit.core.formats.label_maps import painted_prediction
-from ovskit.core.formats.labels import LabelSpace, comparable
+from ovskit.core.formats.labels.maps import painted_prediction
+from ovskit.core.formats.labels.spaces import LabelSpace, comparable
 from ovskit.core.records import LabelMap, MaskSet
 
 _NO_CLASS = -2  # of a predicted pixel; -1 is void of the ground truth

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ovskit.core.formats.label_maps import prediction_order, truth_order
-from ovskit.core.formats.labels import BUILT_IN, LabelSpace, built_in, comparable
-from ovskit.core.formats.masks import MasksHeader
-from ovskit.core.formats.rle_paint import topmost
+from ovskit.core.formats.labels.maps import prediction_order, truth_order
+from ovskit.core.formats.labels.spaces import BUILT_IN, LabelSpace, built_in, comparable
+from ovskit.core.formats.streams.masks import MasksHeader
+from ovskit.core.masks.paint import topmost
 from ovskit.core.records import Int32, MaskSet
 from ovskit.core.show.colours import BACKGROUND, category_colours
 from ovskit.core.show.scene import Column, TruthColumn

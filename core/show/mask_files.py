@@ -14,11 +14,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import BinaryIO
 
-from ovskit.core.formats import coco, jsonbytes, masks
+from ovskit.core.formats import jsonbytes
+from ovskit.core.formats.coco import entries as coco
 from ovskit.core.formats.image_names import ImageNames
-from ovskit.core.formats.named_maps import NamedMaps, masks_of_map
-from ovskit.core.formats.photographs import photograph_names
-from ovskit.core.formats.sources import show_path
+from ovskit.core.formats.labels.named_maps import NamedMaps, masks_of_map
+from ovskit.core.formats.paths import show_path
+from ovskit.core.formats.photographs.photographs import photograph_names
+from ovskit.core.formats.streams import masks
 from ovskit.core.records import Image, LabelMap, MaskSet
 from ovskit.core.runtime.errors import InputError, MissingInputError
 from ovskit.core.runtime.failures import Failures

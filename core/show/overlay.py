@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ovskit.core.formats.rle_paint import topmost
+from ovskit.core.masks.paint import topmost
 from ovskit.core.records import Int32, MaskSet, UInt8
 from ovskit.core.runtime.errors import InputError, UsageError
 from ovskit.core.show.colours import colours

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
-from ovskit.core.formats.ground_truth import GroundTruth
-from ovskit.core.formats.named_maps import NamedMaps, masks_of_map
-from ovskit.core.formats.photographs import APPLY, Photographs
-from ovskit.core.formats.sources import show_path
+from ovskit.core.formats.labels.named_maps import NamedMaps, masks_of_map
+from ovskit.core.formats.paths import show_path
+from ovskit.core.formats.photographs.photographs import APPLY, Photographs
+from ovskit.core.formats.truth.ground_truth import GroundTruth
 from ovskit.core.records import Image, LabelMap, MaskSet
 from ovskit.core.runtime.errors import InputError, MissingInputError
 from ovskit.core.runtime.failures import Failures
 from ovskit.core.runtime.workers import ordered_map
 from ovskit.core.show.agreement import Agreement, SameClasses, agreement
-from ovskit.core.show.found import judge
 from ovskit.core.show.mask_files import Entry, MaskFile, in_step, masks_of
+from ovskit.core.show.matched import judge
 from ovskit.core.show.scene import Scene
 
 

@@ -14,9 +14,9 @@ from ovskit.core.records import MaskSet, UInt8
 from ovskit.core.runtime.errors import InputError, UsageError
 from ovskit.core.show.categories import Categories, Category, CategoryMap, category_map
 from ovskit.core.show.colours import colours
-from ovskit.core.show.found import Truth
 from ovskit.core.show.legend import category_overlay, legend_height, legend_strip
 from ovskit.core.show.lettering import GROUND, INK, SOFT, fitting, font_of
+from ovskit.core.show.matched import Truth
 from ovskit.core.show.overlay import Paint, overlay
 from ovskit.core.show.scene import Column, Scene, TruthColumn, classes_line, found_line, percent, right_line
 from ovskit.core.show.views import larger_first

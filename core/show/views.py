@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ovskit.core.formats.rle import RunTable
+from ovskit.core.masks.rle import RunTable
 from ovskit.core.records import Mask, MaskSet
 from ovskit.core.runtime.errors import InputError
 from ovskit.core.runtime.kernels import njit

@@ -15,7 +15,7 @@ import torch
 import typer
 
 from ovskit.cli.command import OvsApp
-from ovskit.core.formats.features import FeatureHeader, FeatureWriter
+from ovskit.core.formats.streams.features import FeatureHeader, FeatureWriter
 from ovskit.core.models.registry import load_backbone
 from ovskit.core.records import FeatureMap, Image
 from ovskit.core.runtime.signals import Terminated

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ovskit.core.formats.rle import decode
+from ovskit.core.masks.rle import decode
 from ovskit.core.records import Rle
 
 from .conftest import Run, one_line

@@ -14,13 +14,13 @@ import pytest
 import torch
 from PIL import Image as Picture
 
-from ovskit.core.formats import rle
-from ovskit.core.formats.features import FeatureReader
-from ovskit.core.formats.masks import open_masks
+from ovskit.core.formats.streams.features import FeatureReader
+from ovskit.core.formats.streams.masks import open_masks
+from ovskit.core.masks import rle
 from ovskit.core.models.segmenter.checkpoint import save_segmenter
 from ovskit.core.records import FeatureMap, MaskSet
-from ovskit.core.train.segment import new_segmenter
-from ovskit.core.train.segment_settings import SegmentSettings
+from ovskit.core.train.recipes.segment import new_segmenter
+from ovskit.core.train.recipes.segment_settings import SegmentSettings
 from tests.differences import between_patches
 from tests.scenes import Faults, write_scenes
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
-from ovskit.core.formats import rle
+from ovskit.core.masks import rle
 
 from .conftest import Run, command, one_line
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image as Picture
 
-from ovskit.core.formats.labels import open_label_space
-from ovskit.core.formats.masks import MasksHeader, MasksWriter
-from ovskit.core.formats.rle import encode
+from ovskit.core.formats.labels.spaces import open_label_space
+from ovskit.core.formats.streams.masks import MasksHeader, MasksWriter
+from ovskit.core.masks.rle import encode
 from ovskit.core.records import Image, Mask, MaskSet
 
 from .conftest import Run, one_line

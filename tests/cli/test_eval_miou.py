@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image as Picture
 
-from ovskit.core.formats import rle
-from ovskit.core.formats.masks import MasksHeader, MasksWriter
+from ovskit.core.formats.streams.masks import MasksHeader, MasksWriter
+from ovskit.core.masks import rle
 from ovskit.core.records import Image, Mask, MaskSet
 from tests.reference import semantic as reference
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ovskit.core.formats.images import decode_image
-from ovskit.core.formats.sources import list_sources
+from ovskit.core.formats.photographs.decoding import decode_image
+from ovskit.core.formats.photographs.sources import list_sources
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 TINY = (

@@ -9,8 +9,8 @@ import pytest
 from PIL import ExifTags
 from PIL import Image as Pillow
 
-from ovskit.core.formats import rle
-from ovskit.core.formats.images import decode_photograph, image_size
+from ovskit.core.formats.photographs.decoding import decode_photograph, image_size
+from ovskit.core.masks import rle
 
 from .conftest import Run, one_line
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
-from ovskit.core.formats import rle
+from ovskit.core.masks import rle
 
 from .conftest import Run, one_line
 

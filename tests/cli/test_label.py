@@ -191,14 +191,14 @@ def test_what_is_read_is_not_written_over(ovs: Run, few: Path, clustered: Path, 
 
 
 def test_centroids_say_where_they_are_from(clustered: Path) -> None:
-    from ovskit.core.formats.centroids import load_centroids
+    from ovskit.core.formats.streams.centroids import load_centroids
 
     about, _ = load_centroids(clustered / "c.npz")
     assert [entry["tool"] for entry in about["pg"]] == ["ovs-extract", "ovs-cluster", "ovs-label"]
 
 
 def test_centroids_that_say_nonsense(ovs: Run, few: Path, clustered: Path, tmp_path: Path) -> None:
-    from ovskit.core.formats.centroids import load_centroids, save_centroids
+    from ovskit.core.formats.streams.centroids import load_centroids, save_centroids
 
     about, found = load_centroids(clustered / "c.npz")
     crops = [{"size": -8}, {"size": 1 << 40}, {"context": -3.0}, {"context": 1e300}]
@@ -265,7 +265,7 @@ def here(*arguments: object) -> int:
 
 
 def test_names(few: Path, words: Path, tmp_path: Path) -> None:
-    from ovskit.core.formats.labels import open_label_space
+    from ovskit.core.formats.labels.spaces import open_label_space
 
     (tmp_path / "space.txt").write_text("cat,kitten\ndog\nsky,heaven\n")
     space = open_label_space(str(tmp_path / "space.txt"))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image as Picture
 
-from ovskit.core.formats import rle
+from ovskit.core.masks import rle
 
 from .conftest import Run, one_line, paint
 

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image as Pillow
 from pycocotools import mask as coco_mask
 
-from ovskit.core.formats.masks import MasksHeader, MasksWriter, open_masks
+from ovskit.core.formats.streams.masks import MasksHeader, MasksWriter, open_masks
 from ovskit.core.records import Image, Mask, MaskSet, Rle
 from ovskit.core.show.overlay import overlay
 from ovskit.core.show.views import view_of

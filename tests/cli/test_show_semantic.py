@@ -12,8 +12,8 @@ import pytest
 from PIL import Image as Pillow
 from pycocotools import mask as coco_mask
 
-from ovskit.core.formats.labels import built_in
-from ovskit.core.formats.masks import MasksHeader, MasksWriter
+from ovskit.core.formats.labels.spaces import built_in
+from ovskit.core.formats.streams.masks import MasksHeader, MasksWriter
 from ovskit.core.records import Image, Mask, MaskSet, Rle
 from ovskit.core.show.colours import category_colours
 

@@ -13,11 +13,11 @@ from safetensors.torch import save_file
 
 from ovskit.cli.method_settings import parse_fields
 from ovskit.cli.training_eval import _Judge
-from ovskit.core.formats.masks import open_masks
+from ovskit.core.formats.streams.masks import open_masks
 from ovskit.core.runtime.errors import UsageError
-from ovskit.core.train.checkpoint import read_checkpoint
-from ovskit.core.train.correct import CorrectSettings
-from ovskit.core.train.options import TrainOptions
+from ovskit.core.train.engine.checkpoint import read_checkpoint
+from ovskit.core.train.engine.options import TrainOptions
+from ovskit.core.train.recipes.correct import CorrectSettings
 
 from .conftest import Run, command, one_line
 

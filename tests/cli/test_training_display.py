@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ovskit.cli.training_display import Curve, Display, heights
-from ovskit.core.train.events import Stopped
+from ovskit.core.train.engine.events import Stopped
 
 from .conftest import command
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ovskit.core.formats import rle
+from ovskit.core.masks import rle
 
 from .conftest import Run, one_line, paint
 

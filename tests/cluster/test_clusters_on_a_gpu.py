@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image as Picture
 
-from ovskit.core.cluster.closer import CropExtractor
+from ovskit.core.cluster.crop_features import CropExtractor
 from ovskit.core.cluster.crops import Crop
 from ovskit.core.cluster.kmeans_masks import ShapeOptions, cluster_each
 from ovskit.core.cluster.streams import RootedFeatures

@@ -16,8 +16,8 @@ from ovskit.core.cluster.light_stream import Margined, fit_light, light_masks, m
 from ovskit.core.cluster.lightcluster import LightOptions, Margins, foreground_of_image, joined, masks_of_margin
 from ovskit.core.cluster.patch_sample import PatchSample
 from ovskit.core.cluster.streams import RootedFeatures
-from ovskit.core.formats.rle import decode
-from ovskit.core.formats.soft_margin import SoftMargin, read_soft_margin
+from ovskit.core.formats.streams.soft_margin import SoftMargin, read_soft_margin
+from ovskit.core.masks.rle import decode
 from ovskit.core.models.kmeans import KMeansOptions
 from ovskit.core.records import FeatureMap, Image
 from ovskit.core.runtime.errors import InputError, UsageError

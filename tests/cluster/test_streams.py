@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from ovskit.core.cluster.streams import FeatureInputs
-from ovskit.core.formats.features import FeatureHeader, FeatureReader, FeatureWriter
+from ovskit.core.formats.streams.features import FeatureHeader, FeatureReader, FeatureWriter
 from ovskit.core.records import EmbeddingBlock, FeatureMap, Image
 from ovskit.core.runtime.errors import InputError, MissingInputError
 

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ovskit.core.formats.ground_truth import GroundTruth
-from ovskit.core.formats.lvis import searched_categories
+from ovskit.core.formats.coco.lvis import searched_categories
+from ovskit.core.formats.truth.ground_truth import GroundTruth
 from ovskit.core.records import MaskSet
 
 from .scenes import Scene, as_coco, scene

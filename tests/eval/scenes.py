@@ -9,8 +9,8 @@ import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from ovskit.core.formats import rle
-from ovskit.core.formats.ground_truth import GroundTruth
+from ovskit.core.formats.truth.ground_truth import GroundTruth
+from ovskit.core.masks import rle
 from ovskit.core.records import Image, Mask, MaskSet
 
 

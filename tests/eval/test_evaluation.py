@@ -9,8 +9,8 @@ import pytest
 
 from ovskit.core.eval import precision
 from ovskit.core.eval.evaluation import EvalOptions, Evaluation, Evaluator, evaluate
-from ovskit.core.formats.ground_truth import GroundTruth
-from ovskit.core.formats.masks import MasksHeader
+from ovskit.core.formats.streams.masks import MasksHeader
+from ovskit.core.formats.truth.ground_truth import GroundTruth
 from ovskit.core.records import Image, MaskSet
 from ovskit.core.runtime.errors import InputError
 

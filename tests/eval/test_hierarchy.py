@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ovskit.core.eval.evaluation import EvalOptions, evaluate
-from ovskit.core.formats import rle
-from ovskit.core.formats.matching import match_masks
-from ovskit.core.formats.rle_pairs import pairs_of
+from ovskit.core.masks import rle
+from ovskit.core.masks.matching import match_masks
+from ovskit.core.masks.pairs import pairs_of
 from ovskit.core.records import Image, MaskSet
 from ovskit.core.runtime.errors import InputError
 

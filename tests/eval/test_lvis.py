@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ovskit.core.eval.evaluation import EvalOptions, Evaluation, evaluate
-from ovskit.core.formats.lvis import searched_categories
+from ovskit.core.formats.coco.lvis import searched_categories
 from ovskit.core.records import MaskSet
 from ovskit.core.runtime.errors import InputError
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ovskit.core.eval.matching import IOU_THRESHOLDS, THRESHOLDS, Matched, match
-from ovskit.core.formats.rle_pairs import pairs_of
+from ovskit.core.masks.pairs import pairs_of
 
 ALL, SMALL, MEDIUM, LARGE = range(4)
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from ovskit.core.eval import precision
 from ovskit.core.eval.evaluation import EvalOptions, evaluate
-from ovskit.core.formats import rle
-from ovskit.core.formats.ground_truth import open_ground_truth
+from ovskit.core.formats.truth.ground_truth import open_ground_truth
+from ovskit.core.masks import rle
 from ovskit.core.records import Image, MaskSet
 
 from .scenes import Scene, as_coco, box, judge, mask, repeated, scene, truth_of

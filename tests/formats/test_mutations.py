@@ -16,18 +16,18 @@ import numpy as np
 import pytest
 from PIL import Image as Picture
 
-from ovskit.core.formats import rle
-from ovskit.core.formats.centroids import Centroids, load_centroids, save_centroids
-from ovskit.core.formats.coco_sources import sources_from_coco
-from ovskit.core.formats.features import FeatureHeader, FeatureWriter, open_features
-from ovskit.core.formats.ground_truth import open_ground_truth
-from ovskit.core.formats.images import decode_ids, decode_image, image_size
-from ovskit.core.formats.label_maps import open_label_folder, painted_prediction
-from ovskit.core.formats.labels import parse_label_space
-from ovskit.core.formats.mask_inputs import MaskInputs
-from ovskit.core.formats.masks import MasksHeader, MasksWriter
-from ovskit.core.formats.soft_margin import SoftGrid, read_soft_margin
-from ovskit.core.formats.sources import list_sources, parse_path_list
+from ovskit.core.formats.labels.maps import open_label_folder, painted_prediction
+from ovskit.core.formats.labels.spaces import parse_label_space
+from ovskit.core.formats.photographs.coco_sources import sources_from_coco
+from ovskit.core.formats.photographs.decoding import decode_ids, decode_image, image_size
+from ovskit.core.formats.photographs.sources import list_sources, parse_path_list
+from ovskit.core.formats.streams.centroids import Centroids, load_centroids, save_centroids
+from ovskit.core.formats.streams.features import FeatureHeader, FeatureWriter, open_features
+from ovskit.core.formats.streams.mask_inputs import MaskInputs
+from ovskit.core.formats.streams.masks import MasksHeader, MasksWriter
+from ovskit.core.formats.streams.soft_margin import SoftGrid, read_soft_margin
+from ovskit.core.formats.truth.ground_truth import open_ground_truth
+from ovskit.core.masks import rle
 from ovskit.core.records import FeatureMap, Image, LabelMap, Mask, MaskSet
 from ovskit.core.runtime.errors import OvsError
 from ovskit.core.runtime.failures import Failures

@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 
-from ovskit.core.formats import rle
 from ovskit.core.hier import coverage_forest
 from ovskit.core.hier.coverage_forest import ancestors, grow_forest, levels, parents
+from ovskit.core.masks import rle
 from ovskit.core.records import Image, Mask, MaskSet, Rle
 from ovskit.core.runtime.errors import InputError
 

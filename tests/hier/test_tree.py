@@ -1,7 +1,7 @@
 """The forest as text."""
 
-from ovskit.core.formats import rle
 from ovskit.core.hier.tree import draw_forest
+from ovskit.core.masks import rle
 from ovskit.core.records import Image, Mask, MaskSet
 
 

@@ -13,7 +13,7 @@ import torch
 from PIL import Image as Pillow
 from safetensors.torch import save_file
 
-from ovskit.core.formats import rle
+from ovskit.core.masks import rle
 from ovskit.core.models.backbone import BackboneSpec, Features
 from ovskit.core.models.resize import resize_rgb
 from ovskit.core.records import Image, Mask, MaskSet, UInt8

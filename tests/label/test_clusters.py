@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ovskit.core.formats.centroids import Centroids
-from ovskit.core.formats.masks import MasksHeader, MasksWriter
+from ovskit.core.formats.streams.centroids import Centroids
+from ovskit.core.formats.streams.masks import MasksHeader, MasksWriter
 from ovskit.core.label.clusters import Collected, about, check_same_crops, check_same_model, cluster_categories, crop_of, with_clusters
 from ovskit.core.label.crops import CropOptions
-from ovskit.core.label.look import MaskVectors
+from ovskit.core.label.mask_vectors import MaskVectors
 from ovskit.core.label.twice import TwiceReadMasks, VectorStore
 from ovskit.core.records import MaskSet
 from ovskit.core.runtime.errors import InputError, UsageError

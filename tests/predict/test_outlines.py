@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ovskit.core.formats import rle
+from ovskit.core.masks import rle
 from ovskit.core.predict.outlines import outline
 
 

@@ -12,16 +12,16 @@ import torch
 from PIL import Image as Picture
 from torch import nn
 
-from ovskit.core.formats import rle
-from ovskit.core.formats.sources import Source, list_sources
+from ovskit.core.formats.photographs.sources import Source, list_sources
+from ovskit.core.masks import rle
 from ovskit.core.models.segmenter.forest import forest
 from ovskit.core.models.segmenter.network import Predictions
 from ovskit.core.predict.predictor import PredictOptions, frame_size, pooled, predict_masks, suppress
 from ovskit.core.records import MaskSet
 from ovskit.core.runtime.errors import InputError, UsageError
 from ovskit.core.runtime.failures import Failures
-from ovskit.core.train.segment import new_segmenter
-from ovskit.core.train.segment_settings import SegmentSettings
+from ovskit.core.train.recipes.segment import new_segmenter
+from ovskit.core.train.recipes.segment_settings import SegmentSettings
 
 CPU = torch.device("cpu")
 SETTINGS = SegmentSettings(size="tiny", queries=12, backbone="timm:test_vit", side=64)

@@ -10,13 +10,13 @@ import pytest
 import torch
 from PIL import Image as Picture
 
-from ovskit.core.formats import rle
-from ovskit.core.formats.sources import Source, list_sources
+from ovskit.core.formats.photographs.sources import Source, list_sources
+from ovskit.core.masks import rle
 from ovskit.core.predict.predictor import PredictOptions, predict_masks
 from ovskit.core.records import MaskSet
 from ovskit.core.runtime.failures import Failures
-from ovskit.core.train.segment import new_segmenter
-from ovskit.core.train.segment_settings import SegmentSettings
+from ovskit.core.train.recipes.segment import new_segmenter
+from ovskit.core.train.recipes.segment_settings import SegmentSettings
 
 pytestmark = pytest.mark.gpu
 

@@ -1,6 +1,6 @@
 """DINO's loss and centre as one would write them down: pair by pair, photograph by photograph, in float64.
 
-Caron et al., ICCV 2021, Equations 1 to 4 and Algorithm 1. It shares nothing with ``ovskit.core.train.dino_loss``.
+Caron et al., ICCV 2021, Equations 1 to 4 and Algorithm 1. It shares nothing with ``ovskit.core.train.recipes.dino_loss``.
 """
 
 from __future__ import annotations

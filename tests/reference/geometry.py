@@ -1,4 +1,4 @@
-"""What a training view shows, point by point in exact fractions: slow, and nothing of it shared with ``core.train.geometry``."""
+"""What a training view shows, point by point in exact fractions: slow, and nothing of it shared with ``core.train.views.geometry``."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ from safetensors.torch import save_file
 from segmentation_refinement import download
 from segmentation_refinement.models.psp.pspnet import RefinementModule
 
-from ovskit.core.formats import rle
+from ovskit.core.masks import rle
 from ovskit.core.records import Mask
 from ovskit.core.refine import cascadepsp
 from ovskit.core.refine.cascadepsp import CascadeOptions, cascadepsp_refiner, crop_around

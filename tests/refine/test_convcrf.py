@@ -12,8 +12,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ovskit.core.formats import rle
-from ovskit.core.formats.soft_margin import SoftMargin
+from ovskit.core.formats.streams.soft_margin import SoftMargin
+from ovskit.core.masks import rle
 from ovskit.core.records import Mask, Rle
 from ovskit.core.refine import convcrf
 from ovskit.core.refine.convcrf import ConvCrfOptions, Field, convcrf_refiner, mean_field_by_torch, window_of

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from ovskit.core.formats import rle
+from ovskit.core.masks import rle
 from ovskit.core.records import Mask
 from ovskit.core.refine import convcrf
 from ovskit.core.refine.convcrf import ConvCrfOptions, Field, convcrf_refiner, mean_field_by_torch, window_of

@@ -11,8 +11,8 @@ import cv2
 import numpy as np
 import pytest
 
-from ovskit.core.formats import rle
-from ovskit.core.formats.soft_margin import SoftMargin
+from ovskit.core.formats.streams.soft_margin import SoftMargin
+from ovskit.core.masks import rle
 from ovskit.core.records import Mask, Rle
 from ovskit.core.refine import crf
 from ovskit.core.refine.crf import CrfOptions, crf_refiner

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ovskit.core.formats import rle
+from ovskit.core.masks import rle
 from ovskit.core.records import Mask, Rle
 from ovskit.core.refine.guided import MAX_RADIUS, MIN_EPS, Guide, GuidedOptions, guided_refiner, radius_for
 from ovskit.core.runtime.errors import InputError, UsageError

@@ -7,8 +7,8 @@ import cv2
 import numpy as np
 import pytest
 
-from ovskit.core.formats import rle
-from ovskit.core.formats.soft_margin import SoftMargin
+from ovskit.core.formats.streams.soft_margin import SoftMargin
+from ovskit.core.masks import rle
 from ovskit.core.records import Mask
 from ovskit.core.refine.log_odds import log_odds
 

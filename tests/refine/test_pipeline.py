@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from ovskit.core.formats import rle
+from ovskit.core.masks import rle
 from ovskit.core.records import Image, Mask, MaskSet, Rle
 from ovskit.core.refine.pipeline import RefineOptions, refine_masks
 from ovskit.core.refine.refiner import Refiner

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from skimage import segmentation
 
-from ovskit.core.formats import rle
+from ovskit.core.masks import rle
 from ovskit.core.models.superpixels import UNIT, Superpixels, edge_weights, smooth, superpixels
 from ovskit.core.records import Mask, Rle
 from ovskit.core.refine.snap import SnapOptions, snap_masks, snap_refiner

@@ -11,7 +11,7 @@ import pytest
 from pycocotools import mask as coco_mask
 
 from ovskit.core.records import Image, Mask, MaskSet, Rle
-from ovskit.core.show.found import judge
+from ovskit.core.show.matched import judge
 from ovskit.core.show.scene import Scene
 
 Dense = npt.NDArray[np.bool_]

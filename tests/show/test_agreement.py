@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from ovskit.core.eval.semantic import SemanticOptions, SemanticScores
-from ovskit.core.formats.label_maps import painted_prediction
-from ovskit.core.formats.labels import LabelClass, LabelSpace
-from ovskit.core.formats.named_maps import masks_of_map
+from ovskit.core.formats.labels.maps import painted_prediction
+from ovskit.core.formats.labels.named_maps import masks_of_map
+from ovskit.core.formats.labels.spaces import LabelClass, LabelSpace
 from ovskit.core.records import Image, LabelMap, MaskSet
 from ovskit.core.show.agreement import agreement, same_classes
 from ovskit.core.show.scene import percent, right_line

@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from ovskit.core.formats.ground_truth import GroundTruth
-from ovskit.core.formats.label_maps import painted_prediction, painted_truth
-from ovskit.core.formats.labels import built_in, parse_label_space
-from ovskit.core.formats.masks import MasksHeader
+from ovskit.core.formats.labels.maps import painted_prediction, painted_truth
+from ovskit.core.formats.labels.spaces import built_in, parse_label_space
+from ovskit.core.formats.streams.masks import MasksHeader
+from ovskit.core.formats.truth.ground_truth import GroundTruth
 from ovskit.core.records import MaskSet
 from ovskit.core.runtime.errors import InputError
 from ovskit.core.show.categories import Categories, category_map, space_of, speaks_of_categories

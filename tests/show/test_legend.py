@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image as Pillow
 
-from ovskit.core.formats.named_maps import masks_of_map
+from ovskit.core.formats.labels.named_maps import masks_of_map
 from ovskit.core.records import Image, LabelMap, MaskSet
 from ovskit.core.runtime.errors import InputError, UsageError
 from ovskit.core.show.agreement import Agreement
 from ovskit.core.show.categories import Categories, Category, category_map
 from ovskit.core.show.colours import category_colours
-from ovskit.core.show.found import judge
 from ovskit.core.show.legend import category_overlay, legend_height, legend_of, legend_strip, with_legend
+from ovskit.core.show.matched import judge
 from ovskit.core.show.scene import Column, Scene, TruthColumn
 from ovskit.core.show.sheet import SheetColumn, write_sheet
 

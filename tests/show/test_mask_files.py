@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ovskit.core.formats.masks import MasksHeader, MasksWriter, open_masks
+from ovskit.core.formats.streams.masks import MasksHeader, MasksWriter, open_masks
 from ovskit.core.records import Image, MaskSet
 from ovskit.core.runtime.errors import InputError, MissingInputError
 from ovskit.core.show.mask_files import MaskFile, in_step, masks_of, open_mask_file

@@ -18,7 +18,7 @@ from pycocotools import mask as coco_mask
 
 from ovskit.core.records import Image, MaskSet
 from ovskit.core.show.colours import colours
-from ovskit.core.show.found import judge
+from ovskit.core.show.matched import judge
 from ovskit.core.show.page import write_page
 from ovskit.core.show.scene import Column, Scene, TruthColumn
 from ovskit.core.show.views import larger_first, run_table, view_of, views

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ovskit.core.formats.label_maps import painted_prediction
-from ovskit.core.formats.named_maps import masks_of_map
+from ovskit.core.formats.labels.maps import painted_prediction
+from ovskit.core.formats.labels.named_maps import masks_of_map
 from ovskit.core.records import Image, LabelMap, MaskSet
 from ovskit.core.show.agreement import Agreement
 from ovskit.core.show.colours import category_colours
-from ovskit.core.show.found import judge
+from ovskit.core.show.matched import judge
 from ovskit.core.show.page import write_page
 from ovskit.core.show.scene import Column, Scene, TruthColumn
 

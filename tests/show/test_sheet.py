@@ -13,7 +13,7 @@ from PIL import Image as Pillow
 from ovskit.core.records import Image, MaskSet
 from ovskit.core.runtime.errors import InputError, UsageError
 from ovskit.core.show.colours import colours
-from ovskit.core.show.found import judge
+from ovskit.core.show.matched import judge
 from ovskit.core.show.scene import Scene, TruthColumn
 from ovskit.core.show.sheet import Sheet, SheetColumn, write_sheet
 

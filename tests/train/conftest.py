@@ -18,8 +18,8 @@ import sys
 sys.path.insert(0, {here!r})
 from pathlib import Path
 from toy import ToyRecipe
-from ovskit.core.train.devices import open_devices
-from ovskit.core.train.loop import TrainOptions, train
+from ovskit.core.train.engine.devices import open_devices
+from ovskit.core.train.engine.loop import TrainOptions, train
 if {device!r} != "cpu":
     import torch
     torch.distributed.init_process_group("gloo")  # NCCL refuses two processes on one card

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from ovskit.core.train.averaging import MovingAverage
+from ovskit.core.train.engine.averaging import MovingAverage
 
 
 def module(seed: int = 0) -> nn.Module:

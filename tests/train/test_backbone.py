@@ -9,14 +9,14 @@ import pytest
 import torch
 from PIL import Image
 
-from ovskit.core.formats.sources import list_sources
+from ovskit.core.formats.photographs.sources import list_sources
 from ovskit.core.models.builtin.weights import load_network, read_about
 from ovskit.core.runtime.errors import UsageError
 from ovskit.core.runtime.failures import Failures
-from ovskit.core.train.backbone import BackboneRecipe, BackboneSettings, precompute
-from ovskit.core.train.loop import train
-from ovskit.core.train.options import TrainOptions
-from ovskit.core.train.pool_cache import PoolCache
+from ovskit.core.train.data.pool_cache import PoolCache
+from ovskit.core.train.engine.loop import train
+from ovskit.core.train.engine.options import TrainOptions
+from ovskit.core.train.recipes.backbone import BackboneRecipe, BackboneSettings, precompute
 
 TINY = BackboneSettings(
     widths=(8, 12, 16), blocks=(1, 1, 1), attention=1, pyramid=12, embedding=12, shorter_side=64, scales=(200.0, 1000.0),

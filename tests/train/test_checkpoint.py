@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ovskit.core.runtime.errors import InputError, MissingInputError, OutputError, UsageError
-from ovskit.core.train.checkpoint import (
+from ovskit.core.train.engine.checkpoint import (
     FILE_NAME,
     Checkpoint,
     check_folder,

@@ -8,10 +8,10 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ovskit.core.formats.rle import RunTable, encode
-from ovskit.core.train import copy_paste
-from ovskit.core.train.copy_paste import Layer, PasteOptions
-from ovskit.core.train.geometry import View, warp_image, warp_masks
+from ovskit.core.masks.rle import RunTable, encode
+from ovskit.core.train.views import copy_paste
+from ovskit.core.train.views.copy_paste import Layer, PasteOptions
+from ovskit.core.train.views.geometry import View, warp_image, warp_masks
 
 SIDE, PLACES = 64, 16
 

@@ -10,18 +10,18 @@ import numpy as np
 import pytest
 import torch
 
-from ovskit.core.formats.sources import Source, list_sources
+from ovskit.core.formats.photographs.sources import Source, list_sources
 from ovskit.core.models.segmenter.network import Predictions
 from ovskit.core.models.segmenter.open import open_segmenter
 from ovskit.core.runtime.errors import UsageError
 from ovskit.core.runtime.failures import Failures
-from ovskit.core.train.correct import CorrectRecipe, CorrectSettings, one_of_several, teacher_labels
-from ovskit.core.train.geometry import View, whole_view
-from ovskit.core.train.loop import train
-from ovskit.core.train.options import TrainOptions
-from ovskit.core.train.segment import new_segmenter
-from ovskit.core.train.segment_settings import SegmentSettings
-from ovskit.core.train.target_index import TargetIndex, open_targets
+from ovskit.core.train.data.target_index import TargetIndex, open_targets
+from ovskit.core.train.engine.loop import train
+from ovskit.core.train.engine.options import TrainOptions
+from ovskit.core.train.recipes.correct import CorrectRecipe, CorrectSettings, one_of_several, teacher_labels
+from ovskit.core.train.recipes.segment import new_segmenter
+from ovskit.core.train.recipes.segment_settings import SegmentSettings
+from ovskit.core.train.views.geometry import View, whole_view
 from tests.scenes import Faults, write_scenes
 
 SETTINGS = SegmentSettings(size="tiny", queries=8, points=64, backbone="timm:test_vit", side=64, batch=2, paste=0.3)

@@ -14,18 +14,18 @@ import torch.nn.functional as F
 from PIL import Image
 from safetensors import safe_open
 
-from ovskit.core.formats.sources import list_sources
+from ovskit.core.formats.photographs.sources import list_sources
 from ovskit.core.models.registry import load_backbone
 from ovskit.core.runtime.errors import InputError, UsageError
 from ovskit.core.runtime.failures import Failures
-from ovskit.core.train.checkpoint import read_checkpoint
-from ovskit.core.train.crops import draw_crops
-from ovskit.core.train.dino import DinoRecipe, DinoSettings, precompute, save_vit
-from ovskit.core.train.dino_loss import multi_crop_loss
-from ovskit.core.train.events import Logged
-from ovskit.core.train.loop import train
-from ovskit.core.train.options import TrainOptions
-from ovskit.core.train.pool_cache import PoolCache
+from ovskit.core.train.data.pool_cache import PoolCache
+from ovskit.core.train.engine.checkpoint import read_checkpoint
+from ovskit.core.train.engine.events import Logged
+from ovskit.core.train.engine.loop import train
+from ovskit.core.train.engine.options import TrainOptions
+from ovskit.core.train.recipes.dino import DinoRecipe, DinoSettings, precompute, save_vit
+from ovskit.core.train.recipes.dino_loss import multi_crop_loss
+from ovskit.core.train.views.multi_crop import draw_crops
 
 TINY = DinoSettings(
     arch="test_vit", shorter_side=64, batch=8, global_crop=48, local_crop=32, local_crops=2, hidden=64, bottleneck=32, prototypes=64,

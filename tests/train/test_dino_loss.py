@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ovskit.core.train.dino_loss import Head, Losses, multi_crop_loss, teacher_momentum, teacher_temperature, updated_centre
+from ovskit.core.train.recipes.dino_loss import Head, Losses, multi_crop_loss, teacher_momentum, teacher_temperature, updated_centre
 from tests.reference import dino as slow
 
 WARM = {"student_temperature": 0.1, "teacher_temperature": 0.04}

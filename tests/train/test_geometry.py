@@ -8,9 +8,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ovskit.core.formats.rle import RunTable, encode
-from ovskit.core.train import geometry
-from ovskit.core.train.geometry import PADDING, View, carry, jittered_view, sees, visible_areas, warp_image, warp_masks, whole_view
+from ovskit.core.masks.rle import RunTable, encode
+from ovskit.core.train.views import geometry
+from ovskit.core.train.views.geometry import PADDING, View, carry, jittered_view, sees, visible_areas, warp_image, warp_masks, whole_view
 from tests.reference import geometry as slow
 
 _few = settings(max_examples=60, deadline=None)

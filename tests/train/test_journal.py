@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from ovskit.core.runtime.errors import OutputError, UsageError
-from ovskit.core.train.journal import FILE_NAME, Journal
+from ovskit.core.train.engine.journal import FILE_NAME, Journal
 
 
 def line(step: int, **more: Any) -> dict[str, Any]:

@@ -16,10 +16,10 @@ import torch
 
 from ovskit.core.runtime.errors import Exit, InputError, OutputError, UsageError
 from ovskit.core.runtime.signals import Terminated, handle_sigterm
-from ovskit.core.train.checkpoint import FILE_NAME, read_checkpoint
-from ovskit.core.train.events import Evaluated, Event, Finished, Logged, Saved, Started, Stopped, Updated
-from ovskit.core.train.loop import Outcome, TrainOptions, train
-from ovskit.core.train.meter import DivergedError
+from ovskit.core.train.engine.checkpoint import FILE_NAME, read_checkpoint
+from ovskit.core.train.engine.events import Evaluated, Event, Finished, Logged, Saved, Started, Stopped, Updated
+from ovskit.core.train.engine.loop import Outcome, TrainOptions, train
+from ovskit.core.train.engine.meter import DivergedError
 
 from .toy import SAMPLES, ToyRecipe
 
@@ -159,8 +159,8 @@ sys.path.insert(0, {str(Path(__file__).parent)!r})
 from pathlib import Path
 import torch
 from toy import ToyRecipe
-from ovskit.core.train.events import Updated
-from ovskit.core.train.loop import TrainOptions, train
+from ovskit.core.train.engine.events import Updated
+from ovskit.core.train.engine.loop import TrainOptions, train
 def watch(event):
     if event == Updated(10):
         os.kill(os.getpid(), signal.SIGKILL)

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ovskit.core.formats import rle
-from ovskit.core.formats.masks import MasksHeader, MasksWriter
-from ovskit.core.formats.sources import Source
+from ovskit.core.formats.photographs.sources import Source
+from ovskit.core.formats.streams.masks import MasksHeader, MasksWriter
+from ovskit.core.masks import rle
 from ovskit.core.records import Image, Mask, MaskSet
 from ovskit.core.runtime.errors import InputError, MissingInputError, UsageError
-from ovskit.core.train.mask_segments import mask_segments, with_masks
+from ovskit.core.train.data.mask_segments import mask_segments, with_masks
 
 
 def mask_set(image: Image, pixels: list[np.ndarray]) -> MaskSet:

@@ -13,18 +13,18 @@ import pytest
 import torch
 
 from ovskit.core.eval.evaluation import EvalOptions, evaluate
-from ovskit.core.formats.ground_truth import open_ground_truth
-from ovskit.core.formats.masks import open_masks
-from ovskit.core.formats.sources import list_sources
+from ovskit.core.formats.photographs.sources import list_sources
+from ovskit.core.formats.streams.masks import open_masks
+from ovskit.core.formats.truth.ground_truth import open_ground_truth
 from ovskit.core.models.segmenter.open import open_segmenter
 from ovskit.core.predict.predictor import PredictOptions, predict_masks
 from ovskit.core.records import MaskSet
 from ovskit.core.runtime.failures import Failures
-from ovskit.core.train.loop import train
-from ovskit.core.train.options import TrainOptions
-from ovskit.core.train.segment import SegmentRecipe, new_segmenter
-from ovskit.core.train.segment_settings import SegmentSettings
-from ovskit.core.train.target_index import open_targets
+from ovskit.core.train.data.target_index import open_targets
+from ovskit.core.train.engine.loop import train
+from ovskit.core.train.engine.options import TrainOptions
+from ovskit.core.train.recipes.segment import SegmentRecipe, new_segmenter
+from ovskit.core.train.recipes.segment_settings import SegmentSettings
 from tests.scenes import Faults, write_scenes
 
 FAULTS = Faults(dropped=0.3, merged=0.2, jitter=6)

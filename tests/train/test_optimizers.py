@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from ovskit.core.runtime.errors import InputError, UsageError
-from ovskit.core.train.loop import train
-from ovskit.core.train.optimizers import make_optimizer
-from ovskit.core.train.options import TrainOptions
+from ovskit.core.train.engine.loop import train
+from ovskit.core.train.engine.optimizers import make_optimizer
+from ovskit.core.train.engine.options import TrainOptions
 from tests.train.toy import ToyRecipe
 
 BETAS = (0.98, 0.92, 0.99)

@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ovskit.core.formats.masks import MasksHeader, MasksWriter
-from ovskit.core.formats.rle import encode
-from ovskit.core.formats.sources import Source, list_sources
+from ovskit.core.formats.photographs.sources import Source, list_sources
+from ovskit.core.formats.streams.masks import MasksHeader, MasksWriter
+from ovskit.core.masks.rle import encode
 from ovskit.core.models.superpixels import superpixels
 from ovskit.core.records import Image as ImageRecord
 from ovskit.core.records import Mask, MaskSet
 from ovskit.core.runtime.errors import InputError, MissingInputError, OutputError
 from ovskit.core.runtime.failures import Failures, PartialError
-from ovskit.core.train.pool_cache import MaskOptions, PoolCache, SegmentOptions, open_pool
+from ovskit.core.train.data.pool_cache import MaskOptions, PoolCache, SegmentOptions, open_pool
 
 OPTIONS = SegmentOptions(shorter_side=48, scales=(100.0, 1000.0), smallest=8)
 STRICT = Failures(skip=False)

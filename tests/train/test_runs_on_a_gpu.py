@@ -13,19 +13,19 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from ovskit.core.formats.sources import list_sources
+from ovskit.core.formats.photographs.sources import list_sources
 from ovskit.core.runtime.failures import Failures
-from ovskit.core.train import backbone, dino
-from ovskit.core.train import devices as devices_
-from ovskit.core.train.backbone import BackboneSettings
-from ovskit.core.train.checkpoint import FILE_NAME, read_checkpoint
-from ovskit.core.train.correct import CorrectRecipe, CorrectSettings
-from ovskit.core.train.events import Event, Logged, Started, Updated
-from ovskit.core.train.loop import DoesNotFitError, train
-from ovskit.core.train.options import TrainOptions
-from ovskit.core.train.segment import SegmentRecipe, new_segmenter
-from ovskit.core.train.segment_settings import SegmentSettings
-from ovskit.core.train.target_index import open_targets
+from ovskit.core.train.data.target_index import open_targets
+from ovskit.core.train.engine import devices as devices_
+from ovskit.core.train.engine.checkpoint import FILE_NAME, read_checkpoint
+from ovskit.core.train.engine.events import Event, Logged, Started, Updated
+from ovskit.core.train.engine.loop import DoesNotFitError, train
+from ovskit.core.train.engine.options import TrainOptions
+from ovskit.core.train.recipes import backbone, dino
+from ovskit.core.train.recipes.backbone import BackboneSettings
+from ovskit.core.train.recipes.correct import CorrectRecipe, CorrectSettings
+from ovskit.core.train.recipes.segment import SegmentRecipe, new_segmenter
+from ovskit.core.train.recipes.segment_settings import SegmentSettings
 from tests.differences import joined
 from tests.scenes import Faults, write_scenes
 
@@ -47,7 +47,7 @@ def _repeatable(exact: None, monkeypatch: pytest.MonkeyPatch) -> None:
         torch.backends.cudnn.benchmark = False
         return found
 
-    monkeypatch.setattr("ovskit.core.train.loop.open_devices", open_devices)
+    monkeypatch.setattr("ovskit.core.train.engine.loop.open_devices", open_devices)
 
 
 def toy(folder: Path, *, resume: bool = False, recipe: ToyRecipe | None = None, **changes: Any) -> list[Event]:

@@ -10,17 +10,18 @@ import pytest
 import torch
 from PIL import Image as Picture
 
-from ovskit.core.formats.masks import MasksHeader, MasksWriter
-from ovskit.core.formats.rle import encode
-from ovskit.core.formats.sources import Source, list_sources
+from ovskit.core.formats.photographs.sources import Source, list_sources
+from ovskit.core.formats.streams.masks import MasksHeader, MasksWriter
+from ovskit.core.masks.rle import encode
 from ovskit.core.records import Image, Mask, MaskSet
 from ovskit.core.runtime.errors import InputError, MissingInputError
 from ovskit.core.runtime.failures import Failures
-from ovskit.core.train.batches import count_samples, map_tensors, to_device
-from ovskit.core.train.colour_augment import ColourOptions, erased, strongly_changed
-from ovskit.core.train.copy_paste import PasteOptions
-from ovskit.core.train.geometry import carry
-from ovskit.core.train.samples import (
+from ovskit.core.train.data.target_index import TargetIndex, TargetOptions, Targets, open_targets
+from ovskit.core.train.engine.batches import count_samples, map_tensors, to_device
+from ovskit.core.train.views.colour_augment import ColourOptions, erased, strongly_changed
+from ovskit.core.train.views.copy_paste import PasteOptions
+from ovskit.core.train.views.geometry import carry
+from ovskit.core.train.views.samples import (
     GIVE_UP,
     Sample,
     SampleOptions,
@@ -31,7 +32,6 @@ from ovskit.core.train.samples import (
     draw_sample,
     read_photograph,
 )
-from ovskit.core.train.target_index import TargetIndex, TargetOptions, Targets, open_targets
 
 PLAIN = SampleOptions(side=64, paste=None)
 PASTED = SampleOptions(side=64, paste=PasteOptions(chance=1.0))

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from ovskit.core.train.schedule import rate_share
+from ovskit.core.train.engine.schedule import rate_share
 
 
 def shares(steps: int, **settings: object) -> list[float]:

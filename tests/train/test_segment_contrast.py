@@ -8,7 +8,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from ovskit.core.train.segment_contrast import boundary_loss, image_contrast, segment_contrast
+from ovskit.core.train.recipes.segment_contrast import boundary_loss, image_contrast, segment_contrast
 
 TEMPERATURE = 0.2
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ovskit.core.models.builtin.network import MEAN, STD
-from ovskit.core.train.segment_views import ViewOptions, draw_views
+from ovskit.core.train.views.segment_views import ViewOptions, draw_views
 
 PLAIN = ViewOptions(crop=64, colour=0.0, blur=0.0)
 

@@ -11,19 +11,19 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 
-from ovskit.core.formats.sources import Source, list_sources
+from ovskit.core.formats.photographs.sources import Source, list_sources
 from ovskit.core.models.segmenter.losses import segmenter_losses
 from ovskit.core.runtime.failures import Failures
-from ovskit.core.train.backbone import BackboneRecipe, BackboneSettings
-from ovskit.core.train.backbone import precompute as backbone_pool
-from ovskit.core.train.batches import to_device
-from ovskit.core.train.correct import CorrectRecipe, CorrectSettings
-from ovskit.core.train.dino import DinoRecipe, DinoSettings
-from ovskit.core.train.dino import precompute as dino_pool
-from ovskit.core.train.mask_recipe import targets_of
-from ovskit.core.train.segment import SegmentRecipe, new_segmenter
-from ovskit.core.train.segment_settings import SegmentSettings
-from ovskit.core.train.target_index import TargetIndex, open_targets
+from ovskit.core.train.data.target_index import TargetIndex, open_targets
+from ovskit.core.train.engine.batches import to_device
+from ovskit.core.train.recipes.backbone import BackboneRecipe, BackboneSettings
+from ovskit.core.train.recipes.backbone import precompute as backbone_pool
+from ovskit.core.train.recipes.correct import CorrectRecipe, CorrectSettings
+from ovskit.core.train.recipes.dino import DinoRecipe, DinoSettings
+from ovskit.core.train.recipes.dino import precompute as dino_pool
+from ovskit.core.train.recipes.mask_recipe import targets_of
+from ovskit.core.train.recipes.segment import SegmentRecipe, new_segmenter
+from ovskit.core.train.recipes.segment_settings import SegmentSettings
 from tests.differences import joined, least_cosine, relative
 from tests.scenes import Faults, write_scenes
 

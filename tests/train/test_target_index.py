@@ -15,14 +15,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ovskit.core.formats.masks import MasksHeader, MasksWriter
-from ovskit.core.formats.rle import RunTable, encode
-from ovskit.core.formats.sources import Source
+from ovskit.core.formats.photographs.sources import Source
+from ovskit.core.formats.streams.masks import MasksHeader, MasksWriter
+from ovskit.core.masks.rle import RunTable, encode
 from ovskit.core.records import Image, Mask, MaskSet
 from ovskit.core.runtime.errors import InputError, MissingInputError, OutputError
 from ovskit.core.runtime.failures import Failures
-from ovskit.core.train.growing_npy import GrowingArray
-from ovskit.core.train.target_index import TargetIndex, TargetOptions, Targets, ancestors_of, open_targets
+from ovskit.core.train.data.growing_npy import GrowingArray
+from ovskit.core.train.data.target_index import TargetIndex, TargetOptions, Targets, ancestors_of, open_targets
 
 STRICT = Failures(skip=False)
 

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from ovskit.core.train.averaging import MovingAverage
+from ovskit.core.train.engine.averaging import MovingAverage
 
 SAMPLES = 4
 

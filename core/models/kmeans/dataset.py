@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ovskit.core.formats.centroids import Centroids
+from ovskit.core.formats.streams.centroids import Centroids
 from ovskit.core.models.kmeans import kernels
 from ovskit.core.models.kmeans.kernels import Float32, Float64, Int64
 from ovskit.core.models.kmeans.nearest import in_chunks, nearest, prepared

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ovskit.core.formats.centroids import METRICS, Metric
+from ovskit.core.formats.streams.centroids import METRICS, Metric
 from ovskit.core.runtime.errors import UsageError
 
 
