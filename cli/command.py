@@ -23,14 +23,17 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 import typer
+from typer.exceptions import TyperException
 
-from ovskit.cli.idle import check_heard
+from ovskit.cli.expand import Expanded, expand
+from ovskit.cli.help import OvsCommand
 from ovskit.cli.plain_text import never_fail, plain
-from ovskit.cli.settings import listen, options_of, parse_error, unheard, with_origins, word_of
+from ovskit.cli.settings import declared_of, listen, options_of, parse_error, unheard, with_origins, word_of
 from ovskit.core import __version__
 from ovskit.core.runtime.errors import Exit, OvsError
 from ovskit.core.runtime.logs import get_logger, setup_logging
 from ovskit.core.runtime.provenance import append_entry, command_line
+from ovskit.core.runtime.settings import decides
 from ovskit.core.runtime.signals import Terminated, handle_sigterm
 
 log = get_logger("cli")
@@ -38,9 +41,6 @@ log = get_logger("cli")
 # oneDNN 3.12 (torch 2.14) on a CPU with AMX: a convolution in bfloat16 with a stride, over a map of few pixels, gives noise that changes
 # from run to run (tests/models/test_pyramid.py finds it). Without AMX it is right; float32 does not use it. Read before torch is imported.
 os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_BF16")
-
-# Typer carries Click inside itself and names only this one of its usage errors; its base is all of them.
-_ClickUsageError: type[Exception] = typer.BadParameter.__mro__[1]
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _NOTHING_LEFT = "nothing half-written is left"
@@ -68,13 +68,16 @@ class _Tool(typer.Typer):
         # Plain help: half the start-up time of the boxed one, and it survives pipes, pagers and narrow terminals.
         super().__init__(name=tool, rich_markup_mode=None, pretty_exceptions_enable=False, **settings)
         self.tool = tool
+        self._expanded: dict[str, Expanded] = {}
 
     def _register(self, name: str, examples: Examples) -> Callable[[Callable[..., None]], Callable[..., None]]:
         def decorate(function: Callable[..., None]) -> Callable[..., None]:
-            wrapped = _guarded(self.tool, function)
+            expanded = expand(function)
+            wrapped = _guarded(self.tool, expanded.function)
             # Of a group's list of subcommands, which otherwise ends within a sentence.
             short = (function.__doc__ or "").partition("\n\n")[0]
-            self.command(name=name, short_help=short, epilog=_epilog(examples), context_settings=dict(_CONTEXT))(wrapped)
+            self.command(name=name, cls=OvsCommand, short_help=short, epilog=_epilog(examples), context_settings=dict(_CONTEXT))(wrapped)
+            self._expanded[name] = expanded
             return wrapped
 
         return decorate
@@ -87,10 +90,15 @@ class _Tool(typer.Typer):
         tool = self.tool.removeprefix("ovs-")
         parts = [((tool,), command), *(((tool, name), part) for name, part in getattr(command, "commands", {}).items())]
         for path, part in parts:
-            listen(part, path)
-            part.get_help = functools.partial(_plain_help, part.get_help)
+            expanded = self._expanded.get(path[-1] if part is not command else self.tool)
+            if expanded is not None:
+                part.expanded = expanded
             for parameter in part.params:
+                parameter.declared = None if expanded is None else expanded.declared.get(parameter.name)
                 parameter.show_envvar = False  # one sentence in the man page says it for all
+            if expanded is None:
+                part.get_help = functools.partial(_plain_help, part.get_help)
+            listen(part, path)
         return command
 
     def leaves(self) -> list[Leaf]:
@@ -102,7 +110,7 @@ class _Tool(typer.Typer):
         never_fail()
         try:
             code = self.click_command().main(*args, prog_name=self.tool, standalone_mode=False, **kwargs)
-        except _ClickUsageError as error:
+        except TyperException as error:  # all that its parser raises of a command line
             context = getattr(error, "ctx", None)
             where = self.tool if context is None else context.command_path
             _say(self.tool, f"{_one_line(parse_error(error)).removesuffix('.')}; see {where} --help")
@@ -189,7 +197,6 @@ def _guarded(tool: str, function: Callable[..., None]) -> Callable[..., None]:
             if context is not None:
                 for line in unheard(context):
                     log.warning("%s", line)
-                check_heard(context)
             function(*args, **kwargs)
             if sys.stdout is not None:
                 sys.stdout.flush()
@@ -281,12 +288,15 @@ def provenance(
     if ctx.params.get("no_pg"):
         return []
     options: dict[str, Any] = {}
+    declared = {}
     for parameter in options_of(ctx.command):
         source = ctx.get_parameter_source(parameter.name)
         value = ctx.params.get(parameter.name)
         is_off = value is False and not parameter.secondary_opts  # which only the environment or a file can say
         if source is not None and source.name != "DEFAULT" and not is_off:
             options[word_of(parameter)] = value  # as it is typed, which need not be what the parameter is called
+            declared[word_of(parameter)] = declared_of(parameter)
+    options = {word: value for word, value in options.items() if decides(declared[word], options)}
     tool = ctx.find_root().command.name or ""
     subcommands = [] if ctx.parent is None else [ctx.command.name or ""]
     command = shlex.join([tool, *subcommands]) + command_line(tool, options, arguments).removeprefix(tool)

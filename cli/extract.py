@@ -200,7 +200,7 @@ def extract(
                 writer.write(record)
                 finished += 1
             else:
-                writer.write_block(record)
+                writer.write(record)
                 finished += len(record.images)
         writer.finish()
     failures.report(finished)

@@ -20,22 +20,24 @@ from typing import Any
 import typer
 
 from ovskit.core.runtime.errors import MissingInputError, UsageError
+from ovskit.core.runtime.settings import Declared
 
 COMMANDS = tuple("extract cluster refine hier label train predict eval show".split())
-
-# What names one run's files or asks for information must not leak into the other commands of a pipe.
-NOT_FROM_ENVIRONMENT = frozenset(
-    "output root config images version help list_models install_completion show_completion resume".split()
-    + "gt segments sheet per_image tree init save from".split()
-)
-
-# Names that mean different things in different commands: meant for one stage of a pipe they must not reach another, so the
-# environment has them with the command's name only. A test compares the declarations of all commands with this list.
-DIFFERENT = frozenset("batch clusters context method names score set setting size threshold".split())
 
 _PLACES = "ovskit.places"  # in a context's ``meta``: where in a file the values come from, by parameter
 _TRUE, _FALSE = "1 true t yes y on".split(), "0 false f no n off".split()
 _FLAG = re.compile(r"(?<![\w-])--[a-z][a-z0-9]*(?:-[a-z0-9]+)*")
+
+
+def declared_of(parameter: Any) -> Declared | None:
+    """What an option was declared as; None for the parser's own, as --help."""
+    declared: Declared | None = getattr(parameter, "declared", None)
+    return declared
+
+
+def _environment(parameter: Any) -> str:
+    declared = declared_of(parameter)
+    return "never" if declared is None else declared.environment
 
 
 def flag_of(parameter: Any) -> str:
@@ -83,12 +85,13 @@ def listen(command: Any, path: Sequence[str]) -> None:
 
 def variables_of(parameter: Any, path: Sequence[str]) -> dict[str, bool]:
     """The variables that an option hears, the first that is set being the one, and whether they say its opposite."""
-    if word_of(parameter) in NOT_FROM_ENVIRONMENT:
+    heard = _environment(parameter)
+    if heard == "never":
         return {}
     found = {}
     for k in range(len(path), -1, -1):
         for word, opposite in _words(parameter).items():
-            if len(word) > 1 and (k or word not in DIFFERENT):
+            if len(word) > 1 and (k or heard == "always"):
                 found["_".join(["OVS", *path[:k], word]).upper()] = opposite
     return found
 
@@ -119,7 +122,7 @@ def unheard(context: Any) -> Iterator[str]:
             continue
         for word in _words(parameter):
             name = f"OVS_{word}".upper()
-            if word in DIFFERENT and word_of(parameter) not in NOT_FROM_ENVIRONMENT and os.environ.get(name):
+            if _environment(parameter) == "by command" and os.environ.get(name):
                 said = "_".join(["OVS", *path, word_of(parameter)]).upper()
                 yield f"{name} is not heard, as it would mean different things to different commands; write {said}"
 

@@ -24,7 +24,7 @@ from ovskit.core.formats.streams.soft_margin import SoftGrid
 from ovskit.core.masks.grid import edges, grid_rles
 from ovskit.core.models.kmeans import Centroids, KMeansOptions, assign, fit, fit_each
 from ovskit.core.records import FeatureMap, Image, Int32, Mask, MaskSet
-from ovskit.core.runtime.errors import InputError, UsageError
+from ovskit.core.runtime.errors import InputError
 from ovskit.core.runtime.failures import Failures
 from ovskit.core.runtime.workers import ordered_map
 
@@ -39,17 +39,12 @@ _LOT_BYTES = {"cuda": 256 << 20}  # elsewhere images are clustered one at a time
 @dataclass(frozen=True, slots=True)
 class ShapeOptions:
     """``components``: one mask for each connected piece of a cluster instead of one for the cluster; of ``min_patches`` at least, by
-    ``connectivity`` 4 or 8. ``soft``: masks say which grid they were cut from, for a CRF to start from it. Raises UsageError for values
-    that make no sense."""
+    ``connectivity`` 4 or 8. ``soft``: masks say which grid they were cut from, for a CRF to start from it."""
 
     components: bool = False
     min_patches: int = 1
     connectivity: Literal[4, 8] = 8
     soft: bool = True
-
-    def __post_init__(self) -> None:
-        if self.min_patches < 0:
-            raise UsageError(f"min_patches {self.min_patches}: give at least 0")
 
 
 def masks_of_labels(image: Image, labels: Int32, margin: Float32, shape: ShapeOptions, *, categories: bool) -> MaskSet:

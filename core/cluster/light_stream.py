@@ -15,7 +15,8 @@ import numpy as np
 import torch
 
 from ovskit.core.cluster.light_levels import Levels, Seen, Votes, fit_levels, foreground_last, see, turned
-from ovskit.core.cluster.lightcluster import Level, LightOptions, Margins, joined, masks_of_margin
+from ovskit.core.cluster.lightcluster import Margins, joined, masks_of_margin
+from ovskit.core.cluster.methods.lightcluster import Level, LightOptions
 from ovskit.core.cluster.patch_sample import PatchSample
 from ovskit.core.cluster.streams import RootedFeatures
 from ovskit.core.models.kmeans import KMeansOptions

@@ -13,74 +13,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
+from ovskit.core.cluster.methods.lightcluster import Level, LightOptions, Side
 from ovskit.core.formats.streams.soft_margin import KEY as SOFT
 from ovskit.core.formats.streams.soft_margin import SoftMargin
 from ovskit.core.masks.rle import RunTable, encode
 from ovskit.core.records import Image, Int32, Mask, MaskSet
-from ovskit.core.runtime.errors import UsageError
 
 Float32 = npt.NDArray[np.float32]
 Bool = npt.NDArray[np.bool_]
-Level = Literal["final", "image", "category", "dataset"]
-Side = Literal["border", "share", "smaller"]
-Sign = Literal["overlap", "share", "images"]
-
 _AROUND = 2  # patches around a mask whose margin it keeps: as far as a CRF may move its boundary, and some [choice]
-
-
-_WORDS = {
-    "side": get_args(Side),
-    "sign": get_args(Sign),
-    "vote": ("and", "two"),
-    "fallback": ("category", "image", "none"),
-}
-
-
-@dataclass(frozen=True, slots=True)
-class LightOptions:
-    """Every value that the paper leaves open [choices], beside those of the clusterings.
-
-    ``superclasses`` of the images, by their CLS.
-    ``side`` of an image that is its foreground: the cluster with fewer patches on the ``border``; that with the smaller ``share`` of its
-    patches there; or the ``smaller`` one. Of two equal ones always the smaller.
-    ``sign``, which side of a data set or a superclass is: the cluster that shares more patches with its images' own foregrounds, summed
-    (``overlap``); the one of which that is the larger ``share``; or the one that more ``images`` share more patches with.
-    ``vote``: foreground is where data set and superclass say so (``and``), or ``two`` of the three levels. A connected piece of it of
-    at least ``min_patches`` stays if a share ``overlap`` of it is the image's own foreground; ``connectivity`` is 4 or 8.
-    ``fallback``, where nothing is left: the mask of the superclass (``category``), and if that is empty the image's; the ``image``'s; or
-    ``none``.
-    ``soft``: masks keep their margin, for a CRF to start from. Raises UsageError for values that make no sense.
-    """
-
-    superclasses: int = 4
-    side: Side = "border"
-    sign: Sign = "overlap"
-    vote: Literal["and", "two"] = "and"
-    overlap: float = 0.5
-    min_patches: int = 4
-    connectivity: int = 8
-    fallback: Literal["category", "image", "none"] = "category"
-    soft: bool = True
-
-    def __post_init__(self) -> None:
-        if self.superclasses < 1:
-            raise UsageError(f"superclasses {self.superclasses}: give at least 1")
-        for name, values in _WORDS.items():
-            if getattr(self, name) not in values:
-                raise UsageError(f"{name} {getattr(self, name)}: choose {', '.join(values[:-1])} or {values[-1]}")
-        if not 0 <= self.overlap <= 1:
-            raise UsageError(f"overlap {self.overlap:g}: give a share from 0 to 1")
-        if self.min_patches < 0:
-            raise UsageError(f"min_patches {self.min_patches}: give at least 0")
-        if self.connectivity not in (4, 8):
-            raise UsageError(f"connectivity {self.connectivity}: choose 4 or 8")
 
 
 class Margins(NamedTuple):

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +17,7 @@ import numpy.typing as npt
 from ovskit.core.cluster.crops import Crop, plan_crops, region_boxes, touches_border
 from ovskit.core.cluster.float16 import widened
 from ovskit.core.cluster.merge import merge_sequence, snapshot_steps
+from ovskit.core.cluster.methods.sohes import SohesOptions
 from ovskit.core.cluster.pool import Pool, pool_regions
 from ovskit.core.formats.streams.soft_margin import KEY as SOFT
 from ovskit.core.formats.streams.soft_margin import SoftGrid
@@ -27,35 +27,6 @@ from ovskit.core.records import FeatureMap, Float, Int32, Mask, MaskSet, Rle
 from ovskit.core.runtime.errors import InputError
 
 CropFeatures = Callable[[Sequence[Crop]], Sequence[Float]]
-
-
-@dataclass(frozen=True, slots=True)
-class SohesOptions:
-    """Every value of the method; the paper's where it gives one, else a choice.
-
-    ``thresholds`` descend [paper: 0.6 … 0.1]. ``counts`` (descending) records partitions at region counts instead, an
-    extension of ours. ``nms`` is the IoU above which the smaller of two regions goes [choice]. ``small`` is the share of
-    the image below which a region is a candidate for the local step [paper: 1/1024]. ``min_patches`` is the smallest
-    region of the global pool [choice]; ``min_local`` the smallest subregion of a crop, in patches of the whole image, so
-    that crops do not fill the pool with specks [choice]. ``context``, ``min_crop`` (pixels of the resized frame) and
-    ``share`` shape the crops [choice]. ``connectivity`` is 4 [paper] or 8. ``score``, which the paper leaves open, is
-    ``persistence``: the share of the recorded partitions that show the region times the square root of its share of the image
-    [choice: AR at 10 masks was below 1 % by the other, about 10 % by this]; or ``cosine``, the mean cosine of its patches to its
-    feature. ``soft``: masks say which grid they were cut from, for a CRF to start from it.
-    """
-
-    thresholds: tuple[float, ...] = (0.6, 0.5, 0.4, 0.3, 0.2, 0.1)
-    counts: tuple[int, ...] | None = None
-    nms: float = 0.9
-    small: float = 1 / 1024
-    min_patches: int = 4
-    min_local: float = 4.0
-    context: float = 2.0
-    min_crop: int = 64
-    share: float = 0.5
-    connectivity: int = 4
-    score: Literal["persistence", "cosine"] = "persistence"
-    soft: bool = True
 
 
 @dataclass(frozen=True, slots=True)

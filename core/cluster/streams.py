@@ -9,7 +9,8 @@ from heapq import heapify, heappop, heapreplace
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from ovskit.core.cluster.sohes import SohesOptions, cluster_regions
+from ovskit.core.cluster.methods.sohes import SohesOptions
+from ovskit.core.cluster.sohes import cluster_regions
 from ovskit.core.formats.paths import show_path
 from ovskit.core.formats.streams.features import FeatureReader
 from ovskit.core.records import EmbeddingBlock, FeatureMap, MaskSet
@@ -108,12 +109,12 @@ def cluster_stream(
     *,
     stride: int,
     workers: int,
-    closer: Callable[[str], CropExtractor] | None,
+    crop_features: Callable[[str], CropExtractor] | None,
     done: frozenset[int] = frozenset(),
 ) -> Iterator[MaskSet]:
     """Masks of every image, in order, whatever the number of ``workers``.
 
-    ``stride`` is the backbone's patch in pixels; ``closer`` gives the crop extractor for a stream's root, None leaves the
+    ``stride`` is the backbone's patch in pixels; ``crop_features`` gives the crop extractor for a stream's root, None leaves the
     local step out. Images whose id is in ``done`` are passed over. An image whose features or photograph cannot be used
     goes to ``failures``; a damaged stream raises InputError whatever ``failures`` says.
     """
@@ -124,7 +125,7 @@ def cluster_stream(
             return None
         height, width, _ = features.patch.shape
         try:
-            extractor = None if closer is None else closer(rooted.root)
+            extractor = None if crop_features is None else crop_features(rooted.root)
             look_closer = None if extractor is None else (lambda crops: extractor(features.image, crops))
             return cluster_regions(features, options, frame=(height * stride, width * stride), look_closer=look_closer)
         except (InputError, MissingInputError) as error:

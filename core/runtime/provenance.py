@@ -3,32 +3,18 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
-
-# What changes how a run goes but not what comes out of it: the same result must give the same bytes. By the names of flags.
-# --compile is not among them: torch.compile's kernels round differently.
-NEUTRAL = frozenset(
-    "batch_size cache checkpoint_every config device log_every max_pixels minutes no_pg null on_error output per_image".split()
-    + "quiet resume root save shard skip_existing tensorboard tree verbose weights workers".split()
-)
-
-
-def decides(name: str, given: Container[str]) -> bool:
-    """Whether an option decides the result, where ``given`` are the names of all that are set."""
-    if name == "checkpoint_every":  # without a step of its own, --eval is done at every checkpoint
-        return "eval" in given and "eval_every" not in given
-    return name not in NEUTRAL
 
 
 def command_line(tool: str, options: Mapping[str, Any], arguments: Sequence[str] = ()) -> str:
-    """The command as a person would type it again: every option that was set and decides the result, then its inputs.
+    """The command as a person would type it again: ``options`` that were set and decide the result, then its inputs.
 
-    ``options`` are by the names of their flags; one that was given several times has a list.
+    They are by the names of their flags; one that was given several times has a list.
     """
     words = [tool]
     for name, value in options.items():
-        if value is None or not decides(name, options):
+        if value is None:
             continue
         flag = "--" + name.replace("_", "-")
         if isinstance(value, list | tuple):

@@ -106,7 +106,7 @@ def test_a_block_of_embeddings_says_who_it_is_of() -> None:
     out = io.BytesIO()
     writer = FeatureWriter(out, HEADER)
     images = (of(1).image, of(2).image)
-    writer.write_block(EmbeddingBlock(images, np.ones((2, 3), np.float32)))
+    writer.write(EmbeddingBlock(images, np.ones((2, 3), np.float32)))
     writer.finish()
     reader = FeatureReader(io.BytesIO(out.getvalue()), "x")
     assert reader.peek() == images

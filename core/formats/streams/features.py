@@ -129,16 +129,18 @@ class FeatureWriter:
         writer._zip = StoredZipWriter(file, members=members[:whole], offset=end)
         return writer, done
 
-    def write(self, features: FeatureMap) -> None:
-        """Append one image's features."""
-        folder = _folder(features.image.id)
-        self._zip.write(f"{folder}/image.json", jsonbytes.dumps(_image_json(features.image)))
-        self._zip.write(f"{folder}/patch.npy", *npy_chunks(features.patch))
-        if features.cls is not None:
-            self._zip.write(f"{folder}/cls.npy", *npy_chunks(features.cls))
+    def write(self, record: FeatureMap | EmbeddingBlock) -> None:
+        """Append one image's features, or a block of pooled embeddings."""
+        if isinstance(record, EmbeddingBlock):
+            self._write_block(record)
+            return
+        folder = _folder(record.image.id)
+        self._zip.write(f"{folder}/image.json", jsonbytes.dumps(_image_json(record.image)))
+        self._zip.write(f"{folder}/patch.npy", *npy_chunks(record.patch))
+        if record.cls is not None:
+            self._zip.write(f"{folder}/cls.npy", *npy_chunks(record.cls))
 
-    def write_block(self, block: EmbeddingBlock) -> None:
-        """Append a block of pooled embeddings."""
+    def _write_block(self, block: EmbeddingBlock) -> None:
         folder = _folder(block.images[0].id)
         self._zip.write(f"{folder}/images.json", jsonbytes.dumps([_image_json(image) for image in block.images]))
         self._zip.write(f"{folder}/embedding.npy", *npy_chunks(block.rows))

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ovskit.core.formats.streams.centroids import METRICS, Metric
+from ovskit.core.formats.streams.centroids import Metric
 from ovskit.core.runtime.errors import UsageError
+from ovskit.core.runtime.settings import REQUIRED, Options, option
 
 
 @dataclass(frozen=True, slots=True)
-class KMeansOptions:
+class KMeansOptions(Options):
     """``k`` clusters.
 
     ``metric``: for cosine the vectors are L2-normalised, and after each step the centroids too (spherical k-means).
@@ -19,18 +20,14 @@ class KMeansOptions:
     Raises UsageError for values that make no sense.
     """
 
-    k: int
-    metric: Metric = "cosine"
-    iterations: int = 20
-    restarts: int = 1
-    seed: int = 0
-    max_points: int = 256_000
+    k: int = option(REQUIRED, "Clusters.", low=1)
+    metric: Metric = option("cosine", "What is near: by angle, or by distance.")
+    iterations: int = option(20, "Steps at most.", low=1)
+    restarts: int = option(1, "Runs, of which the best is taken.", low=1)
+    seed: int = option(0, "Random seed.", low=0)
+    max_points: int = option(256_000, "Vectors that are looked at, a sample; 0 is all.", low=0)
 
-    def __post_init__(self) -> None:
-        if self.metric not in METRICS:
-            raise UsageError(f"k-means: metric {self.metric!r}: choose {' or '.join(METRICS)}")
-        for name, least in (("k", 1), ("iterations", 1), ("restarts", 1), ("seed", 0), ("max_points", 0)):
-            if getattr(self, name) < least:
-                raise UsageError(f"k-means: {name} is {getattr(self, name)}, want {least} or more")
+    def check(self) -> None:
+        """See ``Options``."""
         if 0 < self.max_points < self.k:
-            raise UsageError(f"k-means: max_points is {self.max_points}, want at least k = {self.k}, or 0 for all")
+            raise UsageError(f"max_points {self.max_points}: give at least as many as there are clusters, {self.k}, or 0 for all")

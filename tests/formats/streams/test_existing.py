@@ -50,7 +50,7 @@ def test_blocks_of_embeddings_are_counted_image_by_image(tmp_path: Path) -> None
     header = FeatureHeader({"name": "m"}, None, "float16", "imgs", "mean")
     with (tmp_path / "e.npz").open("wb") as out:
         writer = FeatureWriter(out, header)
-        writer.write_block(EmbeddingBlock(tuple(IMAGES), np.zeros((3, 4), np.float16)))
+        writer.write(EmbeddingBlock(tuple(IMAGES), np.zeros((3, 4), np.float16)))
         writer.finish()
     assert check_existing(str(tmp_path / "e.npz"), header) == {1, 5, 9}
 

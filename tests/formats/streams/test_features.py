@@ -26,7 +26,7 @@ def stream_of(records: list, header: FeatureHeader = HEADER) -> bytes:
         if isinstance(record, FeatureMap):
             writer.write(record)
         else:
-            writer.write_block(record)
+            writer.write(record)
     writer.finish()
     return out.getvalue()
 
@@ -145,7 +145,7 @@ def test_a_kill_anywhere_resumes_to_the_same_bytes(pooled: bool) -> None:
         for record, own in zip(records, ids, strict=True):
             if not own <= done:
                 assert not own & done
-                (writer.write if isinstance(record, FeatureMap) else writer.write_block)(record)
+                writer.write(record)
         writer.finish()
         assert file.getvalue() == whole
 

@@ -1,0 +1,276 @@
+"""Groups of options as the flags of a command: what a command's function takes, and what its parser sees.
+
+A command's function takes groups, each a frozen dataclass of ``core.runtime.settings.option`` fields, and what is chosen of a room's
+methods::
+
+    def cluster(
+        ctx: typer.Context, source: FeaturesIn, chosen: Annotated[Chosen, Choice(CLUSTER, "sohes", "…")], out: StreamOut, …
+    ) -> None: …
+
+Their fields become the parameters of one function that Typer is given, in the groups' order; what is read is put together again here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
+
+import typer
+
+from ovskit.core.runtime.errors import UsageError
+from ovskit.core.runtime.methods import Chosen, Method, Registry, Said
+from ovskit.core.runtime.settings import Declared, assignments, fault, fields_of, settings_of, text_of, value_of
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """How a command chooses among the methods of a room: by ``flag``, with ``default``; ``several`` with commas, or ``none`` of them.
+
+    ``help`` is what the flag's help begins with; the methods' summaries follow.
+    """
+
+    registry: Registry
+    default: str
+    help: str = ""
+    flag: str = "--method"
+    several: bool = False
+    settings: bool = True
+    """Whether ``--set`` gives options of the method."""
+
+    @property
+    def word(self) -> str:
+        """The flag as a word."""
+        return self.flag.removeprefix("--")
+
+    def declared(self) -> list[Declared]:
+        """The flags that choose: which method, and ``--set``."""
+        metavar = "NAME,…" if self.several else "|".join(method.name for method in self.registry)
+        said = " ".join(filter(None, [self.help, *(f"{method.name}: {method.summary}" for method in self.registry)]))
+        own = [_flag(self.word, self.flag, said, str, default=self.default, metavar=metavar, environment="by command")]
+        if self.settings:
+            form = "METHOD.NAME=X" if self.several else "NAME=X"
+            how = "Another value of an option of the method, see the manual; may be given several times."
+            own.append(_flag("setting", "--set", how, tuple[str, ...], default=(), metavar=form, environment="by command"))
+        return own
+
+
+def _flag(name: str, flag: str, help: str, kind: Any, **said: Any) -> Declared:
+    rest: dict[str, Any] = {field.name: None for field in dataclasses.fields(Declared)}
+    rest |= {"choices": (), "decides": True, "count": False, "argument": False, "rare": False, "environment": "always"}
+    return Declared(**{**rest, "name": name, "flags": (flag,), "help": help, "kind": kind, **said})
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One parameter of a command's function: a group, or a choice of methods."""
+
+    name: str
+    group: type | None = None
+    choice: Choice | None = None
+
+    def sections(self) -> Iterator[tuple[str, str | None, tuple[Declared, ...]]]:
+        """Title, method (None: of all) and options, as help shows them."""
+        if self.group is not None:
+            yield getattr(self.group, "SECTION", "Options"), None, fields_of(self.group)
+            return
+        assert self.choice is not None
+        chooses, *settings = self.choice.declared()
+        yield "Method", None, (chooses,)
+        for method in self.choice.registry:
+            yield f"Method {method.name}", method.name, tuple(one for one in fields_of(method.options) if one.flags)
+        yield "Method", None, tuple(settings)
+
+
+@dataclass(frozen=True, slots=True)
+class Expanded:
+    """A command's function for Typer, and what its parameters are: ``parts`` in order, ``declared`` by parameter."""
+
+    function: Callable[..., None]
+    parts: tuple[Part, ...]
+    declared: Mapping[str, Declared]
+
+
+def expand(function: Callable[..., None]) -> Expanded:
+    """``function`` with its groups spread into one parameter for each option.
+
+    Raises TypeError for options that two groups, or two methods, declare differently under one name.
+    """
+    hints = get_type_hints(function, include_extras=True)
+    plain = {name: one for name, one in inspect.signature(function, eval_str=True).parameters.items() if _is_plain(hints[name])}
+    parts = tuple(_part(name, hints[name]) for name in inspect.signature(function).parameters if name != "ctx" and name not in plain)
+    declared: dict[str, Declared] = {}
+    for part in parts:
+        for _, method, options in part.sections():
+            for one in options:
+                known = declared.setdefault(one.name, one)
+                if known is not one and (known.flags, known.kind, known.off) != (one.flags, one.kind, one.off):
+                    raise TypeError(f"{function.__name__}: {one.name} is declared twice, differently{f' by {method}' if method else ''}")
+
+    def run(ctx: typer.Context, **values: Any) -> None:
+        given = {name: value for name, value in values.items() if _is_given(ctx, name)}
+        built = {part.name: _built(part, ctx, given) for part in parts} | {name: values[name] for name in plain}
+        check_effects(ctx, declared, built)
+        function(ctx, **built)
+
+    run.__doc__, run.__name__ = function.__doc__, function.__name__
+    parameters = [_parameter(one) for one in declared.values()]
+    parameters += [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in plain.values()]
+    context = inspect.Parameter("ctx", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)
+    run.__signature__ = inspect.Signature([context, *parameters])  # type: ignore[attr-defined]
+    run.__annotations__ = {"ctx": typer.Context, **{parameter.name: parameter.annotation for parameter in parameters}}
+    return Expanded(run, parts, declared)
+
+
+def _is_plain(hint: Any) -> bool:
+    """Whether a parameter is Typer's own way to declare one option."""
+    return get_origin(hint) is Annotated and not any(isinstance(extra, Choice) for extra in get_args(hint)[1:])
+
+
+def _part(name: str, hint: Any) -> Part:
+    if get_origin(hint) is Annotated:
+        choice = next(extra for extra in get_args(hint)[1:] if isinstance(extra, Choice))
+        return Part(name, choice=choice)
+    return Part(name, group=hint)
+
+
+def _parameter(declared: Declared) -> inspect.Parameter:
+    """The parameter for an option. Its default says nothing: what is not given is left to the dataclass."""
+    as_text = declared.parse is not None or not all(isinstance(choice, str) for choice in declared.choices)
+    kind: Any = str if as_text else list[str] if declared.many else declared.kind
+    default: Any = None
+    if declared.default is dataclasses.MISSING:
+        default = inspect.Parameter.empty
+    elif declared.count:
+        default = 0
+    elif declared.kind is bool and declared.off is None:
+        default = False
+    else:
+        kind = kind | None
+    info = typer.Argument(metavar=declared.metavar, help=declared.help, show_default=False) if declared.argument else _option(declared)
+    return inspect.Parameter(declared.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, info])
+
+
+def _option(declared: Declared) -> Any:
+    flags = sorted(declared.flags, key=len, reverse=True)
+    if declared.off is not None:
+        flags[0] = f"{flags[0]}/{declared.off}"
+    is_number = declared.parse is None and declared.kind in (int, float)
+    return typer.Option(
+        *flags,
+        metavar=declared.metavar,
+        help=declared.help,
+        show_default=False,
+        count=declared.count,
+        is_eager=declared.now is not None,
+        callback=declared.now,
+        min=declared.low if is_number else None,
+        max=declared.high if is_number else None,
+    )
+
+
+def _source(ctx: typer.Context, name: str) -> str:
+    source = ctx.get_parameter_source(name)
+    return "DEFAULT" if source is None else str(source.name)
+
+
+def _is_given(ctx: typer.Context, name: str) -> bool:
+    return _source(ctx, name) != "DEFAULT"
+
+
+def _built(part: Part, ctx: typer.Context, given: Mapping[str, Any]) -> Any:
+    if part.group is not None:
+        fields = fields_of(part.group)
+        return part.group(**{one.name: _value(one, given[one.name]) for one in fields if one.name in given})
+    assert part.choice is not None
+    choice = part.choice
+    names = str(given.get(choice.word, choice.default))
+    words = [] if choice.several and names == "none" else [word.strip() for word in names.split(",")] if choice.several else [names]
+    methods = [choice.registry.get(word) for word in words]
+    _check_strangers(ctx, choice, methods, names)
+    found = _from_set(methods, given.get("setting") or [], choice)
+    chosen = tuple(_chosen(method, ctx, given, found[method.name]) for method in methods)
+    return chosen if choice.several else chosen[0]
+
+
+def _chosen(method: Method, ctx: typer.Context, given: Mapping[str, Any], assigned: Mapping[str, Any]) -> Chosen:
+    flags = {one.name: one for one in fields_of(method.options) if one.flags and one.name in given}
+    values = {**assigned, **{name: _value(one, given[name]) for name, one in flags.items()}}
+    said = {**dict.fromkeys(assigned, Said.BY_SETTING), **{name: _SOURCES[_source(ctx, name)] for name in flags}}
+    return Chosen(method, method.options(**values), said)
+
+
+_SOURCES = {"DEFAULT_MAP": Said.BY_FILE, "ENVIRONMENT": Said.BY_ENVIRONMENT, "COMMANDLINE": Said.BY_HAND}
+
+
+def _value(declared: Declared, raw: Any) -> Any:
+    """What Typer read as the option's value. Raises UsageError where it is none."""
+    if declared.many:
+        return tuple(raw)
+    if isinstance(raw, str):
+        try:
+            raw, text = value_of(declared, raw), raw
+        except ValueError as error:
+            raise UsageError(f"{declared.flag} {raw}: {error}") from None
+    else:
+        text = text_of(raw)
+    said = fault(declared, raw)
+    if said:
+        raise UsageError(f"{declared.flag} {text}: {said}")
+    return raw
+
+
+def _from_set(methods: Sequence[Method], texts: Sequence[str], choice: Choice) -> dict[str, dict[str, Any]]:
+    """Values of ``--set`` by method. Raises UsageError for what does not fit."""
+    found: dict[str, dict[str, Any]] = {method.name: {} for method in methods}
+    by_name = {method.name: method for method in methods}
+    for text, named, name, value in assignments(texts, of_method=choice.several):
+        if named is not None and named not in by_name:
+            have = f"{choice.flag} has {', '.join(by_name)}" if by_name else f"{choice.flag} none has no settings"
+            raise UsageError(f"--set {text}: {have}")
+        method = by_name[named] if named is not None else methods[0]
+        known = settings_of(method.options)
+        if name not in known:
+            have = f"{method.name} has" if choice.several else "choose from"
+            raise UsageError(f"--set {text}: {have} {', '.join(known)}")
+        try:
+            worth = value_of(known[name], value)
+        except ValueError as error:
+            raise UsageError(f"--set {text}: {error}") from None
+        said = fault(known[name], worth)
+        if said:
+            raise UsageError(f"--set {text}: {said}")
+        found[method.name][name] = worth
+    return found
+
+
+def _check_strangers(ctx: typer.Context, choice: Choice, methods: Sequence[Method], names: str) -> None:
+    """Raises UsageError for a flag on the command line that only other methods have.
+
+    What the environment or a settings file says is meant for whichever method it fits.
+    """
+    own = {one.name for method in methods for one in fields_of(method.options)}
+    for method in choice.registry:
+        for one in fields_of(method.options):
+            if one.flags and one.name not in own and _source(ctx, one.name) == "COMMANDLINE":
+                typed = "/".join(filter(None, [one.flag, one.off]))
+                raise UsageError(f"{typed} has no effect with {choice.flag} {names}; see {ctx.command_path} --help")
+
+
+def check_effects(ctx: typer.Context, declared: Mapping[str, Declared], built: Mapping[str, Any]) -> None:
+    """Raises UsageError for a flag on the command line that would have no effect beside the others."""
+    values = all_values(declared, ctx, built)
+    for name, one in declared.items():
+        if one.effect is not None and _source(ctx, name) == "COMMANDLINE" and not one.effect.where(values):
+            raise UsageError(f"{one.flag} {one.effect.why.format(**values)}")
+
+
+def all_values(declared: Mapping[str, Declared], ctx: typer.Context, built: Mapping[str, Any]) -> dict[str, Any]:
+    """Every option's value by its flag's word, defaults too: the chosen methods' where a method has it."""
+    values: dict[str, Any] = {one.word: one.default if ctx.params.get(name) is None else ctx.params[name] for name, one in declared.items()}
+    for group in (one for name, part in built.items() if name not in ctx.params for one in (part if isinstance(part, tuple) else [part])):
+        options = group.options if isinstance(group, Chosen) else group
+        values |= {one.word: getattr(options, one.name) for one in fields_of(type(options))}
+    return values

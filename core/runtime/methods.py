@@ -1,0 +1,135 @@
+"""The methods of a room by name: ours, one module each, and those that other packages add.
+
+A method's module has one ``METHOD``. A package of somebody else's names its own under the entry-point group ``ovskit.methods``, as
+``ROOM.NAME``::
+
+    [project.entry-points."ovskit.methods"]
+    "cluster.toy" = "toy_regions:METHOD"
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Any
+
+from ovskit.core.runtime.errors import UsageError
+
+GROUP = "ovskit.methods"
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """One way to do what a room does.
+
+    ``name`` is what a person types, ``summary`` one sentence of what it does. ``options`` is its frozen dataclass of
+    ``runtime.settings.option`` fields. ``run`` does it; every room says what it is called with. ``needs`` is what a person must know: a
+    sentence of what its input must have, or empty. ``supervised``: it was trained on labels.
+    """
+
+    name: str
+    summary: str
+    options: type
+    run: Callable[..., Any]
+    needs: str = ""
+    supervised: bool = False
+
+
+class Said(IntEnum):
+    """Who gave an option, from weak to strong: a file of settings, the environment, ``--set``, its own flag on the command line."""
+
+    BY_FILE = 1
+    BY_ENVIRONMENT = 2
+    BY_SETTING = 3
+    BY_HAND = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """A method and its options, as a person chose them; ``given`` are the names of the options that somebody gave, and who did."""
+
+    method: Method
+    options: Any
+    given: Mapping[str, Said] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """The method's."""
+        return self.method.name
+
+
+@dataclass(eq=False)
+class Registry:
+    """The methods of ``room``: a module of ``package`` for each of ``names``, the default first, then those of other packages.
+
+    Nothing is imported before it is asked for.
+    """
+
+    room: str
+    package: str
+    names: tuple[str, ...]
+    _loaded: dict[str, Method] = field(default_factory=dict)
+    _all: bool = False
+
+    def get(self, name: str) -> Method:
+        """The method of a name. Raises UsageError, with the names that there are, for another."""
+        if name in self.names and name not in self._loaded:
+            self._loaded[name] = importlib.import_module(f"{self.package}.{name.replace('-', '_')}").METHOD
+        elif name not in self._loaded:
+            self._load_others()
+        if name not in self._loaded:
+            raise UsageError(f"--method {name}: choose from {', '.join(method.name for method in self)}")
+        return self._loaded[name]
+
+    def __iter__(self) -> Iterator[Method]:
+        """All methods: ours in their order, then the others by name."""
+        for name in self.names:
+            yield self.get(name)
+        self._load_others()
+        yield from (self._loaded[name] for name in sorted(self._loaded.keys() - {*self.names}))
+
+    def _load_others(self) -> None:
+        if self._all:
+            return
+        self._all = True
+        if not _somebody_adds():
+            return
+        from importlib.metadata import entry_points
+
+        for entry in entry_points(group=GROUP):
+            what = f"{entry.value} (entry point {entry.name})"
+            room, _, name = entry.name.partition(".")
+            if room != self.room:
+                continue
+            if name in self.names or name in self._loaded:
+                raise UsageError(f"{what}: there is a method {name} already; its package must rename it")
+            try:
+                method = entry.load()
+            except (ImportError, AttributeError) as error:
+                raise UsageError(f"{what} cannot be loaded: {error}; repair its package or remove it") from None
+            if not isinstance(method, Method) or method.name != name:
+                raise UsageError(f"{what} is not a Method called {name}")
+            self._loaded[name] = method
+
+
+def _somebody_adds() -> bool:
+    """Whether any installed package mentions the group: reading these files costs a fifth of what importlib.metadata does with them."""
+    marker = GROUP.encode()
+    for folder in sys.path:
+        try:
+            names: Sequence[str] = os.listdir(folder or ".")
+        except OSError:
+            continue
+        for name in names:
+            if name.endswith((".dist-info", ".egg-info")):
+                try:
+                    with open(os.path.join(folder, name, "entry_points.txt"), "rb") as file:
+                        if marker in file.read():
+                            return True
+                except OSError:
+                    continue
+    return False

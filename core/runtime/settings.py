@@ -1,0 +1,313 @@
+"""An option is declared once, as a field of a frozen dataclass; flags, checks, manual and provenance are read off that.
+
+::
+
+    @dataclass(frozen=True, slots=True)
+    class ToyOptions(Options):
+        radius: int = option(8, "Radius of the filter, in pixels.", low=1, flag=True, source="Toy et al., section 3")
+
+One rule, in all commands, says how a person gives a method's option: every one by ``--set NAME=X`` (``METHOD.NAME=X`` where several
+methods are applied), and those that are declared with ``flag`` by a flag as well, which goes before. Options of the command itself, which
+no method has, are flags all of them.
+
+``from __future__ import annotations`` may be in force where options are declared, but their types must be there at run time. A module
+that declares options imports nothing heavy at its top: ``--help`` reads them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import types
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from ovskit.core.runtime.errors import UsageError
+
+T = TypeVar("T")
+
+_KEY = "ovskit.option"
+Given = Mapping[str, Any]
+"""Values of a command's options, by the names of their flags, and of its arguments."""
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """Where an option has one: ``where`` tells from all values given; else ``why`` is said of its flag, formatted with these values."""
+
+    where: Callable[[Given], bool]
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """What a field says of its option, see ``option``; ``kind`` is its type without None."""
+
+    name: str
+    default: Any
+    kind: Any
+    help: str
+    flags: tuple[str, ...]
+    off: str | None
+    metavar: str | None
+    low: float | None
+    high: float | None
+    above: float | None
+    multiple: int | None
+    choices: tuple[Any, ...]
+    parse: Callable[[str], Any] | None
+    shown: str | None
+    source: str | None
+    decides: bool | Callable[[Given], bool]
+    environment: Literal["always", "by command", "never"]
+    effect: Effect | None
+    count: bool
+    now: Callable[..., Any] | None
+    argument: bool
+    rare: bool
+
+    @property
+    def flag(self) -> str | None:
+        """The flag as it is typed, the longest of its names; None if there is none."""
+        return max(self.flags, key=len, default=None)
+
+    @property
+    def word(self) -> str:
+        """What environment, files and other options call it: its flag's name with underscores, or its own."""
+        return self.name if self.flag is None else self.flag.lstrip("-").replace("-", "_")
+
+    @property
+    def many(self) -> bool:
+        """Whether it may be given several times."""
+        return bool(self.kind == tuple[str, ...] and self.parse is None)
+
+    @property
+    def default_text(self) -> str | None:
+        """What the default is, as a person would type it or as it is declared to be shown; None if there is nothing to say."""
+        if self.shown is not None:
+            return self.shown or None
+        if self.default is None or self.default is dataclasses.MISSING or self.default == () or isinstance(self.default, bool):
+            return None
+        return text_of(self.default)
+
+
+def option(
+    default: T,
+    help: str,
+    *,
+    flag: bool | str = False,
+    short: str | None = None,
+    off: str | None = None,
+    metavar: str | None = None,
+    low: float | None = None,
+    high: float | None = None,
+    above: float | None = None,
+    multiple: int | None = None,
+    parse: Callable[[str], Any] | None = None,
+    shown: str | None = None,
+    source: str | None = None,
+    decides: bool | Callable[[Given], bool] = True,
+    environment: Literal["always", "by command", "never"] = "always",
+    effect: Effect | None = None,
+    count: bool = False,
+    now: Callable[..., Any] | None = None,
+    argument: bool = False,
+    rare: bool = False,
+) -> T:
+    """A field of an options dataclass.
+
+    ``default``: its value where nobody gives one; ``REQUIRED`` if somebody must. ``help``: a sentence that begins with what it is or does.
+    ``flag``: True for the field's name with dashes, or the flag itself; ``short``: one letter more, as ``-k``; ``off``: the flag that says
+    the opposite. ``metavar``: what stands for the value in help. ``low`` and ``high`` bound a number, ``above`` is a bound that it may
+    not touch, ``multiple`` what it must be a multiple of; the choices of a ``Literal`` are those of the option. ``parse`` makes the value
+    of the text that a person writes (raises ValueError with what to write instead), where the type alone does not say how. ``shown``: what
+    help says the default is, if not its text; empty to say nothing. ``source``: the paper and section that gives the default; None where
+    it is our choice. ``decides``: whether another value can give another result, or a function that tells from all values; only what does
+    is in provenance. ``environment``: whether ``OVS_NAME`` sets it ``always``; or ``by command``, ``OVS_COMMAND_NAME`` alone, since the
+    name means different things in different commands; or ``never``, as it names one run's files or asks for information. ``effect``: where
+    it has one. ``count``: its value is how often it is given. ``now``: called with the value as soon as it is read, before all others.
+    ``argument``: it has no flag but a place on the command line. ``rare``: the short help only names it.
+    """
+    declared = {
+        "help": help, "flag": flag, "short": short, "off": off, "metavar": metavar, "low": low, "high": high, "above": above,
+        "multiple": multiple, "parse": parse, "shown": shown, "source": source, "decides": decides, "environment": environment,
+        "effect": effect, "count": count, "now": now, "argument": argument, "rare": rare,
+    }  # fmt: skip
+    if default is REQUIRED:
+        return dataclasses.field(metadata={_KEY: declared})
+    return dataclasses.field(default=default, metadata={_KEY: declared})
+
+
+class _Required:
+    """What has no default."""
+
+
+REQUIRED: Any = _Required()
+
+
+class Options:
+    """A frozen dataclass of ``option`` fields derives from this: it refuses values out of range, whoever makes it.
+
+    Raises UsageError. What depends on several fields is for ``check`` of the subclass.
+    """
+
+    __slots__ = ()
+
+    def __post_init__(self) -> None:
+        for declared in fields_of(type(self)):
+            said = fault(declared, getattr(self, declared.name))
+            if said:
+                raise UsageError(f"{declared.name} {text_of(getattr(self, declared.name))}: {said}")
+        self.check()
+
+    def check(self) -> None:
+        """Raises UsageError for values that do not go together."""
+
+    def beside(self) -> Sequence[str]:
+        """Files that are written beside the output."""
+        return ()
+
+
+def fields_of(options: type) -> tuple[Declared, ...]:
+    """What the fields of ``options`` declare, in their order; those made without ``option`` cannot be set by a person and are left out."""
+    if options not in _FIELDS:
+        _FIELDS[options] = _fields_of(options)
+    return _FIELDS[options]
+
+
+_FIELDS: dict[type, tuple[Declared, ...]] = {}
+
+
+def _fields_of(options: Any) -> tuple[Declared, ...]:
+    hints = get_type_hints(options)
+    return tuple(_declared(field, hints[field.name]) for field in dataclasses.fields(options) if _KEY in field.metadata)
+
+
+def _declared(field: dataclasses.Field[Any], hint: Any) -> Declared:
+    said = dict(field.metadata[_KEY])
+    flag, short = said.pop("flag"), said.pop("short")
+    long = (f"--{field.name.replace('_', '-')}" if flag is True else flag) or None
+    kind = _without_none(hint)
+    choices = get_args(kind) if get_origin(kind) is Literal else ()
+    flags = tuple(name for name in (long, short) if name)
+    return Declared(name=field.name, default=field.default, kind=kind, flags=flags, choices=choices, **said)
+
+
+def _without_none(hint: Any) -> Any:
+    if get_origin(hint) in (Union, types.UnionType):
+        return next(part for part in get_args(hint) if part is not type(None))
+    return hint
+
+
+def fault(declared: Declared, value: Any) -> str | None:
+    """What is wrong with a value, as what to give instead; None if nothing is."""
+    if value is None:
+        return None
+    if declared.choices:
+        return None if value in declared.choices else f"choose {_either(declared.choices)}"
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    low, high, above, multiple = declared.low, declared.high, declared.above, declared.multiple
+    fits = (
+        math.isfinite(value)
+        and (low is None or value >= low)
+        and (high is None or value <= high)
+        and (above is None or value > above)
+        and (multiple is None or value % multiple == 0)
+    )
+    return None if fits else f"give {wanted(declared)}"
+
+
+def wanted(declared: Declared) -> str:
+    """What values an option takes, to be said after *give*: ``a whole number from 1 up``."""
+    if declared.kind is bool:
+        return "true or false"
+    if declared.kind not in (int, float):
+        return "numbers with commas between them" if get_origin(declared.kind) is tuple else "a text"
+    said = f"a multiple of {declared.multiple}" if declared.multiple else {int: "a whole number", float: "a number"}[declared.kind]
+    if declared.above is not None:
+        said += f" above {declared.above:g}"
+    if declared.low is not None:
+        said += f" from {declared.low:g}"
+    if declared.high is not None:
+        said += f" to {declared.high:g}" if declared.low is not None else f"{' and' * (declared.above is not None)} up to {declared.high:g}"
+    return said + " up" * (declared.low is not None and declared.high is None)
+
+
+def decides(declared: Declared | None, given: Given) -> bool:
+    """Whether an option decides the result, where ``given`` are those that are set: the same result must give the same bytes."""
+    if declared is None or not callable(declared.decides):
+        return declared is not None and bool(declared.decides)
+    return declared.decides(given)
+
+
+def value_of(declared: Declared, text: str) -> Any:
+    """The value that ``text`` stands for. Raises ValueError, whose message says what to write instead."""
+    if declared.parse is not None:
+        return declared.parse(text)
+    if declared.choices:
+        by_text = {str(choice): choice for choice in declared.choices}
+        if text not in by_text:
+            raise ValueError(f"choose {_either(declared.choices)}")
+        return by_text[text]
+    if declared.kind is bool:
+        if text.strip().lower() not in _BOOLS:
+            raise ValueError("give true or false")
+        return _BOOLS[text.strip().lower()]
+    if declared.kind in (str, Path):
+        return declared.kind(text)
+    try:
+        if get_origin(declared.kind) is tuple:
+            item = get_args(declared.kind)[0]
+            return tuple(_number(part, item) for part in text.split(","))
+        return _number(text, declared.kind)
+    except ValueError:
+        plain = dataclasses.replace(declared, low=None, high=None, above=None, multiple=None)
+        raise ValueError(f"give {wanted(plain)}") from None
+
+
+_BOOLS = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
+
+
+def _number(text: str, kind: Any) -> Any:
+    value = kind(text)
+    if isinstance(value, float) and math.isnan(value):
+        raise ValueError
+    return value
+
+
+def text_of(value: Any) -> str:
+    """A value as a person would type it."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return f"{value:g}" if float(f"{value:g}") == value else repr(value)
+    if isinstance(value, tuple | list):
+        return ",".join(map(text_of, value))
+    return str(value)
+
+
+def _either(choices: Sequence[Any]) -> str:
+    *most, last = map(str, choices)
+    return f"{', '.join(most)} or {last}" if most else last
+
+
+def assignments(texts: Sequence[str], *, of_method: bool) -> Iterator[tuple[str, str | None, str, str]]:
+    """``--set`` as it was given: the text, the method that it names (None: it names none), the option's name and its value.
+
+    ``of_method``: a method must be named, since several are applied. Raises UsageError for what has not this form.
+    """
+    for text in texts:
+        left, equals, value = text.partition("=")
+        method, dot, name = left.strip().rpartition(".")
+        if not equals or (of_method and not dot):
+            form = "METHOD.NAME=VALUE, as in guided.radius=8" if of_method else "NAME=VALUE"
+            raise UsageError(f"--set {text}: write {form}")
+        yield text, method.strip() if dot else None, name.strip(), value.strip()
+
+
+def settings_of(options: type) -> dict[str, Declared]:
+    """What ``--set`` may set of the options of a method, by name."""
+    return {declared.name: declared for declared in fields_of(options)}
