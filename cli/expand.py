@@ -21,15 +21,18 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 import typer
 
 from ovskit.core.runtime.errors import UsageError
+from ovskit.core.runtime.logs import get_logger
 from ovskit.core.runtime.methods import Chosen, Method, Registry, Said
 from ovskit.core.runtime.settings import Declared, assignments, fault, fields_of, settings_of, text_of, value_of
+
+log = get_logger("cli")
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
     """How a command chooses among the methods of a room: by ``flag``, with ``default``; ``several`` with commas, or ``none`` of them.
 
-    ``help`` is what the flag's help begins with; the methods' summaries follow.
+    ``help`` is what the flag's help says; the methods and their summaries are listed below it.
     """
 
     registry: Registry
@@ -47,9 +50,12 @@ class Choice:
 
     def declared(self) -> list[Declared]:
         """The flags that choose: which method, and ``--set``."""
-        metavar = "NAME,…" if self.several else "|".join(method.name for method in self.registry)
-        said = " ".join(filter(None, [self.help, *(f"{method.name}: {method.summary}" for method in self.registry)]))
-        own = [_flag(self.word, self.flag, said, str, default=self.default, metavar=metavar, environment="by command")]
+        metavar = "NAME,…" if self.several else "NAME"
+        own = [
+            _flag(
+                self.word, self.flag, self.help or "How, by one of:", str, default=self.default, metavar=metavar, environment="by command"
+            )
+        ]
         if self.settings:
             form = "METHOD.NAME=X" if self.several else "NAME=X"
             how = "Another value of an option of the method, see the manual; may be given several times."
@@ -113,6 +119,9 @@ def expand(function: Callable[..., None]) -> Expanded:
         given = {name: value for name, value in values.items() if _is_given(ctx, name)}
         built = {part.name: _built(part, ctx, given) for part in parts} | {name: values[name] for name in plain}
         check_effects(ctx, declared, built)
+        for part in parts:
+            for reason in () if part.choice is None else part.choice.registry.broken.values():
+                log.warning("%s", reason)
         function(ctx, **built)
 
     run.__doc__, run.__name__ = function.__doc__, function.__name__

@@ -46,10 +46,15 @@ EXIF: Any = {
     "help": "Turn photographs upright by their EXIF orientation, or ignore it: for masks drawn on pixels as they are stored.",
     "flag": True,
     "shown": "what the stream was made with, else apply",
+    "rare": True,
 }
 MAXIMUM: Any = {
-    "help": "Refuse images of more pixels than this before decoding them.", "flag": True, "low": 1, "metavar": "N", "decides": False
-}  # fmt: skip
+    "help": "Refuse images of more pixels than this before decoding them.",
+    "flag": True,
+    "low": 1,
+    "decides": False,
+    "rare": True,
+}
 ON_ERROR: Any = {
     "help": "At an image that cannot be used, or a mask: fail, or skip it, name it on stderr and exit with 3.",
     "flag": True,
@@ -169,8 +174,8 @@ class Common(Options):
         None,
         "Defaults from a TOML file, for all commands or in a table per command. "
         "A flag beats OVS_… in the environment, which beats the file.",
-        flag=True, metavar="FILE", decides=False, environment="never", now=load_config,
+        flag=True, metavar="FILE", decides=False, environment="never", now=load_config, rare=True,
     )  # fmt: skip
-    verbose: int = option(0, "Say more; twice for tracebacks.", flag=True, short="-v", count=True, decides=False, shown="")
-    quiet: int = option(0, "Say less.", flag=True, short="-q", count=True, decides=False, shown="")
-    version: bool = option(False, "Show the version and exit.", flag=True, decides=False, environment="never", now=show_version)
+    verbose: int = option(0, "Say more; twice for tracebacks.", flag=True, short="-v", count=True, decides=False, shown="", rare=True)
+    quiet: int = option(0, "Say less.", flag=True, short="-q", count=True, decides=False, shown="", rare=True)
+    version: bool = option(False, "Show the version and exit.", flag=True, decides=False, environment="never", now=show_version, rare=True)

@@ -1,17 +1,21 @@
-"""``--help`` in sections, the most used first; ``--help METHOD`` has one method's options, and the man page all of them."""
+"""``--help`` in sections, the most used first; ``--help METHOD`` has one method's options, ``--help all`` and the man page everything."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from typer.core import TyperCommand
 
 from ovskit.cli.expand import Expanded, Part
 from ovskit.cli.plain_text import plain
-from ovskit.core.runtime.settings import Declared, wanted
+from ovskit.core.runtime.methods import Method
+from ovskit.core.runtime.settings import Declared, fields_of, wanted
 
-_ABOUT = "ovskit.help"  # in a context's ``meta``: the method whose options are asked for
+_ABOUT = "ovskit.help"  # in a context's ``meta``: the method whose options are asked for, or all
+ALL = "all"
+
+Rows = list[tuple[str, str]]
 
 
 class OvsCommand(TyperCommand):
@@ -20,9 +24,9 @@ class OvsCommand(TyperCommand):
     expanded: Expanded
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """As any command's, but that a method's name may follow ``--help``."""
+        """As any command's, but that a method's name, or all, may follow ``--help``."""
         for k, word in enumerate(args[:-1]):
-            if word in ("--help", "-h") and args[k + 1] in _methods(self.expanded.parts):
+            if word in ("--help", "-h") and (args[k + 1] == ALL or args[k + 1] in methods_of(self.expanded.parts)):
                 ctx.meta[_ABOUT] = args[k + 1]
                 args = [*args[: k + 1], *args[k + 2 :]]
                 break
@@ -32,57 +36,123 @@ class OvsCommand(TyperCommand):
         """Plain text in what stdout can show."""
         return plain(super().get_help(ctx))
 
+    def format_help_text(self, ctx: Any, formatter: Any) -> None:
+        """What the command does; of a method that is asked about, what this is."""
+        method = methods_of(self.expanded.parts).get(ctx.meta.get(_ABOUT, ""))
+        if method is None:
+            super().format_help_text(ctx, formatter)
+            return
+        formatter.write_paragraph()
+        with formatter.indentation():
+            formatter.write_text(f"{method.name}: {sentence(method)}")
+
+    def format_epilog(self, ctx: Any, formatter: Any) -> None:
+        """The examples, where nothing in particular is asked about."""
+        if ctx.meta.get(_ABOUT) in (None, ALL):
+            super().format_epilog(ctx, formatter)
+
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Arguments, then options by section."""
         parts, about = self.expanded.parts, ctx.meta.get(_ABOUT)
         if not parts:
             super().format_options(ctx, formatter)
             return
-        arguments = [(one.metavar or one.name.upper(), one.help) for one in self.expanded.declared.values() if one.argument]
-        if arguments and about is None:
+        if about in (None, ALL):
             with formatter.section("Arguments"):
-                formatter.write_dl(arguments)
-        for title, rows in sections(parts, about):
+                formatter.write_dl([(metavar(one), one.help) for one in self.expanded.declared.values() if one.argument])
+        for title, options in sections(parts, about):
+            shown = [one for one in options if about is not None or not one.rare]
+            rare = [one for one in options if one not in shown]
+            rows = [row for one in shown for row in rows_of(one, parts)] + ([("and", in_short(rare))] if rare else [])
             with formatter.section(title):
                 formatter.write_dl(rows)
-        if about is None and _others(parts):
-            with formatter.section("Other methods"):
-                formatter.write_dl([(name, _in_short(options)) for name, options in _others(parts)])
-                formatter.write_text(f"{ctx.command_path} --help METHOD says more of them, and the man page all.")
+        if about is None:
+            tool = ctx.command_path
+            others = [(name, in_short(options)) for name, options in _other_methods(parts)]
+            if others:
+                with formatter.section("Other methods"):
+                    formatter.write_dl(others)
+            how = f"{tool} --help METHOD shows the options of a method, " if methods_of(parts) else ""
+            formatter.write_paragraph()
+            formatter.write_text(f"{how}{tool} --help all every option.")
 
 
-def sections(parts: Sequence[Part], about: str | None) -> list[tuple[str, list[tuple[str, str]]]]:
-    """Title and rows of every section that has options; of the methods the default's, or only that which is asked ``about``."""
-    found: dict[str, list[tuple[str, str]]] = {}
+def sections(parts: Sequence[Part], about: str | None) -> list[tuple[str, list[Declared]]]:
+    """Titles and options, what is common last: of the methods the default's, or that which is asked ``about`` alone, or all.
+
+    Options that only ``--set`` gives are there where a method, or all, is asked about.
+    """
+    found: dict[str, list[Declared]] = {}
     for part in parts:
-        default = None if part.choice is None else part.choice.default.split(",")
         for title, method, options in part.sections():
-            if about is not None and method != about:
+            if about is None and method is not None and not _is_default(part, method):
                 continue
-            if about is None and method is not None and default is not None and method not in default:
+            if about not in (None, ALL, method):
                 continue
-            rows = [record(one) for one in options if one.flags]
-            if about is not None:
-                rows += [(f"--set {one.name}=X", _with_default(one)) for one in _without_flags(part, method)]
-            if rows:
-                found.setdefault(title, []).extend(rows)
+            if method is not None and about is not None:
+                options = fields_of(methods_of(parts)[method].options)
+            options = sorted((one for one in options if not one.argument), key=lambda one: not one.flags)
+            if options:
+                found.setdefault(title, []).extend(options)
     return list(found.items())
+
+
+def rows_of(declared: Declared, parts: Sequence[Part]) -> Rows:
+    """An option's ``record``, and below that which chooses among methods what each of them is."""
+    rows = [record(declared)]
+    for part in parts:
+        if part.choice is not None and declared.flags == (part.choice.flag,):
+            rows += [(f"  {method.name}", sentence(method)) for method in part.choice.registry]
+    return rows
+
+
+def sentence(method: Method) -> str:
+    """What a method is and needs."""
+    needs = f" Needs {method.needs}." if method.needs else ""
+    return f"{method.summary}{needs}{' Supervised: trained on labels.' if method.supervised else ''}"
 
 
 def record(declared: Declared) -> tuple[str, str]:
     """An option as it is typed, and what help says of it."""
+    if not declared.flags:
+        return f"--set {declared.name}={metavar(declared)}", _with_default(declared)
     names = ", ".join(sorted(declared.flags, key=len))
     left = " / ".join(filter(None, [names, declared.off]))
-    takes = "" if declared.kind is bool or declared.count else _metavar(declared)
+    takes = "" if declared.kind is bool or declared.count else metavar(declared)
     return f"{left} {takes}".rstrip(), _with_default(declared)
 
 
-def _metavar(declared: Declared) -> str:
+def metavar(declared: Declared) -> str:
+    """What stands for an option's value."""
     if declared.metavar:
         return declared.metavar
     if declared.choices:
         return "|".join(map(str, declared.choices))
+    if declared.kind is bool:
+        return "true|false"
     return {int: "N", float: "X"}.get(declared.kind, "TEXT")
+
+
+def in_short(options: Sequence[Declared]) -> str:
+    """The flags of some options in one line."""
+    flags = [max(one.flags, key=len) + (f"/{one.off}" if one.off else "") for one in options if one.flags]
+    return ", ".join(flags) or "(no flags of its own)"
+
+
+def methods_of(parts: Sequence[Part]) -> dict[str, Any]:
+    """The methods that a command has to choose from, by name."""
+    return {method.name: method for part in parts if part.choice is not None for method in part.choice.registry}
+
+
+def _is_default(part: Part, method: str) -> bool:
+    return part.choice is not None and method in part.choice.default.split(",")
+
+
+def _other_methods(parts: Sequence[Part]) -> Iterator[tuple[str, Sequence[Declared]]]:
+    for part in parts:
+        for _, method, options in part.sections():
+            if method is not None and not _is_default(part, method):
+                yield method, options
 
 
 def _with_default(declared: Declared) -> str:
@@ -94,29 +164,3 @@ def _with_default(declared: Declared) -> str:
     if declared.source is not None:
         said.append(declared.source)
     return f"{declared.help} [{'; '.join(said)}]" if said else declared.help
-
-
-def _methods(parts: Sequence[Part]) -> dict[str, Any]:
-    return {method.name: method for part in parts if part.choice is not None for method in part.choice.registry}
-
-
-def _without_flags(part: Part, method: str | None) -> list[Declared]:
-    from ovskit.core.runtime.settings import fields_of
-
-    if part.choice is None or method is None:
-        return []
-    return [one for one in fields_of(part.choice.registry.get(method).options) if not one.flags]
-
-
-def _others(parts: Sequence[Part]) -> list[tuple[str, tuple[Declared, ...]]]:
-    """The methods that are not the default, and their options."""
-    found = []
-    for part in parts:
-        if part.choice is not None:
-            default = part.choice.default.split(",")
-            found += [(method, options) for _, method, options in part.sections() if method is not None and method not in default]
-    return found
-
-
-def _in_short(options: Sequence[Declared]) -> str:
-    return ", ".join("/".join(filter(None, [one.flag, one.off])) for one in options) or "no flags of its own"

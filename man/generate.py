@@ -2,7 +2,7 @@
 
 Name, synopsis, description, options and examples come from each command's Typer app; a command of subcommands has them all in
 one page. ``man/NAME.inc`` holds what a
-parser does not know (notes, SEE ALSO), ``man/common.inc`` what all commands share (ENVIRONMENT, EXIT STATUS); both in roff.
+declaration does not say (notes, SEE ALSO), ``man/common.inc`` what all commands share (ENVIRONMENT, EXIT STATUS); both in roff.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from ovskit.cli.help import ALL, rows_of, sections
 
 HERE = Path(__file__).parent
 COMMANDS = ("extract", "cluster", "refine", "hier", "label", "train", "predict", "eval", "show")
@@ -60,7 +62,7 @@ def page(short: str) -> str:
         out += [".SS Arguments" if is_group else ".SH ARGUMENTS"]
         for parameter in _arguments(leaf.click):
             out += [".TP", f"\\fI{escape(parameter.metavar or parameter.name.upper())}\\fR", prose(parameter.help or "")]
-        out += [".SS Options" if is_group else ".SH OPTIONS", *_options(leaf)]
+        out += [*([] if is_group else [".SH OPTIONS"]), *_options(leaf, ".SS")]
         out += [".SS Examples" if is_group else ".SH EXAMPLES", *_examples(leaf.examples)]
     out.append((HERE / "common.inc").read_text("utf-8").rstrip())
     out.append((HERE / f"{name}.inc").read_text("utf-8").rstrip())
@@ -75,13 +77,14 @@ def _paragraphs(summary: str, rest: str) -> list[str]:
     return out
 
 
-def _options(leaf: Any) -> list[str]:
-    context = leaf.click.make_context(leaf.name, [], resilient_parsing=True)
+def _options(leaf: Any, heading: str) -> list[str]:
+    """Every option, in the sections of --help; those that only --set gives are among their method's."""
     out = []
-    for parameter in leaf.click.params:
-        record = parameter.get_help_record(context) if parameter.param_type_name == "option" else None
-        if record:
-            out += [".TP", f"\\fB{escape(record[0])}\\fR", prose(record[1])]
+    for title, options in sections(leaf.click.expanded.parts, ALL):
+        out.append(f"{heading} {escape(title)}")
+        for declared in options:
+            for name, said in rows_of(declared, leaf.click.expanded.parts):
+                out += [".TP", f"\\fB{escape(name.strip())}\\fR", prose(said)]
     return out
 
 

@@ -15,9 +15,12 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ovskit.core.runtime.errors import UsageError
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 GROUP = "ovskit.methods"
 
@@ -66,23 +69,26 @@ class Chosen:
 class Registry:
     """The methods of ``room``: a module of ``package`` for each of ``names``, the default first, then those of other packages.
 
-    Nothing is imported before it is asked for.
+    Nothing is imported before it is asked for. What another package brings and cannot be used is not among the methods; ``broken`` says
+    why, by name.
     """
 
     room: str
     package: str
     names: tuple[str, ...]
+    broken: dict[str, str] = field(default_factory=dict)
     _loaded: dict[str, Method] = field(default_factory=dict)
     _all: bool = False
 
     def get(self, name: str) -> Method:
-        """The method of a name. Raises UsageError, with the names that there are, for another."""
+        """The method of a name. Raises UsageError for another, with the names that there are, and for one that is broken."""
         if name in self.names and name not in self._loaded:
             self._loaded[name] = importlib.import_module(f"{self.package}.{name.replace('-', '_')}").METHOD
         elif name not in self._loaded:
             self._load_others()
         if name not in self._loaded:
-            raise UsageError(f"--method {name}: choose from {', '.join(method.name for method in self)}")
+            why = self.broken.get(name) or f"choose from {', '.join(method.name for method in self)}"
+            raise UsageError(f"--method {name}: {why}")
         return self._loaded[name]
 
     def __iter__(self) -> Iterator[Method]:
@@ -101,19 +107,24 @@ class Registry:
         from importlib.metadata import entry_points
 
         for entry in entry_points(group=GROUP):
-            what = f"{entry.value} (entry point {entry.name})"
             room, _, name = entry.name.partition(".")
-            if room != self.room:
-                continue
-            if name in self.names or name in self._loaded:
-                raise UsageError(f"{what}: there is a method {name} already; its package must rename it")
-            try:
-                method = entry.load()
-            except (ImportError, AttributeError) as error:
-                raise UsageError(f"{what} cannot be loaded: {error}; repair its package or remove it") from None
-            if not isinstance(method, Method) or method.name != name:
-                raise UsageError(f"{what} is not a Method called {name}")
-            self._loaded[name] = method
+            if room == self.room:
+                self._load(name, entry)
+
+    def _load(self, name: str, entry: EntryPoint) -> None:
+        what = f"{entry.value} (entry point {entry.name})"
+        if name in self.names or name in self._loaded:
+            self.broken[name] = f"{what} has a name that another method has; its package must give it another"
+            return
+        try:
+            method = entry.load()
+        except Exception as error:  # whatever somebody else's module does when it is imported, our own methods must go on working
+            self.broken[name] = f"{what} cannot be loaded: {type(error).__name__}: {error}; repair its package or remove it"
+            return
+        if not isinstance(method, Method) or method.name != name:
+            self.broken[name] = f"{what} is not a Method called {name}; repair its package or remove it"
+            return
+        self._loaded[name] = method
 
 
 def _somebody_adds() -> bool:

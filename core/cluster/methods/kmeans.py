@@ -82,4 +82,4 @@ def _check_given(job: ClusterJob, options: KMeansMaskOptions) -> None:
         raise UsageError("--seed has no effect with --from: the centroids are there already")
 
 
-METHOD = Method("kmeans", "clusters of patches.", KMeansMaskOptions, run)
+METHOD = Method("kmeans", "Clusters of patches, as S-Seg's pseudo-masks.", KMeansMaskOptions, run)

@@ -74,4 +74,10 @@ def run(job: ClusterJob, options: LightOptions) -> Clustered:
     )
 
 
-METHOD = Method("lightcluster", "foreground, by two clusters at three levels.", LightOptions, run, needs="CLS vectors: ovs-extract --cls")
+METHOD = Method(
+    "lightcluster",
+    "Foreground of a set of images, by two clusters at three levels.",
+    LightOptions,
+    run,
+    needs="CLS vectors: ovs-extract --cls",
+)

@@ -58,18 +58,32 @@ class SohesOptions(Options):
     )  # fmt: skip
     small: float = option(
         1 / 1024, "Regions below this share of the image are small.",
-        flag=True, metavar="SHARE", parse=values.share, shown="1/1024", source=PAPER, effect=_CROPS,
+        flag=True, metavar="SHARE", parse=values.share, shown="1/1024", source=PAPER, effect=_CROPS, rare=True,
     )  # fmt: skip
-    local_size: int = option(256, "Crops are resized to N×N.", flag=True, low=8, high=4096, source=PAPER, effect=_CROPS)
+    local_size: int = option(256, "Crops are resized to N×N.", flag=True, low=8, high=4096, source=PAPER, effect=_CROPS, rare=True)
     min_local: float = option(
-        4.0, "Smallest subregion of a crop, in patches of the whole image.", flag=True, low=0, high=1e6, metavar="N", effect=_CROPS
+        4.0,
+        "Smallest subregion of a crop, in patches of the whole image.",
+        flag=True,
+        low=0,
+        high=1e6,
+        metavar="N",
+        effect=_CROPS,
+        rare=True,
     )
     context: float = option(
-        2.0, "Side of a crop, in longer sides of the region's box.", flag=True, low=1, high=100, environment="by command", effect=_CROPS
+        2.0,
+        "Side of a crop, in longer sides of the region's box.",
+        flag=True,
+        low=1,
+        high=100,
+        environment="by command",
+        effect=_CROPS,
+        rare=True,
     )
-    min_crop: int = option(64, "Smallest side of a crop, in resized pixels.", flag=True, low=1, effect=_CROPS)
+    min_crop: int = option(64, "Smallest side of a crop, in resized pixels.", flag=True, low=1, effect=_CROPS, rare=True)
     share: float = option(
-        0.5, "Regions share a crop if their crops overlap this much.", flag=True, low=0, high=1, metavar="IOU", effect=_CROPS
+        0.5, "Regions share a crop if their crops overlap this much.", flag=True, low=0, high=1, metavar="IOU", effect=_CROPS, rare=True
     )
     soft: bool = option(
         True, "Masks keep what cutting them took away, for ovs-refine --method crf, convcrf.", flag=True, off="--no-soft", shown="soft"
@@ -78,7 +92,7 @@ class SohesOptions(Options):
         None,
         "The model's weights: a safetensors file, a torch checkpoint or a TorchScript archive; nothing in it is run. "
         "Otherwise the local cache, then the model hub.",
-        flag=True, metavar="FILE", decides=False, effect=_CROPS,
+        flag=True, metavar="FILE", decides=False, effect=_CROPS, rare=True,
     )  # fmt: skip
 
 
@@ -134,4 +148,4 @@ def _crop_features(job: ClusterJob, options: SohesOptions, header: FeatureHeader
     )
 
 
-METHOD = Method("sohes", "merge neighbouring patches, SOHES section 3.1.", SohesOptions, run)
+METHOD = Method("sohes", "Merge neighbouring patches by similarity, SOHES section 3.1.", SohesOptions, run)
