@@ -11,10 +11,10 @@ import typer
 
 from ovskit.cli import options as opt
 from ovskit.cli.command import OvsApp, log
-from ovskit.cli.show_inputs import Colour, Wish, file_names, opened, titles
-from ovskit.cli.show_pictures import write_overlays, write_sheet_file
-from ovskit.cli.show_views import parse_view, sheet_columns
 from ovskit.core.runtime.errors import UsageError
+from ovskit.core.show.inputs import Colour, Wish, file_names, opened, titles
+from ovskit.core.show.pictures import write_overlays, write_sheet_file
+from ovskit.core.show.selections import parse_view, sheet_columns
 
 app = OvsApp(
     "ovs-show",

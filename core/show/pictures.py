@@ -6,12 +6,14 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from ovskit.cli.command import log
+from ovskit.core.runtime.logs import get_logger
+
+log = get_logger("show")
 
 if TYPE_CHECKING:
-    from ovskit.cli.show_views import Choice
     from ovskit.core.show.categories import Categories
     from ovskit.core.show.scene import Column, Scene, TruthColumn
+    from ovskit.core.show.selections import Choice
     from ovskit.core.show.sheet import SheetColumn
 
 
