@@ -24,12 +24,13 @@ import typer
 
 from ovskit.cli.settings import load_config
 from ovskit.core import __version__
+from ovskit.core.formats.photographs.options import PhotographsAt
 from ovskit.core.runtime.settings import Effect, Options, option
+
+__all__ = ["Common", "Compute", "Faults", "FeaturesIn", "MasksIn", "PhotographsAt", "StreamOut", "Weights", "Workers"]
 
 if TYPE_CHECKING:
     from ovskit.core.runtime.failures import Failures
-
-MAX_PIXELS = 178_956_970
 
 
 def show_version(value: bool) -> None:
@@ -39,22 +40,6 @@ def show_version(value: bool) -> None:
         raise typer.Exit()
 
 
-ROOT: Any = {
-    "help": "The folder that image names are relative to.", "flag": True, "metavar": "DIR", "decides": False, "environment": "never"
-}  # fmt: skip
-EXIF: Any = {
-    "help": "Turn photographs upright by their EXIF orientation, or ignore it: for masks drawn on pixels as they are stored.",
-    "flag": True,
-    "shown": "what the stream was made with, else apply",
-    "rare": True,
-}
-MAXIMUM: Any = {
-    "help": "Refuse images of more pixels than this before decoding them.",
-    "flag": True,
-    "low": 1,
-    "decides": False,
-    "rare": True,
-}
 ON_ERROR: Any = {
     "help": "At an image that cannot be used, or a mask: fail, or skip it, name it on stderr and exit with 3.",
     "flag": True,
@@ -75,17 +60,6 @@ class Faults(Options):
         from ovskit.core.runtime.failures import Failures
 
         return Failures(skip=self.on_error == "skip")
-
-
-@dataclass(frozen=True, slots=True)
-class PhotographsAt(Options):
-    """Where the photographs of a stream are, and how they are read."""
-
-    SECTION: ClassVar[str] = "Input"
-
-    root: str | None = option(None, **ROOT)
-    exif: Literal["apply", "ignore"] | None = option(None, **EXIF)
-    max_pixels: int = option(MAX_PIXELS, **MAXIMUM)
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,9 +72,9 @@ class OvsCommand(TyperCommand):
             if others:
                 with formatter.section("Other methods"):
                     formatter.write_dl(others)
-            how = f"{tool} --help METHOD shows the options of a method, " if methods_of(parts) else ""
+            how = f"{tool} --help METHOD shows the options of a method, --help all" if others else f"{tool} --help all shows"
             formatter.write_paragraph()
-            formatter.write_text(f"{how}{tool} --help all every option.")
+            formatter.write_text(f"{how} every option.")
 
 
 def sections(parts: Sequence[Part], about: str | None) -> list[tuple[str, list[Declared]]]:
@@ -91,9 +91,9 @@ def sections(parts: Sequence[Part], about: str | None) -> list[tuple[str, list[D
                 continue
             if method is not None and about is not None:
                 options = fields_of(methods_of(parts)[method].options)
-            options = sorted((one for one in options if not one.argument), key=lambda one: not one.flags)
-            if options:
-                found.setdefault(title, []).extend(options)
+            shown = sorted((one for one in options if not one.argument), key=lambda one: not one.flags)
+            if shown:
+                found.setdefault(title, []).extend(shown)
     return list(found.items())
 
 

@@ -5,7 +5,6 @@ Only of flags on the command line: what the environment or a settings file says 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -28,17 +27,6 @@ class Rule:
 
 def _reads_list(given: Given) -> bool:
     return given["images"] is None and (not given["inputs"] or "-" in given["inputs"])
-
-
-def _draws(*kinds: str) -> Callable[[Given], bool]:
-    """Whether ovs-show draws one of these: a page, a folder of overlays, a sheet."""
-
-    def draws(given: Given) -> bool:
-        output = str(given["output"])
-        folder = output.endswith("/") or os.path.isdir(output)
-        return ("sheet" if given["sheet"] is not None else "folder" if folder else "page") in kinds
-
-    return draws
 
 
 def _by_head(given: Given) -> bool:
@@ -83,12 +71,6 @@ RULES = (
     ),
     Rule("eval", "seed", lambda g: g["bootstrap"] > 0, "is of the resamples: add --bootstrap N"),
     Rule("eval", "max", lambda g: g["metric"] in ("ar", "ap"), "says nothing to --metric {metric}, which takes all masks"),
-    Rule("show", "match_iou", lambda g: g["gt"] is not None, "says which masks of a ground truth are found: add --gt GT"),
-    Rule("show", "title", _draws("page"), "is that of a page (-o PAGE.html)"),
-    Rule("show", "max_side", _draws("page", "sheet"), "is for pages and sheets: overlays are as large as their photographs"),
-    Rule(
-        "show", "opacity no_legend view", _draws("folder", "sheet"), "is for pictures (-o DIR/ or --sheet): a page has controls of its own"
-    ),
     Rule("train", "eval_root eval_limit", lambda g: g["eval"] is not None, "is about what --eval names: add --eval GT.json"),
     Rule("train segment", "scratch", lambda g: g["weights"] is None, "begins with random weights, and --weights brings some: choose one"),
 )

@@ -6,69 +6,21 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from ovskit.core.runtime.errors import UsageError
 
 if TYPE_CHECKING:
     from ovskit.core.formats.labels.named_maps import NamedMaps
+    from ovskit.core.formats.photographs.options import PhotographsAt
     from ovskit.core.formats.streams.masks import MasksHeader
     from ovskit.core.runtime.failures import Failures
     from ovskit.core.show.agreement import SameClasses
     from ovskit.core.show.categories import Categories
     from ovskit.core.show.mask_files import MaskFile
+    from ovskit.core.show.options import ShowInputs
     from ovskit.core.show.scene import Column, TruthColumn
     from ovskit.core.show.scenes import Scenes
-
-
-class Colour(StrEnum):
-    """What gives a mask its colour."""
-
-    auto = "auto"
-    mask = "mask"
-    category = "category"
-
-
-@dataclass(frozen=True, slots=True)
-class Wish:
-    """What to show, as the user said it."""
-
-    files: Sequence[str]
-    gt: str | None
-    segments: str | None
-    layout: str | None
-    names: str | None
-    void: str | None
-    root: str | None
-    colour: Colour
-    match_iou: float
-    workers: int
-    max_pixels: int
-    exif: str | None = None
-
-    @property
-    def gt_is_maps(self) -> bool:
-        """Whether the ground truth is a folder of label maps, and not SA-1B's of JSON files."""
-        if self.gt is None or not os.path.isdir(self.gt):
-            return False
-        if self.layout is not None or self.names is not None:
-            return True
-        from ovskit.core.formats.truth.ground_truth import is_sa1b_folder
-
-        return not is_sa1b_folder(self.gt)
-
-    def check(self) -> None:
-        """Raises UsageError for options that say nothing here."""
-        if self.layout is None and self.names is None and self.void is None:
-            return
-        if not all(file == "-" or os.path.exists(file) for file in (*self.files, *([] if self.gt is None else [self.gt]))):
-            return  # that something is not there is said where it is opened
-        if not self.gt_is_maps and not any(map(os.path.isdir, self.files)):
-            option = "--layout" if self.layout is not None else "--names" if self.names is not None else "--void"
-            raise UsageError(f"{option} is about a folder of label maps: name one as --gt, or instead of a masks file")
-        if self.layout is not None and self.gt is not None and not self.gt_is_maps:
-            raise UsageError(f"--layout {self.layout}: {self.gt} is no folder; a layout says how a folder of label maps is kept")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +34,8 @@ class Shown:
 
 
 @contextmanager
-def opened(wish: Wish, failures: Failures) -> Iterator[Shown]:
-    """Everything that ``wish`` names. Raises UsageError, InputError and MissingInputError for what cannot be used."""
+def opened(given: ShowInputs, at: PhotographsAt, workers: int, failures: Failures) -> Iterator[Shown]:
+    """Everything that ``given`` names. Raises UsageError, InputError and MissingInputError for what cannot be used."""
     from ovskit.core.formats.labels.named_maps import chosen_space, open_named_maps, parse_void
     from ovskit.core.formats.streams.masks import open_masks
     from ovskit.core.formats.truth.ground_truth import open_ground_truth
@@ -92,56 +44,58 @@ def opened(wish: Wish, failures: Failures) -> Iterator[Shown]:
     from ovskit.core.show.mask_files import open_map_folder, open_mask_file
     from ovskit.core.show.scenes import Scenes
 
-    files = wish.files
+    files = given.files
     names = file_names(files)
     folders = {k for k, file in enumerate(files) if file != "-" and os.path.isdir(file)}
     # A pipe is read once, from front to back; a folder is opened when it is known where its photographs are.
     lead = files.index("-") if "-" in files else None if 0 in folders else 0
-    space, void = chosen_space(wish.layout, wish.names), parse_void(wish.void)
+    space, void = chosen_space(given.layout, given.names), parse_void(given.void)
     with ExitStack() as stack:
         found: dict[int, MaskFile] = {}
         for k, file in enumerate(files):
             if k != lead and k not in folders:
                 found[k] = stack.enter_context(open_mask_file(file, failures))
         maps = (
-            open_named_maps(str(wish.gt), layout=wish.layout, space=space, void=void, partial=True, failures=failures)
-            if wish.gt_is_maps
+            open_named_maps(str(given.gt), layout=given.layout, space=space, void=void, partial=True, failures=failures)
+            if given.gt_is_maps
             else None
         )
         if maps is not None:
             maps.check()
-        truth = None if wish.gt is None or maps is not None else open_ground_truth(wish.gt, segments=wish.segments, failures=failures)
+        truth = None if given.gt is None or maps is not None else open_ground_truth(given.gt, segments=given.segments, failures=failures)
         headers = {k: file.header for k, file in found.items()}
         sets: Any = iter(())
         if lead is not None:
             headers[lead], sets = open_masks(stack.enter_context(open_input(files[lead])), names[lead], failures)
         known = [headers[k].root for k in sorted(headers, key=lambda k: (k != lead, k)) if headers[k].root is not None]
-        root = wish.root if wish.root is not None else next(iter(known), None)
+        root = at.root if at.root is not None else next(iter(known), None)
         if root is None:
             next(sets, None)  # if the file is broken, that is the first thing to say
             raise UsageError(f"{names[lead or 0]} does not say where its images are: add --root DIR")
         for k in folders:
             own = open_named_maps(
-                files[k], layout=None if wish.gt is not None else wish.layout, space=space, void=void, partial=True, failures=failures
+                files[k], layout=None if given.gt is not None else given.layout, space=space, void=void, partial=True, failures=failures
             )
             own.check()
             found[k] = open_map_folder(files[k], own, root, failures)
             headers[k] = found[k].header
-        columns, truth_column = _columns(wish, [headers[k] for k in range(len(files))], names, folders, maps, truth)
+        columns, truth_column = _columns(given, [headers[k] for k in range(len(files))], names, folders, maps, truth)
         others = [k for k in range(len(files)) if k != lead]
         scenes = Scenes(
-            sets, names[lead or 0], roots=[wish.root or headers[k].root or root for k in ([] if lead is None else [lead]) + others],
+            sets, names[lead or 0], roots=[at.root or headers[k].root or root for k in ([] if lead is None else [lead]) + others],
             failures=failures, others=[found[k] for k in others], place=lead,
-            named=lead is None or headers[lead].named, truth=truth, at=wish.match_iou, maps=maps,
-            same=_same(columns, maps), workers=wish.workers, max_pixels=wish.max_pixels,
-            exif=_exif(wish, headers, names, truth, folders),
+            named=lead is None or headers[lead].named, truth=truth, at=given.match_iou, maps=maps,
+            same=_same(columns, maps), workers=workers, max_pixels=at.max_pixels,
+            exif=_exif(given, at, headers, names, truth, folders),
         )  # fmt: skip
         spaces = [s for s in (space, *map(space_of, headers.values())) if s is not None]
         every = [*columns, *([] if truth_column is None else [truth_column])]
         yield Shown(scenes, columns, truth_column, Categories(every, spaces))
 
 
-def _exif(wish: Wish, headers: Mapping[int, MasksHeader], names: Sequence[str], truth: Any, folders: set[int]) -> str:
+def _exif(
+    given: ShowInputs, at: PhotographsAt, headers: Mapping[int, MasksHeader], names: Sequence[str], truth: Any, folders: set[int]
+) -> str:
     """How the photographs' orientations are taken: as the files say, which must not contradict each other."""
     from ovskit.core.formats.photographs.photographs import UNKNOWN, settled_exif
 
@@ -154,12 +108,12 @@ def _exif(wish: Wish, headers: Mapping[int, MasksHeader], names: Sequence[str], 
             raise UsageError(
                 f"{name} was made with --exif {exif}, {known[0][1]} with --exif {known[0][0]}: they are not of the same pixels"
             )
-        settled_exif(wish.exif, exif, name)
-    if wish.exif is not None:
-        return str(wish.exif)
+        settled_exif(at.exif, exif, name)
+    if at.exif is not None:
+        return str(at.exif)
     if known and known[0][0] != "apply":
         return known[0][0]
-    doubtful = bool(folders) or wish.gt_is_maps or len(known) < len(said)
+    doubtful = bool(folders) or given.gt_is_maps or len(known) < len(said)
     return UNKNOWN if doubtful else "apply"
 
 
@@ -177,20 +131,20 @@ def titles(names: Sequence[str]) -> list[str]:
 
 
 def _columns(
-    wish: Wish, headers: Sequence[MasksHeader], names: Sequence[str], folders: set[int], maps: NamedMaps | None, truth: Any
+    given: ShowInputs, headers: Sequence[MasksHeader], names: Sequence[str], folders: set[int], maps: NamedMaps | None, truth: Any
 ) -> tuple[list[Column], TruthColumn | None]:
     """What each panel is. Where a file is coloured by category, so is a ground truth of several: to be compared at a glance."""
     from ovskit.core.show.categories import speaks_of_categories
     from ovskit.core.show.scene import Column, TruthColumn
 
     def asked(is_about: bool) -> bool:
-        return wish.colour is Colour.category or (wish.colour is Colour.auto and is_about)
+        return given.colour == "category" or (given.colour == "auto" and is_about)
 
     def listed(header: MasksHeader) -> Any:
         """The categories of a file; a results list has none, and its numbers are believed to be the ground truth's, as scores do."""
-        given = maps if maps is not None else truth
-        believed = header.results and wish.colour is Colour.category and given is not None
-        return given.categories if believed else header.categories
+        classes = maps if maps is not None else truth
+        believed = header.results and given.colour == "category" and classes is not None
+        return classes.categories if believed else header.categories
 
     columns = [
         Column(title, listed(header), header.pg, by_category=asked(k in folders or speaks_of_categories(header)))
@@ -201,7 +155,7 @@ def _columns(
     if truth is None:
         return columns, None
     compared = any(column.by_category for column in columns) and len(truth.categories) > 1
-    return columns, TruthColumn("Ground truth", truth.categories, by_category=asked(compared), at=wish.match_iou)
+    return columns, TruthColumn("Ground truth", truth.categories, by_category=asked(compared), at=given.match_iou)
 
 
 def _same(columns: Sequence[Column], maps: NamedMaps | None) -> list[SameClasses | None]:

@@ -1,0 +1,31 @@
+"""Where the photographs of a stream are, and how they are read: options of every command that looks at some."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from ovskit.core.runtime.settings import Options, option
+
+MAX_PIXELS = 178_956_970  # Pillow's own limit of what is taken for a decompression bomb
+
+
+@dataclass(frozen=True, slots=True)
+class PhotographsAt(Options):
+    """``root`` is the folder that names are relative to, None where the stream says; ``exif`` None is as the stream was made."""
+
+    SECTION: ClassVar[str] = "Input"
+
+    root: str | None = option(
+        None, "The folder that image names are relative to.", flag=True, metavar="DIR", decides=False, environment="never"
+    )
+    exif: Literal["apply", "ignore"] | None = option(
+        None,
+        "Turn photographs upright by their EXIF orientation, or ignore it: for masks drawn on pixels as they are stored.",
+        flag=True,
+        shown="what the stream was made with, else apply",
+        rare=True,
+    )
+    max_pixels: int = option(
+        MAX_PIXELS, "Refuse images of more pixels than this before decoding them.", flag=True, low=1, decides=False, rare=True
+    )
