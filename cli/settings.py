@@ -20,7 +20,7 @@ from typing import Any
 import typer
 
 from ovskit.core.runtime.errors import MissingInputError, UsageError
-from ovskit.core.runtime.settings import Declared
+from ovskit.core.runtime.settings import Declared, either, wanted
 
 COMMANDS = tuple("extract cluster refine hier label train predict eval show".split())
 
@@ -304,15 +304,7 @@ def parse_error(error: Any) -> str:
 
 def _wanted(parameter: Any) -> str:
     """What values an option takes."""
-    kind = parameter.type_descriptor
-    if kind.choices:
-        *most, last = [str(choice.value) for choice in kind.choices]
-        return f"choose {', '.join(most)} or {last}"
-    if kind.annotation is bool:
-        return "give true or false"
-    number = {int: "a whole number", float: "a number"}.get(kind.annotation)
-    if number is None:
+    declared = declared_of(parameter)
+    if declared is None or not (declared.choices or declared.kind in (bool, int, float)):
         return ""
-    low, high = parameter.min, parameter.max
-    bounds = ("" if low is None else f" from {low:g}") + ("" if high is None else f" to {high:g}")
-    return f"give {number}{bounds}{' up' if high is None and low is not None else ''}"
+    return f"choose {either(declared.choices)}" if declared.choices else f"give {wanted(declared)}"

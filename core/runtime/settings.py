@@ -206,7 +206,7 @@ def fault(declared: Declared, value: Any) -> str | None:
     if value is None:
         return None
     if declared.choices:
-        return None if value in declared.choices else f"choose {_either(declared.choices)}"
+        return None if value in declared.choices else f"choose {either(declared.choices)}"
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     low, high, above, multiple = declared.low, declared.high, declared.above, declared.multiple
@@ -250,7 +250,7 @@ def value_of(declared: Declared, text: str) -> Any:
     if declared.choices:
         by_text = {str(choice): choice for choice in declared.choices}
         if text not in by_text:
-            raise ValueError(f"choose {_either(declared.choices)}")
+            raise ValueError(f"choose {either(declared.choices)}")
         return by_text[text]
     if declared.kind is bool:
         if text.strip().lower() not in _BOOLS:
@@ -289,7 +289,8 @@ def text_of(value: Any) -> str:
     return str(value)
 
 
-def _either(choices: Sequence[Any]) -> str:
+def either(choices: Sequence[Any]) -> str:
+    """Choices as a person reads them: ``a, b or c``."""
     *most, last = map(str, choices)
     return f"{', '.join(most)} or {last}" if most else last
 
