@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Train the networks that docs/builtin.md compares, each alike but for one thing. Usage: bench/compare-training.sh POOL RUNS [NAME…]
+# Train the networks that docs/notes/builtin.md compares, each alike but for one thing. Usage: bench/compare-training.sh POOL RUNS [NAME…]
 # POOL is the folder of the pool's tars, RUNS a new or earlier folder; without names, all runs are made, one after the other.
 # A run takes about fifteen minutes of one core, dino thirty; killed at any moment, the script goes on where it was. Then:
 #   python bench/builtin.py --only NONE --purity --network conv=RUNS/conv/model.safetensors … --vit dino=timm:vit_tiny_patch16_224,RUNS/dino/model.safetensors

@@ -9,7 +9,7 @@ every open value is set to others than its default, one at a time, by ``ovs-clus
 image level, which has a mask in every photograph, starting from the soft margin or from the masks. Differences are paired, with 95 %
 intervals by bootstrap over photographs. ``features``: all of them, level by level, at the defaults, and a rectangle in the middle of
 every photograph. Superclasses and clusters of the data set are of the photographs scored here: another number of them is another
-result. All is done by the commands. docs/choices.md says how the networks of ``--features`` are trained.
+result. All is done by the commands. docs/reference/choices.md says how the networks of ``--features`` are trained.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ from gpu.tools import METRICS, ToolError, percent, run_tool, scores, span
 from gpu.unpack import Scored, dry_pack, scored_sets, training_files
 
 PART = "learn"
-# Chosen on a CPU, docs/segmenter.md.
+# Chosen on a CPU, docs/concepts/segmenter.md.
 SEGMENT = (
     "--optimizer adamw --clip 10 --weight-decay 0.05 --set kinds=4 --set queries=324 --set side=192 --set smallest_scale=0.8 "
     "--set largest_scale=1.6 --set paste=0 --set max_masks=60 --set backbone_rate=0.2"

@@ -5,7 +5,7 @@ set, over the images of one superclass (clusters of the images' CLS tokens), and
 precise; the image's own say which cluster is the foreground, and which pieces are noise.
 
 This module is one image: which side is which, and what the three levels make of it together. The paper gives little more than
-the idea; every choice is a field of ``LightOptions``, and docs/choices.md says what each does. The margin of what agrees is
+the idea; every choice is a field of ``LightOptions``, and docs/reference/choices.md says what each does. The margin of what agrees is
 the smaller one, or of three levels the middle one [choice].
 """
 

@@ -12,7 +12,7 @@ The threshold is below one half because patches that an edge runs through look l
 along it, and the masks on both sides are too small by half a patch. (Growing all masks by a pixel does not help.)
 
 A mask that lies inside another still does so afterwards, since neither shares nor bands shrink as a mask grows. At a threshold
-of 0.5 or more, disjoint masks stay disjoint too. ``docs/refine-notes.md`` says what was tried and what it brought.
+of 0.5 or more, disjoint masks stay disjoint too. ``docs/notes/snap.md`` says what was tried and what it brought.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ Sign = Literal["overlap", "share", "images"]
 
 @dataclass(frozen=True, slots=True)
 class LightOptions(FittingOptions):
-    """Every value that the paper leaves open [choices]; docs/choices.md says what each does."""
+    """Every value that the paper leaves open [choices]; docs/reference/choices.md says what each does."""
 
     emit: Level = option("final", "What all levels agree on, or the foreground of one of them.", flag=True)
     superclasses: int = option(4, "Superclasses of the images, clusters of their CLS vectors.", low=1)

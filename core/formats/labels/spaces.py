@@ -6,7 +6,7 @@ A label space is a small versioned file::
      "templates": ["a photo of a {}"], "classes": [{"id": 0, "name": "cat", "synonyms": ["kitten"]}, …]}
 
 Renaming classes alone moves public models by as much as 20 points, so a score means something only beside the *hash*
-of everything that can change it. See ``docs/formats.md``.
+of everything that can change it. See ``docs/reference/formats.md``.
 
 Ids are those of the index space that the field evaluates in: 0-based and, in the built-in spaces, contiguous. Data sets
 store them otherwise, ADE20K shifted by one and COCO-Stuff with gaps. Undoing that ("reduce zero", train ids) belongs to

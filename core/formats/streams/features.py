@@ -11,7 +11,7 @@ or, for pooled embeddings, per block of images::
     000000000001/images.json     a list of such records; the folder is named by the first
     000000000001/embedding.npy   (n, c)
 
-``numpy.load(file)`` opens the same bytes. See ``docs/formats.md``.
+``numpy.load(file)`` opens the same bytes. See ``docs/reference/formats.md``.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@
     ]}
 
 A reader works on image k while the writer is at image k+1. The closing ``]}`` proves that nothing is missing. COCO
-files that are not in lines are read by ``formats.coco``. See ``docs/formats.md``.
+files that are not in lines are read by ``formats.coco``. See ``docs/reference/formats.md``.
 """
 
 from __future__ import annotations

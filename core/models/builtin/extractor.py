@@ -9,7 +9,7 @@ An image of S × S pixels gets a grid of S/8 × S/8 patches, 64 channels each:
 4. a diffusion (``diffusion``) that stops where these features differ and where the network sees a boundary, and
    half-power whitening again.
 
-``cls`` is the vector of ``global_vector``, where the weights come with its axes. All of it is a choice; docs/builtin.md has
+``cls`` is the vector of ``global_vector``, where the weights come with its axes. All of it is a choice; docs/notes/builtin.md has
 what was measured. Everything runs image by image on a CPU, so that no sum depends on a batch and memory does not grow with
 it, and whatever follows the network is made of exact sums and tables: the same image gives the same bytes in any batch.
 """

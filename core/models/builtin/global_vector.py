@@ -8,7 +8,7 @@ The image is looked at in 128 × 128 pixels, whatever its size and aspect. Two d
 
 each is centred and half-whitened along its 64 strongest axes over the photographs that the network was trained on, and they
 are put side by side, the network's counting 0.7 of the other. The axes are learned, so they belong to the weights. Layout
-counts: an image and its mirror image are two things. All of it is a choice; docs/builtin.md has what was measured.
+counts: an image and its mirror image are two things. All of it is a choice; docs/notes/builtin.md has what was measured.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ and one *global* vector an image. The layers are residual blocks of 3 × 3 convo
 to fine as in a feature pyramid (Lin et al., CVPR 2017). ``attention`` adds blocks of self-attention at the coarsest stride,
 with a depthwise convolution in place of position embeddings (after CPVT, Chu et al., ICLR 2023), so that any size fits.
 
-All of it is a choice; docs/builtin.md has what was measured.
+All of it is a choice; docs/notes/builtin.md has what was measured.
 """
 
 from __future__ import annotations

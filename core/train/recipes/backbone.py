@@ -5,7 +5,7 @@ for instance. Every step draws two views of some photographs (``segment_views``)
 
     (1 − w) · batch contrast + w · image contrast of places and segments + boundary weight · boundaries + image weight · views
 
-with AdamW; what is kept is the moving average of the weights. The recipe is ours [choice]; docs/builtin.md has what was tried.
+with AdamW; what is kept is the moving average of the weights. The recipe is ours [choice]; docs/notes/builtin.md has what was tried.
 """
 
 from __future__ import annotations
