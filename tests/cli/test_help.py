@@ -37,6 +37,9 @@ def test_help_is_complete(process: Run, name: str) -> None:
     text = done.stdout.decode()
     assert "Examples:" in text
     assert name in text.split("Examples:")[1]
+    whole = process(*name.split(), "--help", "all").stdout.decode()
+    for title in ("Output:", "Common:"):
+        assert re.search(rf"^{title}$", whole, re.M)
     for parameter in leaf_of(name).click.params:
         assert parameter.help, f"{name}: {parameter.name} has no help"
         for flag in parameter.opts if parameter.param_type_name == "option" else ():

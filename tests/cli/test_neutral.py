@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from safetensors import safe_open
 
-from ovskit.cli.settings import flag_of, is_setting, options_of, word_of
-from ovskit.core.runtime.provenance import NEUTRAL
+from ovskit.cli.settings import flag_of, options_of, word_of
+from ovskit.core.runtime.settings import decides
 from tests.scenes import Faults, write_scenes
 
 from .conftest import Run
@@ -16,23 +16,6 @@ from .test_help import COMMANDS, app_of
 from .test_segmenter import FURTHER
 from .test_segmenter import TINY as TINY_SEGMENTER
 from .test_train import TINY, TINY_DINO
-
-# Options that decide the result: each is either here or in NEUTRAL, so that a new one is thought about.
-DECIDING = frozenset(
-    # what is seen
-    "images model facet layer size positions resample exif cls pool dtype checkpoint scales precision context mask_crop names".split()
-    + "gt segments layout pred_layout void limit".split()
-    # what is found
-    + "method thresholds counts nms min_patches connectivity local score small local_size min_local min_crop share clusters scope".split()
-    + "batch components emit soft from seed set joint min_iou max_area min_component fill_holes cover restarts iterations top_k".split()
-    + "min_prob drop max queries min_score hier ancestor_threshold inclusive deepest".split()
-    # what is learned; --compile's kernels round differently, and the scores of --eval are kept with the model
-    + "steps backbone freeze accumulate optimizer lr warmup schedule weight_decay clip scratch init threshold compile".split()
-    + "eval eval_root eval_limit eval_every".split()
-    # what is said and shown of it
-    + "metric by_category per_annotator match bg seeds bootstrap confidence json".split()
-    + "colour match_iou title max_side view no_legend opacity sheet".split()
-)
 
 # Another value of each neutral option, which is given on top of what a run needs anyway. DIR and FILE are replaced.
 ANOTHER = {
@@ -50,14 +33,28 @@ NOT_TRIED = {
     "tensorboard": "needs TensorBoard, which ovskit does not bring",
 }
 CLICKS = {leaf.name: leaf.click for tool in COMMANDS for leaf in app_of(tool).leaves()}
+# Options that change no byte of the result, by their declaration; whether it is true is what these tests try.
+NEUTRAL = {
+    word_of(option)
+    for click in CLICKS.values()
+    for option in options_of(click)
+    if option.declared is not None and not decides(option.declared, {})
+}
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 
 
-def test_every_option_decides_or_is_neutral() -> None:
-    words = {word_of(option) for click in CLICKS.values() for option in options_of(click) if is_setting(option)}
-    assert words == (DECIDING | NEUTRAL) - {"config"}  # which is read before all others
-    assert not DECIDING & NEUTRAL
-    assert ANOTHER.keys() | NOT_TRIED.keys() == NEUTRAL
+def test_every_neutral_option_is_tried() -> None:
+    assert ANOTHER.keys() | NOT_TRIED.keys() == NEUTRAL - {"version", "list_models"}  # which ask for information
+
+
+def test_an_option_is_neutral_in_every_command_or_in_none() -> None:
+    deciding = {
+        word_of(option)
+        for click in CLICKS.values()
+        for option in options_of(click)
+        if option.declared is not None and decides(option.declared, {"eval": "x"})
+    }
+    assert deciding & NEUTRAL == {"checkpoint_every"}  # which decides when --eval looks, where nothing else does
 
 
 def others(name: str, given: tuple[Any, ...], folder: Path, *, without: str = "") -> list[str]:

@@ -11,8 +11,7 @@ import typer
 
 from ovskit.cli.settings import (
     COMMANDS,
-    DIFFERENT,
-    NOT_FROM_ENVIRONMENT,
+    declared_of,
     flag_of,
     is_setting,
     options_of,
@@ -53,19 +52,33 @@ def paths() -> Iterator[tuple[str, tuple[str, ...], Any]]:
 OPTIONS = {(name, word_of(option)): option for name, _, click in paths() for option in options_of(click) if is_setting(option)}
 
 
+def environment(option: Any) -> str:
+    """Whether the environment sets an option: always, by command, never."""
+    declared = declared_of(option)
+    return "never" if declared is None else declared.environment
+
+
 def another_value(option: Any) -> tuple[str, Any]:
-    """A value that is not the default, as text and as the command gets it."""
-    kind = option.type_descriptor
-    if kind.choices:
-        choice = next(choice for choice in reversed(kind.choices) if choice != option.default)
-        return choice.value, choice
-    if kind.annotation is bool:
+    """A value that is not the default, as text and as the parser gives it."""
+    declared = declared_of(option)
+    assert declared is not None
+    if declared.choices:
+        choice = next(choice for choice in reversed(declared.choices) if choice != declared.default)
+        return str(choice), choice if isinstance(choice, str) else str(choice)
+    if declared.kind is bool:
         return ("false", False) if option.default else ("true", True)
-    if kind.annotation in (int, float):
-        low, high = option.min or 0, option.max or 1000
-        value = next(kind.annotation(v) for v in (low + (high - low) / 2, low + (high - low) / 4) if kind.annotation(v) != option.default)
+    if declared.parse is None and declared.kind in (int, float):
+        low, high = declared.low or 0, declared.high or 1000
+        values = (declared.kind(value) for value in (low + (high - low) / 2, low + (high - low) / 4))
+        value = next(value for value in values if value != declared.default)
         return str(value), value
-    return ("a=1", ["a=1"]) if option.multiple else ("text", kind.annotation("text"))
+    return ("a=1", ["a=1"]) if option.multiple else ("text", Path("text") if declared.kind is Path else "text")
+
+
+def is_plain(option: Any) -> bool:
+    """Whether TOML has the values of an option without quotes."""
+    declared = declared_of(option)
+    return declared is not None and declared.parse is None and not declared.choices and declared.kind in (bool, int, float)
 
 
 def parsed(name: str, words: list[str]) -> Any:
@@ -94,7 +107,7 @@ def test_every_option_hears_the_environment(name: str, monkeypatch: pytest.Monke
                     variable = f"{prefix}_{heard}".upper()
                     patch.setenv(variable, given)
                     found = parsed(name, REQUIRED.get(name, [])).params[option.name]
-                    if word in NOT_FROM_ENVIRONMENT or (k == 0 and heard in DIFFERENT):
+                    if environment(option) == "never" or (k == 0 and environment(option) == "by command"):
                         assert found != wanted or word == "gt", variable
                     else:
                         assert found == wanted, variable
@@ -113,7 +126,7 @@ def test_every_option_hears_the_file(name: str, tmp_path: Path) -> None:
         if option.secondary_opts:
             flags.append((option.secondary_opts[0].removeprefix("--"), text, not value))
         for key, given, wanted in flags:
-            raw = given if option.type_descriptor.annotation in (bool, int, float) else f'"{given}"'
+            raw = given if is_plain(option) else f'"{given}"'
             for k in range(len(path) + 1):
                 table = f"[{'.'.join(path[:k])}]\n" if k else ""
                 file.write_text(f"{table}{key} = {raw}\n")
@@ -124,23 +137,27 @@ def test_every_option_hears_the_file(name: str, tmp_path: Path) -> None:
 
 
 def declared() -> dict[str, set[Any]]:
+    """In how many ways the options of one word are declared."""
     found = defaultdict(set)
-    for _, _, click in paths():
-        for option in options_of(click):
-            kind = option.type_descriptor
-            choices = None if kind.choices is None else tuple(choice.value for choice in kind.choices)
-            found[word_of(option)].add(
-                (str(kind.annotation), choices, option.metavar, option.multiple, option.min, option.max, option.help)
-            )
+    for (_, word), option in OPTIONS.items():
+        one = declared_of(option)
+        assert one is not None
+        found[word].add((str(one.kind), one.choices, one.metavar, one.many, one.low, one.high, one.help))
     return found
 
 
-def test_what_means_different_things_is_listed() -> None:
-    differ = {word for word, forms in declared().items() if len(forms) > 1} - NOT_FROM_ENVIRONMENT
-    assert differ == (DIFFERENT | ALIKE.keys()) - {"setting", "threshold"}
-    assert not DIFFERENT & ALIKE.keys()
+def words_that(heard: str) -> set[str]:
+    return {word for (_, word), option in OPTIONS.items() if environment(option) == heard}
+
+
+def test_what_means_different_things_is_by_command() -> None:
+    assert not words_that("always") & words_that("by command")  # a word is heard in one way, whichever command has it
+    assert not words_that("always") & words_that("never")
+    differ = {word for word, forms in declared().items() if len(forms) > 1} - words_that("never")
+    assert differ <= words_that("by command") | ALIKE.keys()
+    assert not words_that("by command") & ALIKE.keys()
     manual = (Path(__file__).parents[2] / "man" / "common.inc").read_text("utf-8").replace("\\", "")
-    for word in DIFFERENT - {"setting"}:  # an older name
+    for word in words_that("by command"):
         assert re.search(rf"^\.BR? --{word}\b", manual, re.M), word
 
 
@@ -154,8 +171,8 @@ def test_no_variable_means_two_options() -> None:
     words = declared().keys()
     for _, _, click in paths():
         for option in options_of(click):  # an older name that is another's flag, or that of one with several meanings
-            if option.name != word_of(option) and (option.name in words or word_of(option) in DIFFERENT):
-                assert option.name in DIFFERENT
+            if option.name != word_of(option) and option.name in words:
+                assert environment(option) != "always"
 
 
 def test_the_commands_are_all() -> None:
@@ -163,11 +180,11 @@ def test_the_commands_are_all() -> None:
 
 
 def test_what_names_one_run_is_not_heard() -> None:
-    words = declared().keys()
-    assert words | {"help"} >= NOT_FROM_ENVIRONMENT
+    named = "output root config images version list_models resume gt segments sheet per_image tree init save from".split()
+    assert words_that("never") >= {*named} & declared().keys()
     for _, path, click in paths():
         for option in options_of(click):
-            assert bool(variables_of(option, path)) != (word_of(option) in NOT_FROM_ENVIRONMENT)
+            assert bool(variables_of(option, path)) != (environment(option) == "never")
             assert is_setting(option) or not variables_of(option, path)
 
 

@@ -18,22 +18,15 @@ def test_the_same_tool_twice_gets_two_ids() -> None:
     assert chain[1]["previous"] == "ovs-refine"
 
 
-def test_only_what_decides_the_result_is_in_the_command_line() -> None:
-    options = {"thresholds": "0.6..0.1", "workers": 8, "output": "x y.json", "local": False, "verbose": 2, "counts": None}
-    assert command_line("ovs-cluster", options, ["a b.npz"]) == "ovs-cluster --thresholds 0.6..0.1 --no-local 'a b.npz'"
+def test_the_command_line_is_as_a_person_would_type_it() -> None:
+    options = {"thresholds": "0.6..0.1", "local": False, "joint": True, "counts": None}
+    assert command_line("ovs-cluster", options, ["a b.npz"]) == "ovs-cluster --thresholds 0.6..0.1 --no-local --joint 'a b.npz'"
 
 
 def test_repeated_options_and_inputs_as_they_are_typed() -> None:
-    options = {"set": ["a=1", "b=x y"], "images": (), "cache": "c", "tree": True}
+    options = {"set": ["a=1", "b=x y"], "images": ()}
     assert command_line("ovs-train", options, ["-dash.json"]) == "ovs-train --set a=1 --set 'b=x y' -- -dash.json"
     assert command_line("ovs-hier", {}, ["-"]) == command_line("ovs-hier", {}) == "ovs-hier"
-
-
-def test_checkpoints_decide_where_they_are_when_to_evaluate() -> None:
-    often = {"checkpoint_every": 5}
-    assert command_line("t", often) == "t"
-    assert command_line("t", {**often, "eval": "gt.json"}) == "t --checkpoint-every 5 --eval gt.json"
-    assert command_line("t", {**often, "eval": "gt.json", "eval_every": 2}) == "t --eval gt.json --eval-every 2"
 
 
 def test_shards_of_one_run_merge_into_one_chain() -> None:
