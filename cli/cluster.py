@@ -16,7 +16,7 @@ import typer
 from ovskit.cli import options as opt
 from ovskit.cli.command import OvsApp, log, provenance
 from ovskit.cli.existing import is_there
-from ovskit.cli.values import parse_counts, parse_fraction, parse_thresholds
+from ovskit.cli.values import parse_counts, parse_fraction, parse_grid, parse_thresholds
 from ovskit.core.runtime.errors import UsageError
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ app = OvsApp(
             "27 clusters of all images' patches, kept for others",
             "ovs-cluster --method kmeans -k 27 --scope dataset --save c.npz features.npz",
         ),
+        ("features that another program saved with numpy.savez", "ovs-cluster --root imgs/ dinotool.npz -o masks.json"),
         ("foreground of a set of images (LightCluster)", "ovs-extract --cls imgs/ | ovs-cluster --method lightcluster | ovs-refine"),
     ],
 )
@@ -80,7 +81,14 @@ class Score(StrEnum):
 @app.ovs_command()
 def cluster(
     ctx: typer.Context,
-    inputs: Annotated[list[str] | None, typer.Argument(metavar="FEATURES.npz", help="Feature streams; - (the default) is stdin.")] = None,
+    inputs: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="FEATURES.npz",
+            help="Feature streams; - (the default) is stdin. With --root also features "
+            "that others saved with NumPy: .npz, .npy or folders of .npy, an array named like each photograph.",
+        ),
+    ] = None,
     method: Annotated[
         Method,
         typer.Option(
@@ -154,6 +162,10 @@ def cluster(
         list[str] | None,
         typer.Option("--set", metavar="NAME=X", help="Another value of kmeans or lightcluster, see the manual; several times."),
     ] = None,
+    grid: Annotated[
+        str | None,
+        typer.Option("--grid", metavar="HxW", help="Rows and columns of patches of NumPy's arrays (n, c), or (1 + n, c) with CLS first."),
+    ] = None,
     root: opt.Root = None,
     weights: opt.Weights = None,
     exif: opt.Exif = None,
@@ -180,6 +192,7 @@ def cluster(
     if connectivity not in ("4", "8"):
         raise UsageError(f"--connectivity {connectivity}: choose 4 or 8")
     small_share = parse_fraction(small, "--small")
+    rows_columns = None if grid is None else parse_grid(grid)
 
     from ovskit.core.runtime.output import check_output, open_output, part_path
 
@@ -191,6 +204,7 @@ def cluster(
     from ovskit.core.cluster.streams import FeatureInputs, cluster_stream
     from ovskit.core.formats.photographs.photographs import settled_exif
     from ovskit.core.formats.streams.masks import MasksHeader, MasksWriter
+    from ovskit.core.formats.streams.numpy_features import with_arrays
     from ovskit.core.models.backbone import BackboneSpec
     from ovskit.core.runtime.failures import Failures
     from ovskit.core.runtime.progress import track
@@ -202,6 +216,15 @@ def cluster(
         log.warning("first run: compiling the kernels, which takes some ten seconds once")
     failures = Failures(skip=on_error is opt.OnError.skip)
     threads = workers or default_workers()
+    sources = with_arrays(
+        inputs or ["-"],
+        root=root,
+        grid=rows_columns,
+        exif="apply" if exif is None else exif.value,
+        local=local is True and method is Method.sohes,
+        failures=failures,
+        max_pixels=max_pixels,
+    )
 
     def header_of(features: FeatureHeader) -> MasksHeader:
         spec = BackboneSpec.from_json(features.model)
@@ -212,7 +235,7 @@ def cluster(
 
     skip = skip_existing and (save is None or os.path.isfile(save))
     if skip and all(map(os.path.isfile, inputs or ["-"])):  # a pipe's header cannot be read twice
-        with FeatureInputs(inputs or []) as streams:
+        with FeatureInputs(sources) as streams:
             if is_there(output, header_of(streams.header), categories=False):
                 return
     with ExitStack() as stack:
@@ -231,7 +254,7 @@ def cluster(
                 score=score.value,
                 soft=soft,
             )
-            streams = stack.enter_context(FeatureInputs(inputs or ["-"]))
+            streams = stack.enter_context(FeatureInputs(sources))
             spec = BackboneSpec.from_json(streams.header.model)
             if thresholds is None and counts is None and spec.counts is not None:
                 options = replace(options, counts=spec.counts)
@@ -246,7 +269,7 @@ def cluster(
             )
         else:
             find = find_kmeans if method is Method.kmeans else find_light
-            found = find(ctx, stack, inputs or ["-"], failures, threads, track)
+            found = find(ctx, stack, sources, failures, threads, track)
         header = header_of(found.header)
         if found.categories is not None:
             header = replace(header, categories=found.categories)

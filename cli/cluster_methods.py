@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ovskit.core.cluster.repeated import RepeatedInputs
     from ovskit.core.cluster.streams import FeatureInputs, RootedFeatures
     from ovskit.core.formats.streams.features import FeatureHeader
+    from ovskit.core.formats.streams.numpy_features import NumpyFeatures
     from ovskit.core.models.kmeans import Centroids
     from ovskit.core.records import MaskSet
     from ovskit.core.runtime.failures import Failures
@@ -84,7 +85,7 @@ def check_files(inputs: Sequence[str], output: str, *, save: Path | None, source
 
 
 def find_kmeans(
-    ctx: typer.Context, stack: ExitStack, paths: list[str], failures: Failures, workers: int, watch: Callable[..., Any]
+    ctx: typer.Context, stack: ExitStack, paths: Sequence[str | NumpyFeatures], failures: Failures, workers: int, watch: Callable[..., Any]
 ) -> Found:
     """Clusters of each image, of lots of images, or of all of them. Raises UsageError for options that do not go together."""
     from ovskit.core.cluster.kmeans_masks import ShapeOptions, cluster_by, cluster_each, cluster_together, fit_dataset
@@ -129,7 +130,7 @@ def find_kmeans(
 
 
 def find_light(
-    ctx: typer.Context, stack: ExitStack, paths: list[str], failures: Failures, workers: int, watch: Callable[..., Any]
+    ctx: typer.Context, stack: ExitStack, paths: Sequence[str | NumpyFeatures], failures: Failures, workers: int, watch: Callable[..., Any]
 ) -> Found:
     """LightCluster's foreground. Raises UsageError for options that do not go together."""
     from ovskit.core.cluster.light_levels import Levels
