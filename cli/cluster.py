@@ -37,7 +37,7 @@ app = OvsApp(
             "27 clusters of all images' patches, kept for others",
             "ovs-cluster --method kmeans -k 27 --scope dataset --save c.npz features.npz",
         ),
-        ("features that another program saved with numpy.savez", "ovs-cluster --root imgs/ dinotool.npz -o masks.json"),
+        ("features that another program saved with numpy.savez", "ovs-cluster --root imgs/ dino.npz -o masks.json"),
         ("foreground of a set of images (LightCluster)", "ovs-extract --cls imgs/ | ovs-cluster --method lightcluster | ovs-refine"),
     ],
 )

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ovskit.cli.values import parse_counts, parse_fraction, parse_numbers, parse_thresholds
+from ovskit.cli.values import parse_counts, parse_fraction, parse_grid, parse_numbers, parse_thresholds
 from ovskit.core.runtime.errors import UsageError
 
 
@@ -50,6 +50,15 @@ def test_forms_of_fractions() -> None:
     assert parse_fraction("1/1024", "--small") == 1 / 1024
     assert parse_fraction("0.001", "--small") == 0.001
     assert parse_fraction("0", "--small") == 0
+
+
+def test_grids() -> None:
+    assert parse_grid("28x28") == (28, 28)
+    assert parse_grid(" 30×40") == (30, 40)
+    assert parse_grid("1X7") == (1, 7)
+    for text in ("", "28", "28x", "x28", "0x28", "28x0", "28x28x3", "-1x3", "1.5x2", "9999999x1", "٣x٣"):
+        with pytest.raises(UsageError, match="--grid"):
+            parse_grid(text)
 
 
 def test_numbers() -> None:

@@ -166,7 +166,9 @@ def with_arrays(
         return list(paths)
     what = show_path(foreign[0])
     if root is None:
-        raise UsageError(f"{what} is not a feature stream; if it holds NumPy arrays named like photographs, add --root, their folder")
+        raise UsageError(
+            f"{what} is not a feature stream; if it holds NumPy arrays named like photographs, add --root DIR, the folder of those"
+        )
     if local:
         raise UsageError(f"--local looks at crops with the model that made the features, which {what} does not name: leave it out")
     arrays = NumpyFeatures(foreign, root=root, grid=grid, exif=exif, failures=failures, max_pixels=max_pixels)
@@ -194,8 +196,8 @@ def layout_of(shape: tuple[int, ...], image: Image, grid: Grid | None, what: str
     height, width, channels = plain
     is_grid = (height, width) == grid if grid else _is_usual((height, width), image)
     if not is_grid and ((width, channels) == grid if grid else _is_usual((width, channels), image) or height == max(plain)):
-        anyway = "" if grid else f" (or say --grid {height}x{width}, if it is)"
-        raise InputError(f"{said}, which looks like channels first; {_WANTED}: transpose it, array.transpose(1, 2, 0){anyway}")
+        anyway = "" if grid else f"; if it is that already, add --grid {height}x{width}"
+        raise InputError(f"{said}, which looks like (c, h, w); save it as (h, w, c), array.transpose(1, 2, 0){anyway}")
     if grid and not is_grid:
         raise InputError(f"{said}, another grid than --grid {_text(grid)}")
     return Layout((height, width), channels)
