@@ -30,6 +30,13 @@ def _reads_list(given: Given) -> bool:
     return given["images"] is None and (not given["inputs"] or "-" in given["inputs"])
 
 
+def _reads_arrays(given: Given) -> bool:
+    from ovskit.core.formats.streams.features import HEADER
+    from ovskit.core.formats.streams.numpy_arrays import holds_arrays
+
+    return any(holds_arrays(path, HEADER) for path in given["inputs"] or [])
+
+
 def _draws(*kinds: str) -> Callable[[Given], bool]:
     """Whether ovs-show draws one of these: a page, a folder of overlays, a sheet."""
 
@@ -67,6 +74,7 @@ RULES = (
         lambda g: g["local"] is not False,
         "is about crops of small regions, and --no-local looks at none",
     ),
+    Rule("cluster", "grid", _reads_arrays, "is about arrays that were saved with NumPy, and none of the inputs has some: leave it out"),
     Rule("refine", "weights", lambda g: "cascadepsp" in g["method"], "is for --method cascadepsp: no other method has weights"),
     Rule(
         "label",

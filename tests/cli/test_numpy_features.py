@@ -131,7 +131,7 @@ def test_what_is_asked_for_and_cannot_be_had(ovs: Run, features: Path, images: P
         ([theirs], 2, ["f.npz", "--root DIR"]),
         ([tmp_path], 2, ["--root DIR"]),
         (["--root", images, "--local", theirs], 2, ["--local", "f.npz"]),
-        (["--root", images, "--grid", "8x8", features], 2, ["--grid 8x8 has no effect"]),
+        (["--root", images, "--grid", "8x8", features], 2, ["--grid is about arrays"]),
         (["--root", images, "--grid", "8", theirs], 2, ["--grid 8:", "28x28"]),
         (["--root", images, "--grid", "0x8", theirs], 2, ["--grid 0x8:"]),
         (["--root", images, "--grid", "8x8", theirs], 65, ["scene-0.png.npy", "(16, 16, ", "--grid 8x8"]),
@@ -143,6 +143,8 @@ def test_what_is_asked_for_and_cannot_be_had(ovs: Run, features: Path, images: P
         assert done.returncode == code, (arguments, done.stderr)
         one_line(done, *words)
         assert done.stdout == b""
+    meant_for_others = {"OVS_GRID": "8x8"}
+    assert ovs("ovs-cluster", features, "-o", tmp_path / "m.json", env=meant_for_others).returncode == 0
 
 
 def test_a_pipe_carries_our_own_stream_alone(ovs: Run, features: Path, images: Path, tmp_path: Path) -> None:

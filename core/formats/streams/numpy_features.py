@@ -156,13 +156,11 @@ def with_arrays(
 ) -> list[str | NumpyFeatures]:
     """Feature streams as they are named, and in place of the first path that holds NumPy's arrays all those that do, as one.
 
-    Which do ``holds_arrays`` tells; so pipes never do. Raises UsageError if there are some without a ``root``, or with the ``local`` step
-    asked for, and if there are none for a ``grid``; otherwise as ``NumpyFeatures`` does.
+    Which do ``holds_arrays`` tells; so pipes never do. If there are some, raises UsageError where there is no ``root``, or where the
+    ``local`` step is asked for, and otherwise as ``NumpyFeatures`` does.
     """
     foreign = [path for path in paths if holds_arrays(path, HEADER)]
     if not foreign:
-        if grid is not None:
-            raise UsageError(f"--grid {_text(grid)} has no effect: there are no arrays saved with NumPy among the inputs")
         return list(paths)
     what = show_path(foreign[0])
     if root is None:

@@ -460,8 +460,6 @@ def test_streams_and_arrays_among_the_inputs(tmp_path: Path, root: str) -> None:
     ):
         with pytest.raises(UsageError, match=word):
             with_arrays([first], **options, **given)
-    with pytest.raises(UsageError, match="--grid 3x4 has no effect"):
-        with_arrays([ours], root=root, grid=(3, 4), local=False, **given)
 
 
 @settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
