@@ -34,6 +34,7 @@ app = OvsApp(
             "27 clusters of all images' patches, kept for others",
             "ovs-cluster --method kmeans -k 27 --scope dataset --save c.npz features.npz",
         ),
+        ("features that another program saved with numpy.savez", "ovs-cluster --root imgs/ dino.npz -o masks.json"),
         ("foreground of a set of images (LightCluster)", "ovs-extract --cls imgs/ | ovs-cluster --method lightcluster | ovs-refine"),
     ],
 )
@@ -61,12 +62,17 @@ def cluster(
     from ovskit.core.cluster.streams import FeatureInputs
     from ovskit.core.formats.photographs.photographs import settled_exif
     from ovskit.core.formats.streams.masks import MasksHeader, MasksWriter
+    from ovskit.core.formats.streams.numpy_features import with_arrays
     from ovskit.core.models.backbone import BackboneSpec
     from ovskit.core.runtime.progress import track
 
     if sys.stderr.isatty() and not is_compiled():
         log.warning("first run: compiling the kernels, which takes some ten seconds once")
     paths, failures = source.inputs or ("-",), source.failures()
+    local = bool(getattr(chosen.options, "local", False))
+    sources = with_arrays(
+        paths, root=at.root, grid=source.grid, exif=at.exif or "apply", local=local, failures=failures, max_pixels=at.max_pixels
+    )
     stage = StreamOutput(out, MasksWriter, "clustering", failures)
 
     def header_of(features: FeatureHeader) -> MasksHeader:
@@ -78,12 +84,12 @@ def cluster(
 
     complete = all(map(os.path.isfile, chosen.options.beside()))
     if complete and all(map(os.path.isfile, paths)):  # a pipe's header cannot be read twice
-        with FeatureInputs(paths) as streams:
+        with FeatureInputs(sources) as streams:
             if stage.is_there(header_of(streams.header), categories=False):
                 return
     with ExitStack() as stack:
         job = ClusterJob(
-            paths, stack, failures, compute.threads(), compute.device, at.root, at.exif, at.max_pixels, out.output, track,
+            paths, sources, stack, failures, compute.threads(), compute.device, at.root, at.exif, at.max_pixels, out.output, track,
             lambda header: provenance(ctx, header.pg), chosen.given,
         )  # fmt: skip
         found = chosen.method.run(job, chosen.options)

@@ -3,7 +3,7 @@
 ==================  =====================================================================
 ``ImagesIn``        IMAGES, --null -0, --images, --root, --exif, --max-pixels, --shard, --on-error
 ``MasksIn``         MASKS.json, --on-error
-``FeaturesIn``      FEATURES.npz, --on-error
+``FeaturesIn``      FEATURES.npz, --grid, --on-error
 ``PhotographsAt``   --root, --exif, --max-pixels: where the photographs of a stream are
 ``StreamOut``       --output -o, --resume, --skip-existing, --no-pg
 ``Workers``         --workers -j
@@ -25,7 +25,8 @@ import typer
 from ovskit.cli.settings import load_config
 from ovskit.core import __version__
 from ovskit.core.formats.photographs.options import PhotographsAt
-from ovskit.core.runtime.settings import Effect, Options, option
+from ovskit.core.runtime import values
+from ovskit.core.runtime.settings import Effect, Given, Options, option
 
 __all__ = ["Common", "Compute", "Faults", "FeaturesIn", "MasksIn", "PhotographsAt", "StreamOut", "Weights", "Workers"]
 
@@ -71,11 +72,29 @@ class MasksIn(Faults):
     )
 
 
+def _reads_arrays(given: Given) -> bool:
+    from ovskit.core.formats.streams.features import HEADER
+    from ovskit.core.formats.streams.numpy_arrays import holds_arrays
+
+    return any(holds_arrays(path, HEADER) for path in given["inputs"] or [])
+
+
 @dataclass(frozen=True, slots=True)
 class FeaturesIn(Faults):
-    """Feature streams, read as one."""
+    """Feature streams, read as one, those among them that were saved with NumPy too."""
 
-    inputs: tuple[str, ...] = option((), "Feature streams; - (the default) is stdin.", argument=True, metavar="FEATURES.npz")
+    inputs: tuple[str, ...] = option(
+        (),
+        "Feature streams; - (the default) is stdin. With --root also features "
+        "that others saved with NumPy: .npz, .npy or folders of .npy, an array named like each photograph.",
+        argument=True,
+        metavar="FEATURES.npz",
+    )
+    grid: tuple[int, int] | None = option(
+        None, "Rows and columns of patches of NumPy's arrays (n, c), or (1 + n, c) with CLS first.",
+        flag=True, metavar="HxW", parse=values.grid, rare=True,
+        effect=Effect(_reads_arrays, "is about arrays that were saved with NumPy, and none of the inputs has some: leave it out"),
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

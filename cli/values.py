@@ -55,6 +55,14 @@ def parse_counts(text: str) -> tuple[int, ...]:
     return counts
 
 
+def parse_grid(text: str) -> tuple[int, int]:
+    """``28x28`` or ``28×28``: rows and columns, each at least 1. Raises UsageError."""
+    match = re.fullmatch(r"(\d{1,5})[xX×](\d{1,5})", text.strip(), re.ASCII)
+    if match is None or not int(match[1]) * int(match[2]):
+        raise UsageError(f"--grid {text}: write rows x columns of patches, such as 28x28")
+    return int(match[1]), int(match[2])
+
+
 def parse_fraction(text: str, option: str) -> float:
     """``1/1024`` or ``0.001``, in [0, 1]. Raises UsageError."""
     match = re.fullmatch(r"\s*(\d*\.?\d+(?:[eE][+-]?\d+)?)\s*(?:/\s*(\d*\.?\d+)\s*)?", text)

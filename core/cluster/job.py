@@ -13,6 +13,7 @@ from ovskit.core.runtime.methods import Said
 if TYPE_CHECKING:
     from ovskit.core.cluster.streams import RootedFeatures
     from ovskit.core.formats.streams.features import FeatureHeader
+    from ovskit.core.formats.streams.numpy_features import NumpyFeatures
     from ovskit.core.records import FeatureMap, MaskSet
     from ovskit.core.runtime.failures import Failures
 
@@ -34,13 +35,14 @@ def unwatched(items: Iterable[T], label: str) -> Iterable[T]:
 class ClusterJob:
     """A run of ``ovs-cluster`` but for its method.
 
-    ``paths`` are feature streams, ``-`` for stdin, read as one; what is opened is closed with ``stack``. Images that cannot be used go to
+    ``paths`` are what was named, ``-`` for stdin; ``sources`` the same to be read, as one. What is opened is closed with ``stack``. Images that cannot be used go to
     ``failures``. ``root``, ``exif`` and ``max_pixels`` say where photographs are and how they are read, for methods that look at them.
     ``provenance`` makes the entries of a file that the method writes beside the masks, from those of the stream; ``output`` is the masks'
     file, which no other file may be. ``given`` says which options were said by whom; the others have their defaults.
     """
 
     paths: Sequence[str]
+    sources: Sequence[str | NumpyFeatures]
     stack: ExitStack
     failures: Failures
     workers: int = 1
@@ -79,7 +81,7 @@ def each_image(work: Callable[[FeatureMap, Any], MaskSet]) -> Callable[[ClusterJ
         from ovskit.core.cluster.streams import FeatureInputs
         from ovskit.core.runtime.workers import ordered_map
 
-        streams = job.stack.enter_context(FeatureInputs(job.paths))
+        streams = job.stack.enter_context(FeatureInputs(job.sources))
 
         def one(record: RootedFeatures) -> MaskSet | InputError | MissingInputError:
             try:

@@ -7,8 +7,8 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from ovskit.core.cluster.streams import FeatureInputs, RootedFeatures
-from ovskit.core.formats.paths import show_path
+from ovskit.core.cluster.streams import FeatureInputs, RootedFeatures, name_of
+from ovskit.core.formats.streams.numpy_features import NumpyFeatures
 from ovskit.core.runtime.errors import OutputError
 from ovskit.core.runtime.logs import get_logger
 from ovskit.core.runtime.output import open_input
@@ -19,7 +19,7 @@ log = get_logger("cluster")
 class RepeatedInputs:
     """Feature streams as one, to be read from the beginning as often as asked; ``header`` as ``FeatureInputs`` has it."""
 
-    def __init__(self, paths: Sequence[str], names: Sequence[str] | None = None) -> None:
+    def __init__(self, paths: Sequence[str | NumpyFeatures], names: Sequence[str] | None = None) -> None:
         self._paths, self._names = paths, names
         with FeatureInputs(paths, names) as first:
             self.header = first.header
@@ -31,7 +31,7 @@ class RepeatedInputs:
 
 
 @contextmanager
-def repeatable(paths: Sequence[str]) -> Iterator[RepeatedInputs]:
+def repeatable(paths: Sequence[str | NumpyFeatures]) -> Iterator[RepeatedInputs]:
     """The streams of ``paths``; stdin (``-``) is copied to a temporary file as long as the context lasts. Raises OutputError if it does not
     fit there."""
     if "-" not in paths:
@@ -45,5 +45,5 @@ def repeatable(paths: Sequence[str]) -> Iterator[RepeatedInputs]:
             copy.flush()
         except OSError as error:
             raise OutputError(f"cannot keep stdin in {copy.name}: {error.strerror}; set TMPDIR to a folder with room") from None
-        names = ["stdin" if path == "-" else show_path(path) for path in paths]
+        names = [name_of(path) for path in paths]
         yield RepeatedInputs([copy.name if path == "-" else path for path in paths], names)

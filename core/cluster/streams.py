@@ -13,6 +13,7 @@ from ovskit.core.cluster.methods.sohes import SohesOptions
 from ovskit.core.cluster.sohes import cluster_regions
 from ovskit.core.formats.paths import show_path
 from ovskit.core.formats.streams.features import FeatureReader
+from ovskit.core.formats.streams.numpy_features import NumpyFeatures, NumpyReader
 from ovskit.core.records import EmbeddingBlock, FeatureMap, MaskSet
 from ovskit.core.runtime.errors import InputError, MissingInputError
 from ovskit.core.runtime.failures import Failures
@@ -39,17 +40,16 @@ class FeatureInputs:
 
     ``header`` is the first stream's, with the provenance of all, and the shard of a single one. Opening raises InputError if a header
     is broken or the streams were not made by the same model in the same way or are not all shards of their run, MissingInputError if a
-    file is not there. ``names`` are what messages call them, if not by their paths.
+    file is not there. Features that were saved with NumPy are read as one stream more. ``names`` are what messages call them, if not by
+    their paths.
     """
 
-    def __init__(self, paths: Sequence[str], names: Sequence[str] | None = None) -> None:
-        self._names = [_what(path) for path in paths] if names is None else names
+    def __init__(self, paths: Sequence[str | NumpyFeatures], names: Sequence[str] | None = None) -> None:
+        self._names = [name_of(path) for path in paths] if names is None else names
         self._stack = ExitStack()
         allow_open_files(len(paths))
         try:
-            self._readers = [
-                FeatureReader(self._stack.enter_context(open_input(path)), name) for path, name in zip(paths, self._names, strict=True)
-            ]
+            self._readers = [self._open(path, name) for path, name in zip(paths, self._names, strict=True)]
             headers = [reader.header for reader in self._readers]
             first = headers[0]
             for name, header in zip(self._names, headers, strict=True):
@@ -68,6 +68,11 @@ class FeatureInputs:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._stack.close()
+
+    def _open(self, path: str | NumpyFeatures, name: str) -> FeatureReader | NumpyReader:
+        if isinstance(path, NumpyFeatures):
+            return self._stack.enter_context(path.open())
+        return FeatureReader(self._stack.enter_context(open_input(path)), name)
 
     def records(self) -> Iterator[RootedFeatures]:
         """Every feature map, in order of id as far as each stream is; one is in memory. To be called once.
@@ -98,7 +103,10 @@ class FeatureInputs:
                 heappop(turns)
 
 
-def _what(path: str) -> str:
+def name_of(path: str | NumpyFeatures) -> str:
+    """What messages call one of the inputs."""
+    if isinstance(path, NumpyFeatures):
+        return path.what
     return "stdin" if path == "-" else show_path(path)
 
 

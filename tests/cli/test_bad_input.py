@@ -239,8 +239,11 @@ def test_two_hundred_cuts_and_flips_through_the_command(ovs: Run, features: Path
 def test_a_foreign_npz(ovs: Run, tmp_path: Path) -> None:
     np.savez(tmp_path / "foreign.npz", patch=np.zeros((4, 4, 4)))
     done = ovs("ovs-cluster", tmp_path / "foreign.npz")
+    assert done.returncode == 2
+    one_line(done, "foreign.npz", "--root")
+    done = ovs("ovs-cluster", stdin=(tmp_path / "foreign.npz").read_bytes())
     assert done.returncode == 65
-    one_line(done, "foreign.npz")
+    one_line(done, "numpy.savez")
 
 
 def test_features_that_are_not_finite(ovs: Run) -> None:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ovskit.core.runtime.values import count_or_auto, counts, numbers, share, thresholds
+from ovskit.core.runtime.values import count_or_auto, counts, grid, numbers, share, thresholds
 
 
 def test_forms_of_thresholds() -> None:
@@ -65,3 +65,10 @@ def test_count_or_auto() -> None:
     for text in ("", "0", "-1", "1.5", "Auto"):
         with pytest.raises(ValueError, match="give a positive number, or auto"):
             count_or_auto(text)
+
+
+def test_grids() -> None:
+    assert grid("28x30") == grid("28×30") == grid(" 28X30 ") == (28, 30)
+    for text in ("28", "0x3", "28x", "x28", "-1x2", "2x2x2", "123456x1"):
+        with pytest.raises(ValueError, match="write rows x columns"):
+            grid(text)

@@ -53,7 +53,7 @@ def run(job: ClusterJob, options: KMeansMaskOptions) -> Clustered:
     failures, workers = job.failures, job.workers
     streams: FeatureInputs | RepeatedInputs
     if options.scope != "dataset":
-        streams = job.stack.enter_context(FeatureInputs(job.paths))
+        streams = job.stack.enter_context(FeatureInputs(job.sources))
         if options.scope == "image":
             return Clustered(
                 streams.header, lambda done: cluster_each(left_of(streams.records(), done), clustering, shape, failures, workers, device)
@@ -62,12 +62,12 @@ def run(job: ClusterJob, options: KMeansMaskOptions) -> Clustered:
         return Clustered(streams.header, lambda done: (masks for masks in lots if masks.image.id not in done))
     if options.source is not None:
         _check_given(job, options)
-        streams = job.stack.enter_context(FeatureInputs(job.paths))
+        streams = job.stack.enter_context(FeatureInputs(job.sources))
         centroids = load(options.source, streams.header.model, "kmeans")["dataset"]
         if job.given.get("clusters") is Said.BY_HAND and len(centroids.rows) != options.clusters:
             raise UsageError(f"-k {options.clusters}: {options.source} has {len(centroids.rows)} clusters; leave -k out")
     else:
-        streams = job.stack.enter_context(repeatable(job.paths))
+        streams = job.stack.enter_context(repeatable(job.sources))
         centroids = fit_dataset(job.watch(streams.records(), "sampling"), clustering, device)
         save(job, options.save, {"dataset": centroids}, streams.header, "kmeans")
     names = tuple({"id": k + 1, "name": f"cluster {k + 1}"} for k in range(len(centroids.rows)))

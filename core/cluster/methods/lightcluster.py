@@ -57,7 +57,7 @@ def run(job: ClusterJob, options: LightOptions) -> Clustered:
         check_fitting(
             job, options, {"side", "vote", "overlap", "min_patches", "connectivity", "fallback", "metric", "iterations", "restarts"}
         )
-        streams = job.stack.enter_context(FeatureInputs(job.paths))
+        streams = job.stack.enter_context(FeatureInputs(job.sources))
         levels = Levels.of_named(load(options.source, streams.header.model, "lightcluster"), str(options.source))
         return Clustered(
             streams.header,
@@ -65,7 +65,7 @@ def run(job: ClusterJob, options: LightOptions) -> Clustered:
                 margins_of(left_of(streams.records(), done), levels, options, clustering, failures, workers), level, options, workers
             ),
         )
-    inputs = job.stack.enter_context(repeatable(job.paths))
+    inputs = job.stack.enter_context(repeatable(job.sources))
     levels = fit_light(inputs.records(), options, clustering, job.watch, device)
     voted = Margined(inputs.records(), levels, options, clustering, failures, workers, job.watch)
     save(job, options.save, voted.levels.named(), inputs.header, "lightcluster")

@@ -101,7 +101,7 @@ def run(job: ClusterJob, options: SohesOptions) -> Clustered:
     from ovskit.core.cluster.streams import FeatureInputs, cluster_stream
     from ovskit.core.models.backbone import BackboneSpec
 
-    streams = job.stack.enter_context(FeatureInputs(job.paths))
+    streams = job.stack.enter_context(FeatureInputs(job.sources))
     spec = BackboneSpec.from_json(streams.header.model)
     if not {"thresholds", "counts"} & job.given.keys() and spec.counts is not None:
         options = replace(options, counts=spec.counts)

@@ -99,12 +99,7 @@ def decode_photograph(data: bytes, what: str, *, max_pixels: int = MAX_PIXELS, e
     """
     with _reporting(what):
         image = _open(io.BytesIO(data), what)
-        width, height = image.size
-        if width * height > max_pixels:
-            raise InputError(
-                f"{what} is too large: {width} × {height} is {width * height} pixels, the limit is {max_pixels}; "
-                "if the file can be trusted, raise it with --max-pixels"
-            )
+        _check_pixels(image, what, max_pixels)
         orientation = _orientation(image)
         turn = _turn(image, orientation, exif)
         rgb = _to_rgb(image, what)
@@ -158,10 +153,32 @@ def image_size(source: bytes | BinaryIO, what: str, *, exif: bool = True) -> tup
     ``source`` is the file's bytes or the file itself, which must seek and stays open. Raises ``InputError``, naming
     the file as ``what``, if the header is not that of an image; damage behind the header goes unnoticed.
     """
+    return size_and_orientation(source, what, exif=exif)[0]
+
+
+def size_and_orientation(
+    source: bytes | BinaryIO, what: str, *, exif: bool = True, max_pixels: int | None = None
+) -> tuple[tuple[int, int], int]:
+    """What ``image_size`` gives, and the EXIF orientation that the file states, 1 to 8.
+
+    Raises ``InputError`` as ``image_size`` does, and for more than ``max_pixels`` pixels, if that is not None.
+    """
     with _reporting(what):
         image = _open(io.BytesIO(source) if isinstance(source, bytes) else source, what)
+        if max_pixels is not None:
+            _check_pixels(image, what, max_pixels)
         width, height = image.size
-        return (height, width) if _turn(image, _orientation(image), exif) in _ON_ITS_SIDE else (width, height)
+        orientation = _orientation(image)
+        return (height, width) if _turn(image, orientation, exif) in _ON_ITS_SIDE else (width, height), orientation
+
+
+def _check_pixels(image: ImageFile, what: str, max_pixels: int) -> None:
+    width, height = image.size
+    if width * height > max_pixels:
+        raise InputError(
+            f"{what} is too large: {width} × {height} is {width * height} pixels, the limit is {max_pixels}; "
+            "if the file can be trusted, raise it with --max-pixels"
+        )
 
 
 @contextmanager

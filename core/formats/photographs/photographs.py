@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 
 from ovskit.core.formats.image_names import ImageNames
 from ovskit.core.formats.paths import show_path
-from ovskit.core.formats.photographs.decoding import MAX_PIXELS, decode_photograph
+from ovskit.core.formats.photographs.decoding import MAX_PIXELS, decode_photograph, size_and_orientation
 from ovskit.core.formats.photographs.sources import Source, list_sources, locate
 from ovskit.core.records import Image, UInt8
 from ovskit.core.runtime.errors import InputError, MissingInputError, OvsError, UsageError
@@ -59,6 +59,24 @@ def read_source(source: Source, *, max_pixels: int = MAX_PIXELS) -> tuple[Image,
     if found.orientation != 1 and source.exif == UNKNOWN:
         _say_turned(what, found.orientation)
     return Image(source.id, source.file_name, width, height, 1 if source.exif == IGNORE else found.orientation), found.pixels
+
+
+def measure_source(source: Source, *, max_pixels: int = MAX_PIXELS) -> Image:
+    """The record that ``read_source`` gives, from the image's header alone: damage behind that goes unnoticed.
+
+    Raises MissingInputError if the image is not there, InputError if it is none or has more than ``max_pixels`` pixels.
+    """
+    what = show_path(source.file_name)
+    exif = source.exif != IGNORE
+    if source.offset is not None:
+        (width, height), orientation = size_and_orientation(source.read(), what, exif=exif, max_pixels=max_pixels)
+    else:
+        try:
+            with open(source.path, "rb") as file:
+                (width, height), orientation = size_and_orientation(file, what, exif=exif, max_pixels=max_pixels)
+        except OSError as error:
+            raise MissingInputError(f"cannot read {show_path(source.path)}: {error.strerror}") from None
+    return Image(source.id, source.file_name, width, height, orientation if exif else 1)
 
 
 def load_photograph(image: Image, root: str, *, max_pixels: int, exif: bool = True) -> UInt8:

@@ -58,6 +58,7 @@ _PIPE_SIZE = 1 << 20
 
 _AGAIN = "run the stage that wrote it again"
 _WANTED = "expected a feature stream, as ovs-extract writes it"
+_BY_NAME = " (NumPy's own archives are read by ovs-cluster alone, from files that it is given by name)"
 
 
 class Member(NamedTuple):
@@ -274,7 +275,7 @@ def _read_local_header(stream: BinaryIO, head: bytes, offset: int, what: str) ->
     if len(head) == _LOCAL.size:
         _, _, flags, method, _, _, crc, _, _, name_size, _ = _LOCAL.unpack(head)
         if first and (flags != _FLAGS or method):
-            raise InputError(f"{what} is not a feature stream: it looks like {_foreign_zip(flags, method)}; {_WANTED}")
+            raise InputError(f"{what} is not a feature stream: it looks like {_foreign_zip(flags, method)}; {_WANTED}{_BY_NAME}")
         head += _read_up_to(stream, name_size + _ZIP64_LOCAL.size)
         if len(head) == _LOCAL.size + name_size + _ZIP64_LOCAL.size:
             name = head[_LOCAL.size : _LOCAL.size + name_size]
