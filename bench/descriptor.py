@@ -49,9 +49,9 @@ def recalls(own: Evaluation) -> dict[str, float]:
 
 def standard_error(own: Evaluation, other: Evaluation | None = None) -> float:
     """The standard error of AR × 100, or of its difference to ``other``'s, over 500 resamples of the photographs."""
-    column = own.names.index("AR@1000")
-    values = own._resampled(500, 0)[:, column]
-    return float(100 * np.nanstd(values if other is None else values - other._resampled(500, 0)[:, column]))
+    row = own.names.index("AR@1000")
+    values = own._resampled(500, 0)[row]
+    return float(100 * np.nanstd(values if other is None else values - other._resampled(500, 0)[row]))
 
 
 def measure(name: str, backbone: Any, limit: int, cuts: dict[str, SohesOptions]) -> dict[str, Any]:
