@@ -1,8 +1,5 @@
 """What each part of the built-in extractor is worth, how fast it is, and whether its global vector sorts photographs.
 
-    python bench/builtin.py [--limit 100] [--skip 0] [--sets coco_entities,bsds500,ccp_parts] [--only TEXT,…] [--no-grouping]
-                            [--network NAME=WEIGHTS …] [--vit NAME=MODEL,WEIGHTS …] [--purity] [--speed] [--jobs 1] [--markdown FILE]
-
 Every variant describes the same photographs; masks are made at the same 24 region counts, without the local step and without
 refinement, and scored as in bench/quality.py: class-agnostic AR and AP at 1,000 masks a photograph, differences paired to the
 extractor as it is shipped, 95 % intervals by bootstrap over photographs. ``--network`` adds other weights in the shipped
@@ -16,24 +13,28 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
+import os
 import tarfile
-import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import numpy as np
-from quality import DATA, SETS, command_line, percent, surroundings, truth_of, with_interval
+import torch
+from harness.arguments import bench_parser
+from harness.machine import surroundings
+from harness.measure import timed
+from harness.photographs import SETS, SIZE, described, pixels_of, pool, recall_of, truth_of
+from harness.report import made_by, percent, progress, publish, section, with_interval
 from scipy.cluster.vq import kmeans2
 
-import torch  # isort: skip  # after quality, which sets the number of threads
 from ovskit.core.cluster.sohes import SohesOptions, cluster_regions
-from ovskit.core.eval.evaluation import EvalOptions, evaluate
+from ovskit.core.eval.evaluation import evaluate
 from ovskit.core.formats.photographs.decoding import decode_image
-from ovskit.core.formats.photographs.photographs import load_photograph
 from ovskit.core.formats.photographs.sources import list_sources
 from ovskit.core.models import builtin
 from ovskit.core.models.builtin.extractor import COUNTS, WEIGHTS, BuiltinBackbone, Composition, load_builtin
@@ -42,10 +43,9 @@ from ovskit.core.models.builtin.network import MEAN, STD, Grouping, GroupingNetw
 from ovskit.core.models.builtin.weights import NetworkFile, load_network
 from ovskit.core.models.registry import load_backbone
 from ovskit.core.models.resize import resize_rgb
-from ovskit.core.records import FeatureMap, Image, MaskSet, UInt8
+from ovskit.core.records import Image, MaskSet, UInt8
 from ovskit.core.runtime.workers import ordered_map
 
-SIZE = 1024
 CPU = torch.device("cpu")
 
 VARIANTS = {
@@ -154,41 +154,38 @@ class KeysAsNetwork(torch.nn.Module):
 
 
 def grouping(arguments: argparse.Namespace, chosen: dict[str, Any]) -> list[str]:
-    """Rows of the table of variants, set by set."""
+    """The tables of variants, one for each set."""
     lines = []
     options = SohesOptions(counts=COUNTS)
-    for name in arguments.sets.split(","):
-        truth, images = truth_of(name, arguments.limit, arguments.skip)
+    for name in arguments.sets:
+        truth = truth_of(name, arguments.limit, arguments.skip)
         found: dict[str, list[MaskSet]] = defaultdict(list)
 
         def work(image: Image, name: str = name) -> dict[str, MaskSet]:
-            pixels = load_photograph(image, str(DATA / name), max_pixels=10**9)
-            out = {}
-            for variant, backbone in chosen.items():
-                patch = backbone.extract(backbone.prepare(pixels, SIZE, SIZE)[None]).patch[0].half().numpy()
-                out[variant] = cluster_regions(FeatureMap(image, patch), options, frame=(SIZE, SIZE), look_closer=None)
-            return out
+            pixels = pixels_of(image, name)
+            features = {variant: described(backbone, image, pixels) for variant, backbone in chosen.items()}
+            return {variant: cluster_regions(own, options, frame=(SIZE, SIZE), look_closer=None) for variant, own in features.items()}
 
-        for done in ordered_map(work, images, arguments.jobs):
+        for done in ordered_map(work, truth.images, arguments.jobs):
             for variant, masks in done.items():
                 found[variant].append(masks)
-        scored = {k: evaluate(v, truth, EvalOptions(metric="ar", per_annotator=name == "bsds500")) for k, v in found.items()}
-        base = scored["as shipped"]
-        lines += ["", f"## {name}, {len(images)} photographs", "", "| variant | masks | AR@1000 | AR@10 | AP | difference in AR@1000 |"]
-        lines.append("|---|---|---|---|---|---|")
+        scored = {variant: evaluate(masks, truth, recall_of(name)) for variant, masks in found.items()}
+        base, rows = scored["as shipped"], []
         for variant, own in scored.items():
             m, spans = own.metrics(), own.intervals(1000)
-            gain = "" if variant == "as shipped" else own.difference(base, 1000)["AR@1000"]
-            shown = with_interval(gain.value, gain.interval, signed=True) if gain else ""
-            cells = [variant, f"{own.predicted_masks / len(images):.0f}", with_interval(m["AR@1000"], spans["AR@1000"])]
-            lines.append("| " + " | ".join([*cells, percent(m["AR@10"]), percent(m["AP"]), shown]) + " |")
-            print(name, lines[-1], file=sys.stderr, flush=True)
+            gain = own.difference(base, 1000)["AR@1000"]
+            shown = "" if variant == "as shipped" else with_interval(gain.value, gain.interval, "+.1f")
+            recall = with_interval(m["AR@1000"], spans["AR@1000"])
+            rows.append((variant, f"{own.predicted_masks / len(truth):.0f}", recall, percent(m["AR@10"]), percent(m["AP"]), shown))
+            progress(name, *rows[-1])
+        columns = ("variant", "masks", "AR@1000", "AR@10", "AP", "difference in AR@1000")
+        lines += section(f"{name}, {len(truth)} photographs", columns, rows)
     return lines
 
 
 def pool_photographs(count: int) -> Iterator[UInt8]:
-    """Every so manieth photograph of the pool, ``count`` in all."""
-    sources = list_sources([str(path) for path in sorted((DATA / "pool").glob("*.tar"))]).items
+    """``count`` photographs, evenly from the pool."""
+    sources = list_sources([str(path) for path in pool()]).items
     for source in sources[:: len(sources) // count][:count]:
         yield decode_image(source.read(), source.file_name)
 
@@ -196,7 +193,7 @@ def pool_photographs(count: int) -> Iterator[UInt8]:
 def caltech() -> tuple[list[UInt8], np.ndarray]:
     """The pool's photographs that have one of Caltech-101's classes."""
     pictures, classes = [], []
-    for path in sorted((DATA / "pool").glob("*.tar")):
+    for path in pool():
         with tarfile.open(path) as tar:
             members = {member.name: member for member in tar}
             for name in sorted(members):
@@ -252,52 +249,33 @@ def purities(chosen: dict[str, Any]) -> list[str]:
         if name not in VARIANTS and getattr(backbone, "_vector", backbone) is not None and backbone.spec.has_cls:
             makers[f"--cls, {name}"] = lambda b=backbone: vectors(b)  # type: ignore[misc]
     share = float(np.bincount(classes).max() / len(classes))
-    lines = [
-        "",
-        f"## Purity of k-means, {len(pictures)} photographs, {number} clusters",
-        "",
-        "| vectors | purity, mean of 3 seeds |",
-        "|---|---|",
-    ]
-    lines.append(f"| none: all in one cluster | {percent(share)} |")
+    rows = [("none: all in one cluster", percent(share))]
     for name, make in makers.items():
         made = make()
-        lines.append(f"| {name} | {percent(float(np.mean([purity(made, classes, number, seed) for seed in range(3)])))} |")
-        print(lines[-1], file=sys.stderr, flush=True)
-    return lines
+        rows.append((name, percent(float(np.mean([purity(made, classes, number, seed) for seed in range(3)])))))
+        progress(*rows[-1])
+    title = f"Purity of k-means, {len(pictures)} photographs, {number} clusters"
+    return section(title, ("vectors", "purity, mean of 3 seeds"), rows)
 
 
 def speed(chosen: dict[str, Any]) -> list[str]:
     torch.set_num_threads(1)
     image = np.random.default_rng(0).integers(0, 255, (480, 640, 3)).astype(np.uint8)
-    lines = ["", "## Speed", "", "| extractor | s an image of 512 × 512, one thread | of 1024 × 1024 |", "|---|---|---|"]
+    rows = []
     for name in ("as shipped", "handmade-v1"):
-        cells = []
-        for side in (512, 1024):
-            batch = chosen[name].prepare(image, side, side)[None]
-            times = []
-            for _ in range(6):
-                start = time.perf_counter()
-                chosen[name].extract(batch)
-                times.append(time.perf_counter() - start)
-            cells.append(f"{min(times[1:]):.2f}")
-        lines.append(f"| {name} | {' | '.join(cells)} |")
-    return lines
+        batches = [chosen[name].prepare(image, side, side)[None] for side in (512, 1024)]
+        rows.append((name, *(f"{timed(lambda b=batch, n=name: chosen[n].extract(b), 5, warm=1).least:.2f}" for batch in batches)))
+    return section("Speed", ("extractor", "s an image of 512 × 512, one thread", "of 1024 × 1024"), rows)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--limit", type=int, default=100)
-    parser.add_argument("--skip", type=int, default=0, help="leave out so many photographs first")
-    parser.add_argument("--sets", default=",".join(SETS))
+    parser = bench_parser(__doc__, limit=100, skip=True, sets=SETS, jobs=True, markdown=True)
     parser.add_argument("--only", default="", help="variants whose name holds one of these texts, and the shipped one")
-    parser.add_argument("--network", action="append", default=[], metavar="NAME=WEIGHTS")
-    parser.add_argument("--vit", action="append", default=[], metavar="NAME=MODEL,WEIGHTS")
-    parser.add_argument("--purity", action="store_true")
-    parser.add_argument("--speed", action="store_true")
-    parser.add_argument("--no-grouping", action="store_true")
-    parser.add_argument("--jobs", type=int, default=1)
-    parser.add_argument("--markdown", type=Path)
+    parser.add_argument("--network", action="append", default=[], metavar="NAME=WEIGHTS", help="other weights; several times")
+    parser.add_argument("--vit", action="append", default=[], metavar="NAME=MODEL,WEIGHTS", help="a vision transformer; several times")
+    parser.add_argument("--purity", action="store_true", help="also whether the global vector sorts photographs")
+    parser.add_argument("--speed", action="store_true", help="also seconds for an image")
+    parser.add_argument("--no-grouping", action="store_true", help="leave the masks out")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     named = dict(text.split("=", 1) for text in arguments.network)
@@ -312,12 +290,11 @@ def main() -> None:
         for k, v in every.items()
         if not wanted or k == "as shipped" or k in named or k.rpartition(",")[0] in vits or any(text in k for text in wanted)
     }
-    about = surroundings()
+    about, weights = surroundings(), every["as shipped"].spec.weights_sha256
     lines = [
         "# Parts of the built-in extractor",
         "",
-        f"Made by `{command_line()}` at commit {about['commit']}, {about['date']}, on "
-        f"{about['machine']['cpu']} ({about['machine']['cpus']} cores); weights sha256 {every['as shipped'].spec.weights_sha256[:12]}….",
+        f"{made_by(about)} ({about['machine']['cpus']} cores); weights sha256 {weights[:12]}….",
     ]
     if not arguments.no_grouping:
         lines += grouping(arguments, chosen)
@@ -325,10 +302,7 @@ def main() -> None:
         lines += purities(every)
     if arguments.speed:
         lines += speed(every)
-    text = "\n".join(lines) + "\n"
-    if arguments.markdown:
-        arguments.markdown.write_text(text)
-    print(text, end="")
+    publish(lines, arguments.markdown)
 
 
 if __name__ == "__main__":

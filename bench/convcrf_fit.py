@@ -1,42 +1,32 @@
 """Which settings of ``convcrf`` come nearest to ``crf``, found on some photographs and checked on others.
 
-    python bench/convcrf_fit.py [--limit 16] [--sets coco_entities,bsds500,ccp_parts] [--masks 8] [--rounds 2]
-                                [--try iterations=10,confidence=0.9997] [--json FILE]
-
-Of every photograph so many masks, evenly in the logarithm of their area from 64 pixels up, from the pool that ``ovs-extract | ovs-cluster
---no-local`` makes; each refined by ``crf`` at its defaults, once as it is (``sharpness`` inf) and once from the grid that it was cut
-from. Every other photograph is for fitting: one setting after the other, the value with the highest mean IoU with ``crf`` stays, for so
-many rounds. Reported for the settings as they are and as found, on the photographs that had no part in it: that IoU with its 95 % interval
-by bootstrap over photographs; *before*, the unrefined mask's IoU with ``crf``; and of the masks that ``crf`` changes, in how many
-``convcrf`` is nearer to it than the mask was (*nearer*), and farther. Photographs come from ``$OVSKIT_TEST_DATA`` (default: ../shared/data
-beside the checkout).
+From every photograph ``--masks`` masks are taken, evenly in the logarithm of their area from 64 pixels up, out of the pool that
+``ovs-extract | ovs-cluster --no-local`` makes. ``crf`` refines each with its defaults, once as it is (``sharpness`` inf) and once from the
+grid that it was cut from. Every other photograph is for fitting: one setting after the other, the value with the highest mean IoU with
+``crf`` stays, for ``--rounds`` rounds. The photographs that had no part in the fit give, for the settings as they are and as fitted: that
+IoU with its 95 % interval by bootstrap over photographs; *before*, the unrefined mask's IoU with ``crf``; and among the masks that ``crf``
+changes, how many ``convcrf`` brings nearer to it (*nearer*) and how many it takes farther away (*farther*).
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, NamedTuple
 
-import cv2
 import numpy as np
 import torch
 from convcrf import pair_ious
-from descriptor import DATA, SETS, SIZE, machine
-from numba import set_num_threads
-from quality import truth_of
-from rich.console import Console
-from rich.table import Table
+from harness.arguments import bench_parser
+from harness.machine import machine
+from harness.measure import use_threads
+from harness.photographs import SETS, SIZE, described, in_order, pixels_of, recommended, truth_of
+from harness.report import progress, show, write_json
 
 from ovskit.cli.method_settings import parse_fields
-from ovskit.core.cluster.sohes import SohesOptions, cluster_regions
-from ovskit.core.formats.photographs.photographs import load_photograph
+from ovskit.core.cluster.sohes import cluster_regions
 from ovskit.core.models.registry import load_backbone
-from ovskit.core.records import FeatureMap, Mask, Rle, UInt8
+from ovskit.core.records import Mask, Rle, UInt8
 from ovskit.core.refine.convcrf import ConvCrfOptions, convcrf_refiner
 from ovskit.core.refine.crf import CrfOptions, crf_refiner
 
@@ -61,11 +51,9 @@ class Case(NamedTuple):
 
 
 def case_of(name: str, image: Any, backbone: Any, count: int) -> Case:
-    pixels = load_photograph(image, str(DATA / name), max_pixels=10**9)
-    patch = backbone.extract(backbone.prepare(pixels, SIZE, SIZE)[None]).patch[0].cpu().numpy().astype(np.float16)
-    counts = backbone.spec.counts
-    options = SohesOptions() if counts is None else SohesOptions(counts=counts)
-    masks = cluster_regions(FeatureMap(image, np.ascontiguousarray(patch)), options, frame=(SIZE, SIZE), look_closer=None).masks
+    pixels = pixels_of(image, name)
+    features = described(backbone, image, pixels)
+    masks = cluster_regions(features, recommended(backbone), frame=(SIZE, SIZE), look_closer=None).masks
     areas = np.array([mask.area for mask in masks])  # descending
     wanted = np.geomspace(areas[0], SMALLEST, count)
     chosen = [masks[k] for k in sorted({int(np.abs(np.log(areas) - np.log(area)).argmin()) for area in wanted})]
@@ -74,7 +62,7 @@ def case_of(name: str, image: Any, backbone: Any, count: int) -> Case:
 
 
 def agreement(cases: Sequence[Case], options: ConvCrfOptions) -> list[np.ndarray]:
-    """Of every photograph its masks' IoU with ``crf``, (2, masks): started from the masks, and from their grids."""
+    """The IoU of each photograph's masks with ``crf``, (2, masks): started from the masks, and from their grids."""
     hard, soft = convcrf_refiner(replace(options, sharpness=np.inf)), convcrf_refiner(options)
     return [
         np.stack(
@@ -87,7 +75,7 @@ def agreement(cases: Sequence[Case], options: ConvCrfOptions) -> list[np.ndarray
     ]
 
 
-def fit(cases: Sequence[Case], start: ConvCrfOptions, rounds: int, console: Console) -> ConvCrfOptions:
+def fit(cases: Sequence[Case], start: ConvCrfOptions, rounds: int) -> ConvCrfOptions:
     def score(options: ConvCrfOptions) -> float:
         return float(np.concatenate(agreement(cases, options), axis=1).mean())
 
@@ -100,7 +88,7 @@ def fit(cases: Sequence[Case], start: ConvCrfOptions, rounds: int, console: Cons
                     continue
                 tried = replace(best, **{key: value})
                 found = score(tried)
-                console.print(f"{key}={value:g}: {found:.4f} (best so far {most:.4f})")
+                progress(f"{key}={value:g}: {found:.4f} (best so far {most:.4f})")
                 if found > most:
                     best, most = tried, found
         if best == before:
@@ -130,49 +118,35 @@ def report(cases: Sequence[Case], options: ConvCrfOptions) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--limit", type=int, default=16, help="photographs per set, half of them for fitting [16]")
-    parser.add_argument("--sets", default=",".join(SETS))
-    parser.add_argument("--masks", type=int, default=8, help="of a photograph [8]")
-    parser.add_argument("--model", default="builtin")
-    parser.add_argument("--rounds", type=int, default=2, help="0: only report the settings as they are")
+    parser = bench_parser(__doc__, limit=16, sets=SETS, model="builtin", json=True)
+    parser.add_argument("--masks", type=int, default=8, help="masks of a photograph [8]")
+    parser.add_argument("--rounds", type=int, default=2, help="rounds of fitting; 0 only reports the settings as they are [2]")
     parser.add_argument("--try", dest="others", action="append", default=[], metavar="NAME=X,…", help="report these settings too")
-    parser.add_argument("--json", metavar="FILE")
     arguments = parser.parse_args()
-    names = arguments.sets.split(",")
-    if not set(names) <= set(SETS):
-        parser.error(f"--sets: choose from {', '.join(SETS)}")
-    if not all((DATA / name / SETS[name]).is_file() for name in names):
-        sys.exit(f"no photographs in {DATA}: set OVSKIT_TEST_DATA to the folder that has {', '.join(names)}")
-    torch.set_num_threads(1)
-    set_num_threads(1)
-    cv2.setNumThreads(1)
+    use_threads(1)
     backbone = load_backbone(arguments.model, device=torch.device("cpu"))
-    console = Console() if sys.stdout.isatty() else Console(width=140)
-    cases = [case_of(name, image, backbone, arguments.masks) for name in names for image in truth_of(name, arguments.limit)[1]]
+    chosen = [(name, image) for name in arguments.sets for image in in_order(truth_of(name, arguments.limit).images)]
+    cases = [case_of(name, image, backbone, arguments.masks) for name, image in chosen]
     fitting, others = cases[::2], cases[1::2]
     settings = {"as it is": ConvCrfOptions()}
     if arguments.rounds:
-        settings["fitted"] = fit(fitting, ConvCrfOptions(), arguments.rounds, console)
+        settings["fitted"] = fit(fitting, ConvCrfOptions(), arguments.rounds)
     for text in arguments.others:
         settings[text] = replace(ConvCrfOptions(), **parse_fields(text.split(","), ConvCrfOptions))
-    table = Table(title=f"convcrf's IoU with crf, {len(others)} photographs that had no part in the fit")
-    for column in ("settings", "start", "IoU", "before", "changed", "nearer", "farther"):
-        table.add_column(column, justify="left" if column in ("settings", "start") else "right")
-    results: dict[str, Any] = {}
+    results, rows, notes = {}, [], []
     for name, options in settings.items():
         own = {key: getattr(options, key) for key in VALUES}
         results[name] = {"settings": own, "start": report(others, options)}
         for start, row in results[name]["start"].items():
             low, high = row["interval"]
             numbers = (row["changed"], row["nearer"], row["farther"])
-            table.add_row(name, start, f"{row['iou']:.3f} [{low:.3f}, {high:.3f}]", f"{row['before']:.3f}", *map(str, numbers))
-        console.print(f"{name}: " + ", ".join(f"{key}={value:g}" for key, value in own.items()))
-    console.print(table)
-    about = machine(1)
-    console.print(about)
-    if arguments.json:
-        Path(arguments.json).write_text(json.dumps({"bench": "convcrf_fit", "machine": about, **results}, indent=2) + "\n")
+            rows.append((name, start, f"{row['iou']:.3f} [{low:.3f}, {high:.3f}]", f"{row['before']:.3f}", *numbers))
+        notes.append(f"{name}: " + ", ".join(f"{key}={value:g}" for key, value in own.items()))
+    about = machine("torch", "numpy", "numba", "pillow", "pycocotools", threads=1)
+    columns = ("settings", "start", "IoU", "before", "changed", "nearer", "farther")
+    title = f"convcrf's IoU with crf, {len(others)} photographs that had no part in the fit"
+    show(title, columns, rows, *notes, about, left=("settings", "start"), width=140)
+    write_json(arguments.json, {"bench": "convcrf_fit", "machine": about, **results})
 
 
 if __name__ == "__main__":

@@ -1,42 +1,35 @@
 """AR and AP: ours, pycocotools and, where it is installed, faster-coco-eval; equality first, then time.
 
-    python bench/eval.py [--images 20] [--predictions 1000] [--truths 50] [--repeat 3] [--json FILE]
-
 Images of 640 × 480 with wavy discs: a ground truth, a tenth of it crowds, and predictions that are shifted and scaled copies of
 it or discs of their own, with scores of which many are equal. Every score is compared to 1e-9 before anything is timed, and
 one that differs ends the run. All three start from annotations in memory (loading results, matching, accumulating) and give
 AR@1, AR@10, AR@1000, AR and AP by area, AP50 and AP75; ours makes two evaluations for that, "ar" and "ap". Times are wall
 times, the least of several runs; what is compiled is compiled before.
 
-The decision this stands for: parity decides. Scores are worth having only if they are everybody's, so the matching is
+Parity decides: scores are of use only if everybody gets the same, so the matching is
 pycocotools' rule for rule, and speed comes from looking at the pairs that overlap by half alone, from runs instead of
-pixels, and from compiled loops. pycocotools itself stays the oracle of the tests. faster-coco-eval is no dependency: it
+pixels, and from compiled loops. pycocotools itself stays the oracle of the tests. faster-coco-eval is not a dependency: it
 holds all detections of all images, where ours holds sums.
 """
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import importlib
-import importlib.metadata
 import io
-import json
 import os
-import platform
 import sys
-import time
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
+from harness.arguments import bench_parser
+from harness.machine import machine
+from harness.measure import timed
+from harness.report import show, write_json
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
-from rich.console import Console
-from rich.table import Table
 
 from ovskit.core.eval.evaluation import EvalOptions, Evaluation, evaluate
 from ovskit.core.formats.streams.masks import MasksHeader, MasksWriter, open_masks
@@ -144,30 +137,16 @@ def greatest_difference(one: dict[str, float | None], other: dict[str, float | N
     return max(abs(value - other[name]) for name, value in one.items() if value is not None)
 
 
-def least(work: Callable[[], Any], repeat: int) -> float:
-    """Seconds of the fastest of ``repeat`` runs."""
-    best = float("inf")
-    for _ in range(repeat):
-        begin = time.perf_counter()
-        work()
-        best = min(best, time.perf_counter() - begin)
-    return best
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=int, default=20)
-    parser.add_argument("--predictions", type=int, default=1000, help="per image [1000]")
-    parser.add_argument("--truths", type=int, default=50, help="per image [50]")
-    parser.add_argument("--repeat", type=int, default=3)
-    parser.add_argument("--json", type=Path, help="also write the numbers here")
-    args = parser.parse_args()
-    truth_sets, predicted = scenes(args.images, args.predictions, args.truths)
+    parser = bench_parser(__doc__, repeat=3, json=True)
+    parser.add_argument("--images", type=int, default=20, help="number of images [20]")
+    parser.add_argument("--predictions", type=int, default=1000, help="masks predicted in an image [1000]")
+    parser.add_argument("--truths", type=int, default=50, help="masks of the ground truth in an image [50]")
+    arguments = parser.parse_args()
+    truth_sets, predicted = scenes(arguments.images, arguments.predictions, arguments.truths)
     truth = GroundTruth("the bench", [s.image for s in truth_sets], truth_sets.__getitem__)
     document, results = dataset(truth_sets), [plain(m) for s in predicted for m in s.masks]
-    begin = time.perf_counter()
-    ours(truth, predicted[:1], 1)
-    first = time.perf_counter() - begin
+    first = timed(lambda: ours(truth, predicted[:1], 1), 1).least
     values = ours(truth, predicted, 2)
     rivals = [("pycocotools", COCO, COCOeval)]
     try:
@@ -177,14 +156,14 @@ def main() -> None:
         sys.stderr.write("faster-coco-eval is not installed: left out\n")
     rows: list[dict[str, Any]] = []
     for workers in (1, 2):
-        seconds = least(lambda workers=workers: ours(truth, predicted, workers), args.repeat)
+        seconds = timed(lambda workers=workers: ours(truth, predicted, workers), arguments.repeat).least
         rows.append({"what": f"ovskit, -j {workers}", "seconds": seconds, "difference": 0.0})
     for name, make_coco, make_judge in rivals:
         difference = greatest_difference(values, theirs(make_coco, make_judge, document, results))
         if not difference <= 1e-9 and name == "pycocotools":
             raise SystemExit(f"{name}: scores differ from ours by {difference}")
-        repeat = 1 if name == "pycocotools" else args.repeat
-        seconds = least(lambda c=make_coco, j=make_judge: theirs(c, j, document, results), repeat)
+        repeat = 1 if name == "pycocotools" else arguments.repeat
+        seconds = timed(lambda c=make_coco, j=make_judge: theirs(c, j, document, results), repeat).least
         rows.append({"what": name, "seconds": seconds, "difference": difference})
     stream = io.BytesIO()
     writer = MasksWriter(stream, MasksHeader())
@@ -193,43 +172,26 @@ def main() -> None:
     writer.finish()
     data = stream.getvalue()
     for workers in (1, 2):
-        seconds = least(lambda workers=workers: ours_from_file(truth, data, workers), args.repeat)
+        seconds = timed(lambda workers=workers: ours_from_file(truth, data, workers), arguments.repeat).least
         rows.append({"what": f"ovskit, AR and AP from a stream of {len(data) / 1e6:.0f} MB, -j {workers}", "seconds": seconds})
     evaluation = ours_from_file(truth, data, 2)
-    begin = time.perf_counter()
-    evaluation.intervals(1000)
-    rows.append({"what": "ovskit, 1,000 resamples of AR and AP on top", "seconds": time.perf_counter() - begin})
-    show(rows, args, first)
-
-
-def show(rows: list[dict[str, Any]], args: argparse.Namespace, first: float) -> None:
+    rows.append({"what": "ovskit, 1,000 resamples of AR and AP on top", "seconds": timed(lambda: evaluation.intervals(1000), 1).least})
+    about = machine("ovskit", "numpy", "numba", "pycocotools")
     reference = next(row["seconds"] for row in rows if row["what"] == "pycocotools")
-    table = Table(title=f"{args.images} images × {args.predictions:,} predictions × {args.truths} masks of 640 × 480")
-    for column in ("what", "s", "ms an image", "of pycocotools' time", "greatest difference"):
-        table.add_column(column, justify="left" if column == "what" else "right")
-    for row in rows:
-        compared = "difference" in row
-        share = f"1/{reference / row['seconds']:.1f}" if compared else ""
-        difference = f"{row['difference']:.1e}" if compared else ""
-        table.add_row(row["what"], f"{row['seconds']:.2f}", f"{1000 * row['seconds'] / args.images:.1f}", share, difference)
-    console = Console() if sys.stdout.isatty() else Console(width=140)
-    machine = {
-        "cpu": processor(),
-        "cpus": os.cpu_count(),
-        "load_1min": os.getloadavg()[0],
-        "python": platform.python_version(),
-        **{name: importlib.metadata.version(name) for name in ("ovskit", "numpy", "numba", "pycocotools")},
-    }
-    console.print(table)
-    console.print(f"first call (compiling, or loading what is compiled): {first:.2f} s; {machine}")
-    if args.json:
-        args.json.write_text(json.dumps({"bench": "eval", "machine": machine, "first_call_s": first, "rows": rows}, indent=1) + "\n")
-
-
-def processor() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor())
+    title = f"{arguments.images} images × {arguments.predictions:,} predictions × {arguments.truths} masks of 640 × 480"
+    columns = ("what", "s", "ms an image", "of pycocotools' time", "greatest difference")
+    cells = [
+        (
+            row["what"],
+            f"{row['seconds']:.2f}",
+            f"{1000 * row['seconds'] / arguments.images:.1f}",
+            f"1/{reference / row['seconds']:.1f}" if "difference" in row else "",
+            f"{row['difference']:.1e}" if "difference" in row else "",
+        )
+        for row in rows
+    ]
+    show(title, columns, cells, f"first call (compiling, or loading what is compiled): {first:.2f} s; {about}", width=140)
+    write_json(arguments.json, {"bench": "eval", "machine": about, "first_call_s": first, "rows": rows})
 
 
 if __name__ == "__main__":

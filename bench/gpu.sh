@@ -49,7 +49,7 @@ for file in "$here"/man/ovs-*.1; do
   printf '#!/bin/sh\nexec "%s" -c "from ovskit.cli.%s import app; app()" "$@"\n' "$(command -v "$python")" "${tool#ovs-}" > "$site/bin/$tool"
 done
 chmod +x "$site/bin/"*
-export PATH=$site/bin:$PATH PYTHONPATH=$site:$here/bench${PYTHONPATH:+:$PYTHONPATH} PYTHONUNBUFFERED=1
+export PATH=$site/bin:$PATH OVSKIT_BIN=$site/bin PYTHONPATH=$site:$here/bench${PYTHONPATH:+:$PYTHONPATH} PYTHONUNBUFFERED=1
 
 cd "$here" || exit 1
 "$python" -m gpu.about --lines "$lines" $dry || exit 1

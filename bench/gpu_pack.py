@@ -1,8 +1,5 @@
 """What bench/gpu.sh learns from, made before on a CPU: photographs of the pool with our own masks, and a few to be scored on.
 
-    python bench/gpu_pack.py PACK [--mebibytes 45] [--lots 18] [--lot 250] [--side 160] [--size 512] [--regions 60]
-                              [--smallest 0.003] [--quality 75] [--jobs 2]
-
 PACK is a folder, new or begun before: a lot of photographs is made whole, so a script that was killed goes on at the next one.
 
 - ``photographs/NN.tar``: a lot of the pool's photographs, shrunk to ``--side`` pixels on the shorter side, as JPEG. The pool in the
@@ -14,8 +11,7 @@ PACK is a folder, new or begun before: a lot of photographs is made whole, so a 
   ``explored.json.xz``, the 100 best masks of each that the same pipeline finds at its defaults, and ``explored-scores.json``, what
   ovs-eval says of all that it finds. That is what a segmenter is held against.
 
-The last lots are left out where they would not fit into ``--mebibytes``. Photographs come from ``$OVSKIT_TEST_DATA``; a pack is not to
-be committed.
+The last lots are left out where they would not fit into ``--mebibytes``. A pack is not to be committed.
 """
 
 from __future__ import annotations
@@ -25,18 +21,21 @@ import hashlib
 import io
 import json
 import lzma
+import os
 import shlex
-import subprocess
-import sys
 import tarfile
 import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from gpu.tools import scores
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+from harness.arguments import bench_parser
+from harness.commands import per_annotator, pipe, scores
+from harness.photographs import DATA, SETS, pool, truth_file
+from harness.report import progress
 from PIL import Image as Picture
-from quality import DATA, SETS
 
 from ovskit.core.formats.photographs.photographs import read_source
 from ovskit.core.formats.photographs.sources import Source, list_sources
@@ -49,32 +48,32 @@ MEBIBYTE = 1 << 20
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("pack", type=Path)
-    parser.add_argument("--mebibytes", type=float, default=45, help="of the whole folder")
-    parser.add_argument("--lots", type=int, default=18)
-    parser.add_argument("--lot", type=int, default=250, help="photographs")
+    parser = bench_parser(__doc__)
+    parser.add_argument("pack", type=Path, help="the folder")
+    parser.add_argument("--mebibytes", type=float, default=45, help="size of the whole folder at most")
+    parser.add_argument("--lots", type=int, default=18, help="lots at most")
+    parser.add_argument("--lot", type=int, default=250, help="photographs of a lot")
     parser.add_argument("--side", type=int, default=160, help="shorter side of a photograph, pixels")
-    parser.add_argument("--size", type=int, default=512, help="of ovs-extract, for the pool's photographs")
-    parser.add_argument("--regions", type=int, default=60, help="masks of a photograph")
-    parser.add_argument("--smallest", type=float, default=0.003, help="of these, as a share of the photograph")
-    parser.add_argument("--quality", type=int, default=75, help="of the JPEGs")
+    parser.add_argument("--size", type=int, default=512, help="--size of ovs-extract for the pool's photographs")
+    parser.add_argument("--regions", type=int, default=60, help="masks kept of a photograph")
+    parser.add_argument("--smallest", type=float, default=0.003, help="smallest mask, as a share of the photograph")
+    parser.add_argument("--quality", type=int, default=75, help="quality of the JPEG files")
     parser.add_argument("--scored", type=int, default=30, help="photographs of each set to be scored on")
-    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--jobs", type=int, default=2, help="threads of each command")
     arguments = parser.parse_args()
     pack: Path = arguments.pack
     for name in SETS:
         scored_set(pack / "scored" / name, name, arguments.scored, arguments.jobs, arguments.quality)
-    pool = in_hashed_order(list_sources([str(path) for path in sorted((DATA / "pool").glob("*.tar"))]).items)
-    for number in range(min(arguments.lots, -(-len(pool) // arguments.lot))):
-        photographs = pool[number * arguments.lot : (number + 1) * arguments.lot]
+    sources = in_hashed_order(list_sources([str(path) for path in pool()]).items)
+    for number in range(min(arguments.lots, -(-len(sources) // arguments.lot))):
+        photographs = sources[number * arguments.lot : (number + 1) * arguments.lot]
         lot(pack, number, photographs, arguments)
         if size_of(pack) > arguments.mebibytes * MEBIBYTE:
             for path in files_of(pack, number):
                 path.unlink()
-            print(f"lot {number} would not fit into {arguments.mebibytes:g} MiB; it and those after it are left out", file=sys.stderr)
+            progress(f"lot {number} would not fit into {arguments.mebibytes:g} MiB; it and those after it are left out")
             break
-        print(f"lot {number}: {len(photographs)} photographs, {size_of(pack) / MEBIBYTE:.1f} MiB in all", file=sys.stderr, flush=True)
+        progress(f"lot {number}: {len(photographs)} photographs, {size_of(pack) / MEBIBYTE:.1f} MiB in all")
 
 
 def in_hashed_order(sources: Iterable[Source]) -> list[Source]:
@@ -142,8 +141,8 @@ def write_tar(path: Path, photographs: Sequence[Source], side: int, quality: int
 def explore(images: str, root: Path, out: Path, jobs: int) -> None:
     """The default pipeline, in the folder of the photographs so that their names in the masks are short."""
     tail = f"-q -j {jobs}"
-    line = f"ovs-extract {tail} {images} | ovs-cluster {tail} | ovs-refine {tail} | ovs-hier -q -o {shlex.quote(str(out.resolve()))}"
-    subprocess.run(["bash", "-o", "pipefail", "-c", line], check=True, cwd=root, stdin=subprocess.DEVNULL)
+    last = f"ovs-hier -q -o {shlex.quote(str(out.resolve()))}"
+    pipe(f"ovs-extract {tail} {images}", f"ovs-cluster {tail}", f"ovs-refine {tail}", last, cwd=root)
 
 
 def write_best(found: Path, out: Path, regions: int, smallest: float) -> None:
@@ -182,7 +181,7 @@ def scored_set(folder: Path, name: str, count: int, jobs: int, quality: int) -> 
     if explored.exists():
         return
     folder.mkdir(parents=True, exist_ok=True)
-    data = json.loads((DATA / name / SETS[name]).read_bytes())
+    data = json.loads(truth_file(name).read_bytes())
     images = data["images"][:count]
     ids = {image["id"] for image in images}
     for image in images:
@@ -195,7 +194,7 @@ def scored_set(folder: Path, name: str, count: int, jobs: int, quality: int) -> 
         found, whole_truth = Path(temporary) / "explored.json", Path(temporary) / "truth.json"
         whole_truth.write_text(json.dumps(truth))
         explore(f"--images {shlex.quote(str(whole_truth))} --root .", folder, found, jobs)
-        packed(folder / "explored-scores.json", json.dumps(scores(whole_truth, [found], name)).encode())
+        packed(folder / "explored-scores.json", json.dumps(scores(whole_truth, [found], *per_annotator(name))).encode())
         with whole(explored) as part:
             write_best(found, part, EXPLORED, 0.0)
 

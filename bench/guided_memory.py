@@ -1,7 +1,5 @@
 """How much memory the guided filter takes beside the photograph and its masks, whatever their size.
 
-    python bench/guided_memory.py [--megapixels 1,4,16,100] [--radius 16,90] [--json FILE]
-
 Each case is a process of its own: an image of noise with one large mask, a disc with holes, which has a boundary all over. Reported is
 how far the resident memory rises while the mask is filtered, at most (``VmHWM`` after it was set back, so Linux only), in MB and in
 bytes a pixel of the mask's box; and CPU seconds of one thread. The kernels are compiled before.
@@ -18,9 +16,10 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from descriptor import machine
-from rich.console import Console
-from rich.table import Table
+from harness.arguments import bench_parser, list_of
+from harness.machine import machine
+from harness.measure import resident
+from harness.report import show, write_json
 
 from ovskit.core.masks import rle
 from ovskit.core.records import Mask, UInt8
@@ -37,12 +36,6 @@ def scene(side: int) -> tuple[UInt8, Mask]:
     return pixels, Mask(1, 1, outline, rle.area(outline), rle.bbox(outline))
 
 
-def resident(key: str) -> int:
-    """``VmRSS`` or ``VmHWM`` of this process in bytes."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return 1024 * int(next(line for line in lines if line.startswith(key)).split()[1])
-
-
 def measure(megapixels: float, radius: int) -> dict[str, float]:
     cv2.setNumThreads(1)
     refiner = guided_refiner(GuidedOptions(radius=radius))
@@ -57,31 +50,27 @@ def measure(megapixels: float, radius: int) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--megapixels", default="1,4,16,100")
-    parser.add_argument("--radius", default="16,90")
-    parser.add_argument("--json", metavar="FILE")
+    parser = bench_parser(__doc__, json=True)
+    parser.add_argument("--megapixels", type=list_of(float), default="1,4,16,100", help="sizes of the image [1,4,16,100]")
+    parser.add_argument("--radius", type=list_of(int), default="16,90", help="of the filter, pixels [16,90]")
     parser.add_argument("--one", nargs=2, metavar=("MEGAPIXELS", "RADIUS"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one:
         print(json.dumps(measure(float(arguments.one[0]), int(arguments.one[1]))))
         return
-    table = Table(title="the guided filter's memory beside image and mask")
-    for column in ("megapixels", "radius", "MB", "bytes a pixel", "CPU s"):
-        table.add_column(column, justify="right")
     rows = []
-    for radius in arguments.radius.split(","):
-        for size in arguments.megapixels.split(","):
-            done = subprocess.run([sys.executable, __file__, "--one", size, radius], stdout=subprocess.PIPE, check=True)
-            row = json.loads(done.stdout)
-            rows.append({"megapixels": float(size), "radius": int(radius), **row})
-            table.add_row(size, radius, f"{row['bytes'] / 1e6:.0f}", f"{row['bytes'] / row['pixels']:.1f}", f"{row['cpu_s']:.1f}")
-    about = machine(1)
-    console = Console() if sys.stdout.isatty() else Console(width=140)
-    console.print(table)
-    console.print(about)
-    if arguments.json:
-        Path(arguments.json).write_text(json.dumps({"bench": "guided_memory", "machine": about, "cases": rows}, indent=2) + "\n")
+    for radius in arguments.radius:
+        for size in arguments.megapixels:
+            done = subprocess.run([sys.executable, __file__, "--one", str(size), str(radius)], stdout=subprocess.PIPE, check=True)
+            rows.append({"megapixels": size, "radius": radius, **json.loads(done.stdout)})
+    cells = [
+        (f"{r['megapixels']:g}", r["radius"], f"{r['bytes'] / 1e6:.0f}", f"{r['bytes'] / r['pixels']:.1f}", f"{r['cpu_s']:.1f}")
+        for r in rows
+    ]
+    about = machine("torch", "numpy", "numba", "pillow", "pycocotools", threads=1)
+    columns = ("megapixels", "radius", "MB", "bytes a pixel", "CPU s")
+    show("the guided filter's memory beside image and mask", columns, cells, about, left=(), width=140)
+    write_json(arguments.json, {"bench": "guided_memory", "machine": about, "cases": rows})
 
 
 if __name__ == "__main__":

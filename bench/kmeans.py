@@ -1,7 +1,5 @@
 """k-means: images a second of ``fit_each`` at S-Seg's size, and ``fit`` with ``assign`` on a data set's patches.
 
-    python bench/kmeans.py [--device cpu] [--images 128] [--steps 10,20] [--vectors 1000000] [--clusters 2,8,27] [--threads 1] [--json FILE]
-
 First table: seeded maps of 28 × 28 patches with 384 channels (a ViT-S/8 at 224²), twelve Voronoi regions of a direction each
 plus noise, L2-normalised, K = 8, spherical, k-means++ start, at most so many of Lloyd's steps; ``fit_each`` in batches of several
 sizes, and image by image faiss.Kmeans (a start of random patches; told to take all of them) and scipy's kmeans2 (k-means++; not
@@ -12,19 +10,15 @@ ends when the device is done.
 
 Second table: ``--vectors`` of 64 channels around 40 centres; ``fit`` on its default sample of 256,000 and ``assign`` of all,
 against faiss.Kmeans on as many and a search of its index for the two nearest. ``fit`` and ``assign`` give the same bits on any
-number of threads, which faiss.Kmeans does not promise. The least of ``--repeat`` runs counts. What faiss looks for is looked for
-on a GPU only by a faiss that has GPUs; ``fit_each`` needs torch alone.
+number of threads, which faiss.Kmeans does not promise. The least of ``--repeat`` runs counts. faiss uses a GPU only if its package
+was built for GPUs; ``fit_each`` needs torch alone.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import sys
-import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -33,9 +27,10 @@ import faiss
 import numpy as np
 import numpy.typing as npt
 import torch
-from quality import command_line, surroundings
-from rich.console import Console
-from rich.table import Table
+from harness.arguments import bench_parser, list_of
+from harness.machine import surroundings
+from harness.measure import timed
+from harness.report import show, write_json
 from scipy.cluster.vq import kmeans2
 
 from ovskit.core.models.kmeans import KMeansOptions, assign, fit, fit_each
@@ -60,15 +55,16 @@ def voronoi_maps(images: int, regions: int = 12) -> Float32:
 
 
 def least(work: Callable[[], Any], repeat: int, device: torch.device) -> tuple[float, Any]:
-    """Seconds of the quickest run, and what the last one gave."""
-    best = np.inf
-    for _ in range(repeat):
-        begin = time.perf_counter()
+    """Seconds of the quickest run, until the device is done, and what the last one gave."""
+
+    def finished() -> Any:
         found = work()
         if device.type == "cuda":
             torch.cuda.synchronize(device)
-        best = min(best, time.perf_counter() - begin)
-    return best, found
+        return found
+
+    timing = timed(finished, repeat)
+    return timing.least, timing.result
 
 
 def objective(maps: Float32, labels: npt.NDArray[Any]) -> float:
@@ -147,51 +143,38 @@ def data_set(arguments: argparse.Namespace, device: torch.device, gpu: bool) -> 
     return rows
 
 
-def numbers(text: str) -> list[int]:
-    return [int(word) for word in text.split(",")]
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--images", type=int, default=128)
-    parser.add_argument("--steps", type=numbers, default=[10, 20], metavar="N,N")
-    parser.add_argument("--vectors", type=int, default=1_000_000, help="of the second table; 0 leaves it out")
-    parser.add_argument("--clusters", type=numbers, default=[2, 8, 27], metavar="K,K")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--repeat", type=int, default=3)
-    parser.add_argument("--json", type=Path, help="also write the numbers here")
+    parser = bench_parser(__doc__, repeat=3, json=True)
+    parser.add_argument("--device", default="cpu", help="cpu or cuda [cpu]")
+    parser.add_argument("--images", type=int, default=128, help="maps of the first table [128]")
+    parser.add_argument("--steps", type=list_of(int), default="10,20", metavar="N,N", help="steps of Lloyd's algorithm [10,20]")
+    parser.add_argument("--vectors", type=int, default=1_000_000, help="vectors of the second table; 0 leaves it out [1000000]")
+    parser.add_argument("--clusters", type=list_of(int), default="2,8,27", metavar="K,K", help="numbers of clusters there [2,8,27]")
+    parser.add_argument("--threads", type=int, default=1, help="of torch and faiss [1]")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     faiss.omp_set_num_threads(arguments.threads)
     device = choose_device(arguments.device)
     gpu = device.type == "cuda" and hasattr(faiss, "StandardGpuResources") and faiss.get_num_gpus() > 0
-    about = {"bench": "kmeans", "command": command_line(), **surroundings(), "threads": arguments.threads}
+    about = {"bench": "kmeans", **surroundings(), "threads": arguments.threads}
     about["device"] = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     about["versions"]["faiss"] = faiss.__version__
 
     images = per_image(arguments, device, gpu)
-    table = Table(title=f"k-means of each image: {SIDE * SIDE} patches, {CHANNELS} channels, K = {K}")
-    for column in ("program", "steps", "images/s", "images/min", "objective", "at rest"):
-        table.add_column(column, justify="left" if column == "program" else "right")
+    cells: list[tuple[object, ...]] = []
     for row in images:
-        at_rest = "" if row["at_rest"] is None else f"{row['at_rest']}/{row['images']}"
-        rate = row["images_s"]
-        table.add_row(row["program"], str(row["steps"]), f"{rate:.1f}", f"{60 * rate:,.0f}", f"{row['objective']:.5f}", at_rest)
-    console = Console() if sys.stdout.isatty() else Console(width=150)
-    console.print(table)
+        at_rest, rate = "" if row["at_rest"] is None else f"{row['at_rest']}/{row['images']}", row["images_s"]
+        cells.append((row["program"], row["steps"], f"{rate:.1f}", f"{60 * rate:,.0f}", f"{row['objective']:.5f}", at_rest))
+    title = f"k-means of each image: {SIDE * SIDE} patches, {CHANNELS} channels, K = {K}"
+    show(title, ("program", "steps", "images/s", "images/min", "objective", "at rest"), cells)
 
     sets = data_set(arguments, device, gpu) if arguments.vectors else []
     if sets:
-        table = Table(title=f"k-means of {arguments.vectors:,} vectors of {WIDTH} channels, at most {KMeansOptions(1).iterations} steps")
-        for column in ("program", "k", "fit s", "assign s", "objective"):
-            table.add_column(column, justify="left" if column == "program" else "right")
-        for row in sets:
-            table.add_row(row["program"], str(row["k"]), *(f"{row[key]:.2f}" for key in ("fit_s", "assign_s")), f"{row['objective']:.5f}")
-        console.print(table)
-    console.print(about)
-    if arguments.json:
-        arguments.json.write_text(json.dumps({**about, "per_image": images, "data_set": sets}, indent=1) + "\n")
+        title = f"k-means of {arguments.vectors:,} vectors of {WIDTH} channels, at most {KMeansOptions(1).iterations} steps"
+        cells = [(row["program"], row["k"], f"{row['fit_s']:.2f}", f"{row['assign_s']:.2f}", f"{row['objective']:.5f}") for row in sets]
+        show(title, ("program", "k", "fit s", "assign s", "objective"), cells)
+    print(about)
+    write_json(arguments.json, {**about, "per_image": images, "data_set": sets})
 
 
 if __name__ == "__main__":

@@ -1,30 +1,29 @@
 """What each value that LightCluster leaves open is worth, and which features: its foreground against what annotators outlined.
 
-    python bench/lightcluster.py [--features="--model builtin --size 512"] [--features="--model timm:NAME --weights FILE --facet key"]
-                                 [--only values,refined,features] [--limit 150] [--seeds 4] [--sets ccp_parts,coco_entities]
-                                 [--markdown FILE] [--jobs 1]
-
 Foreground is whole people in ccp_parts, things in coco_entities, as in bench/semantic.py. ``values``: with the first ``--features``
 every open value is set to others than its default, one at a time, by ``ovs-cluster --set``. ``refined``: what ``ovs-refine`` makes of the
 image level, which has a mask in every photograph, starting from the soft margin or from the masks. Differences are paired, with 95 %
 intervals by bootstrap over photographs. ``features``: all of them, level by level, at the defaults, and a rectangle in the middle of
-every photograph. Superclasses and clusters of the data set are of the photographs scored here: another number of them is another
-result. All is done by the commands. docs/reference/choices.md says how the networks of ``--features`` are trained.
+every photograph. Superclasses and clusters of the data set come from the photographs scored here, so ``--limit`` changes the result.
+All is done by the commands. docs/reference/choices.md says how the networks of ``--features`` are trained.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import shlex
-import sys
+import os
 import tempfile
 from pathlib import Path
-from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
-from quality import DATA, command_line, surroundings, without_folders
-from semantic import FOREGROUND, LEVELS, foreground_space, images_of, pipe, spread
+from harness.arguments import bench_parser, list_of
+from harness.commands import pipe
+from harness.machine import surroundings, without_folders
+from harness.photographs import first_images, truth_file
+from harness.report import made_by, metric_text, progress, publish, section
+from semantic import FOREGROUND, LEVELS, foreground_cells, foreground_scores
 
 from ovskit.core.formats.streams.features import open_features
 from ovskit.core.formats.streams.masks import MasksHeader, MasksWriter
@@ -32,6 +31,7 @@ from ovskit.core.masks import rle
 from ovskit.core.masks.rle import encode
 from ovskit.core.records import FeatureMap, Mask, MaskSet
 
+PARTS = ("values", "refined", "features")
 VARIED = {
     "superclasses": (1, 2, 8, 16),
     "side": ("share", "smaller"),
@@ -54,20 +54,9 @@ REFINED = {
 }
 
 
-def scored(files: list[Path], truth: Path, folder: Path) -> dict[str, Any]:
-    """``ovs-eval``'s answer for ``files``, differences being to the first."""
-    line = f"ovs-eval --metric miou --json --bootstrap 1000 --images listed --names {foreground_space(truth, folder)}"
-    found: dict[str, Any] = json.loads(pipe(f"{line} --gt {shlex.quote(str(truth))} {' '.join(map(str, files))}"))
-    return found if "files" in found else {"files": [found]}
-
-
-def foreground_iou(one: dict[str, Any]) -> float:
-    return 100 * float(one["classes"][1]["iou"])
-
-
 def values(name: str, features: Path, arguments: argparse.Namespace, folder: Path) -> list[str]:
     """The table of open values of one set."""
-    begin = f"ovs-cluster --method lightcluster -j {arguments.jobs} {features}"
+    begin = f"ovs-cluster -q --method lightcluster -j {arguments.jobs} {features}"
     rows = [("defaults", "")]
     rows += [(f"seed {seed}", f"--seed {seed}") for seed in range(1, arguments.seeds)]
     rows += [(f"{key} {value}", f"--set {key}={value}") for key, others in VARIED.items() for value in others]
@@ -81,56 +70,39 @@ def values(name: str, features: Path, arguments: argparse.Namespace, folder: Pat
 def refined(name: str, features: Path, arguments: argparse.Namespace, folder: Path) -> list[str]:
     """The table of refiners of one set."""
     made = [folder / f"{name}-image.json"]
-    pipe(f"ovs-cluster --method lightcluster --emit image -j {arguments.jobs} {features} -o {made[0]}")
+    pipe(f"ovs-cluster -q --method lightcluster --emit image -j {arguments.jobs} {features} -o {made[0]}")
     for options in REFINED.values():
         made.append(folder / f"{name}-refined-{len(made)}.json")
-        pipe(f"ovs-refine {options} -j {arguments.jobs} {made[0]} -o {made[-1]}")
+        pipe(f"ovs-refine -q {options} -j {arguments.jobs} {made[0]} -o {made[-1]}")
     return table(f"The image level refined, {name}", ["not refined", *REFINED], made, name, arguments, folder)
 
 
 def table(title: str, labels: list[str], made: list[Path], name: str, arguments: argparse.Namespace, folder: Path) -> list[str]:
     """Masks files scored, and their differences to the first."""
-    found = scored(made, DATA / name / FOREGROUND[name], folder)
-    lines = [
-        "",
-        f"## {title}, {arguments.limit} photographs, `{without_folders(arguments.features[0])}`",
-        "",
-        "| | mIoU of both | difference | IoU of foreground |",
-        "|---|---|---|---|",
-    ]
+    found = foreground_scores(truth_file(name), made, folder)
+    gains = {str(pair["path"]): metric_text(pair, "mIoU", "+.2f") for pair in found["differences"]}
+    rows = []
     for label, one in zip(labels, found["files"], strict=True):
-        lines.append(f"| {label} | {spread(one, 'mIoU')} | {difference(one, found)} | {foreground_iou(one):.1f} |")
-    return lines
-
-
-def difference(one: dict[str, Any], found: dict[str, Any]) -> str:
-    for pair in found["differences"]:
-        if pair["path"] == one["path"]:
-            value, (low, high) = pair["metrics"]["mIoU"], pair["intervals"]["mIoU"]
-            return f"{100 * value:+.2f} [{100 * low:+.2f}, {100 * high:+.2f}]"
-    return ""
+        both, foreground = foreground_cells(one)
+        rows.append((label, both, gains.get(str(one.get("path")), ""), foreground))
+    title = f"{title}, {arguments.limit} photographs, `{without_folders(arguments.features[0])}`"
+    return section(title, ("", "mIoU of both", "difference", "IoU of foreground"), rows)
 
 
 def levels(name: str, features: list[Path], arguments: argparse.Namespace, folder: Path) -> list[str]:
     """The table of features, level by level, of one set."""
-    lines = [
-        "",
-        f"## Features, {name}, {arguments.limit} photographs: mIoU of both, IoU of foreground",
-        "",
-        f"| features | {' | '.join(LEVELS)} |",
-        "|---|" + "---|" * len(LEVELS),
-    ]
+    truth, rows = truth_file(name), []
     for k, (text, path) in enumerate(zip(arguments.features, features, strict=True)):
         made = []
         for level in LEVELS:
             made.append(folder / f"{name}-{k}-{level}.json")
-            pipe(f"ovs-cluster --method lightcluster --emit {level} -j {arguments.jobs} {path} -o {made[-1]}")
-        found = scored(made, DATA / name / FOREGROUND[name], folder)["files"]
-        cells = [f"{spread(one, 'mIoU')}, {foreground_iou(one):.1f}" for one in found]
-        lines.append(f"| `{without_folders(text)}` | " + " | ".join(cells) + " |")
-    (one,) = scored([middles(features[0], folder / f"{name}-middles.json")], DATA / name / FOREGROUND[name], folder)["files"]
-    lines.append(f"| the middle of each photograph | {spread(one, 'mIoU')}, {foreground_iou(one):.1f} | | | |")
-    return lines
+            pipe(f"ovs-cluster -q --method lightcluster --emit {level} -j {arguments.jobs} {path} -o {made[-1]}")
+        found = foreground_scores(truth, made, folder)["files"]
+        rows.append((f"`{without_folders(text)}`", *(", ".join(foreground_cells(one)) for one in found)))
+    (one,) = foreground_scores(truth, [middles(features[0], folder / f"{name}-middles.json")], folder)["files"]
+    rows.append(("the middle of each photograph", ", ".join(foreground_cells(one)), "", "", ""))
+    title = f"Features, {name}, {arguments.limit} photographs: mIoU of both, IoU of foreground"
+    return section(title, ("features", *LEVELS), rows)
 
 
 def middles(features: Path, path: Path) -> Path:
@@ -150,39 +122,27 @@ def middles(features: Path, path: Path) -> Path:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--features", action="append", help="options of ovs-extract; several times")
-    parser.add_argument("--only", default="values,refined,features")
-    parser.add_argument("--limit", type=int, default=150)
-    parser.add_argument("--seeds", type=int, default=4)
-    parser.add_argument("--sets", default=",".join(FOREGROUND))
-    parser.add_argument("--jobs", type=int, default=1)
-    parser.add_argument("--markdown", type=Path)
+    parser = bench_parser(__doc__, limit=150, sets=FOREGROUND, jobs=True, markdown=True)
+    parser.add_argument("--features", action="append", help="options of ovs-extract; several times [--model builtin --size 512]")
+    parser.add_argument("--only", type=list_of(str, PARTS), default=",".join(PARTS), help=f"tables [{','.join(PARTS)}]")
+    parser.add_argument("--seeds", type=int, default=4, help="how many random seeds [4]")
     arguments = parser.parse_args()
     arguments.features = arguments.features or ["--model builtin --size 512"]
-    about = surroundings()
-    lines = [
-        "# LightCluster's open values",
-        "",
-        f"Made by `{command_line()}` at commit {about['commit']}, {about['date']}, on {about['machine']['cpu']}. Percent.",
-    ]
+    lines = ["# LightCluster's open values", "", f"{made_by(surroundings())}. Percent."]
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        for name in arguments.sets.split(","):
+        for name in arguments.sets:
             made = []
             for k, options in enumerate(arguments.features):
                 made.append(folder / f"{name}-{k}.npz")
-                pipe(f"ovs-extract --cls {options} {images_of(DATA / name / FOREGROUND[name], arguments.limit, folder)} -o {made[-1]}")
+                pipe(f"ovs-extract -q --cls {options} {first_images(truth_file(name), arguments.limit, folder)} -o {made[-1]}")
             for part in (values, refined):
-                if part.__name__ in arguments.only.split(","):
+                if part.__name__ in arguments.only:
                     lines += part(name, made[0], arguments, folder)
-            if "features" in arguments.only.split(","):
+            if "features" in arguments.only:
                 lines += levels(name, made, arguments, folder)
-            print("\n".join(lines), file=sys.stderr, flush=True)
-    text = "\n".join(lines) + "\n"
-    if arguments.markdown:
-        arguments.markdown.write_text(text)
-    print(text, end="")
+            progress("\n".join(lines))
+    publish(lines, arguments.markdown)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ Three kinds of features, seeded, on grids of 128 × 128 and 32 × 32 patches wit
 (six levels, each region with a direction of its own, plus noise), the same with 2 % outlier tokens of high norm, which
 make the regions around them hubs with hundreds of edges, and smoothed Gaussian noise. Merged down to 0.1, with
 partitions at 0.6 … 0.1; one thread. Least and median wall time, and least CPU time, which other processes on the
-machine disturb less. Evaluations and heap operations do not jitter at all.
+machine disturb less. Evaluations and heap operations are the same in every run.
 
 The floor is the time to read one row of features for every evaluation at the rate at which one core reads memory.
 
@@ -16,15 +16,11 @@ to the feature buffer. Compile time is that of a process with an empty cache.
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import platform
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +29,10 @@ os.environ.setdefault("MKL_NUM_THREADS", "1")
 
 import numpy as np
 import numpy.typing as npt
-from rich.console import Console
-from rich.table import Table
+from harness.arguments import bench_parser
+from harness.machine import host
+from harness.measure import Timing, resident, timed
+from harness.report import show, write_json
 
 from ovskit.core.cluster.merge import MergeSequence, merge_sequence, partition, snapshot_steps
 
@@ -88,19 +86,19 @@ def run(features: Features) -> tuple[MergeSequence, npt.NDArray[np.int32]]:
 
 def measure(kind: str, side: int, repeat: int) -> dict[str, Any]:
     features = KINDS[kind](side)
-    wall, cpu = [], []
+    wall, cpu = Timing(), Timing()
     for _ in range(repeat):
         buffer = features.copy()
         begin, busy = time.perf_counter(), time.thread_time()
         sequence, labels = run(buffer)
-        wall.append(1e3 * (time.perf_counter() - begin))
-        cpu.append(1e3 * (time.thread_time() - busy))
+        wall.seconds.append(time.perf_counter() - begin)
+        cpu.seconds.append(time.thread_time() - busy)
     return {
         "grid": f"{side}x{side}x{CHANNELS}",
         "kind": kind,
-        "least_ms": min(wall),
-        "median_ms": statistics.median(wall),
-        "least_cpu_ms": min(cpu),
+        "least_ms": 1e3 * wall.least,
+        "median_ms": 1e3 * wall.median,
+        "least_cpu_ms": 1e3 * cpu.least,
         "merges": len(sequence.first),
         "evaluations": sequence.evaluations,
         "heap_operations": sequence.heap_operations,
@@ -109,19 +107,7 @@ def measure(kind: str, side: int, repeat: int) -> dict[str, Any]:
     }
 
 
-CHILD = """
-import sys
-import numpy as np
-sys.path.insert(0, {folder!r})
-from merge import run
-def status(key):
-    return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith(key))
-run(np.ones((3, 3, 4), np.float32))
-features = np.load({path!r})
-before = status("VmRSS")
-run(features)
-print((status("VmHWM") - before) / 1024)
-"""
+SMALL = np.ones((3, 3, 4), np.float32)
 
 
 def peak(features: Features) -> float | None:
@@ -129,100 +115,76 @@ def peak(features: Features) -> float | None:
     if not Path("/proc/self/status").exists():
         return None
     with tempfile.TemporaryDirectory() as folder:
-        path = str(Path(folder) / "features.npy")
+        path = Path(folder) / "features.npy"
         np.save(path, features)
-        code = CHILD.format(folder=str(Path(__file__).parent), path=path)
-        return float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
+        return child("--peak", str(path))
 
 
-FIRST_CALL = """
-import sys, time
-import numpy as np
-sys.path.insert(0, {folder!r})
-from merge import run
-begin = time.perf_counter()
-run(np.ones((3, 3, 4), np.float32))
-print(time.perf_counter() - begin)
-"""
+def own_peak(path: Path) -> float:
+    """``peak`` in a process of its own."""
+    run(SMALL)
+    features = np.load(path)
+    before = resident("VmRSS")
+    run(features)
+    return (resident("VmHWM") - before) / 2**20
+
+
+def first_call() -> float:
+    """Seconds of the first call in this process: of compiling, or of loading what is compiled."""
+    return timed(lambda: run(SMALL), 1).least
 
 
 def compile_seconds() -> float:
     """Seconds of the first call in a process whose cache of compiled code is empty."""
-    code = FIRST_CALL.format(folder=str(Path(__file__).parent))
     with tempfile.TemporaryDirectory() as cache:
-        environment = {**os.environ, "NUMBA_CACHE_DIR": cache}
-        return float(subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True).stdout)
+        return child("--first-call", NUMBA_CACHE_DIR=cache)
+
+
+def child(*words: str, **variables: str) -> float:
+    """The number that this script prints in a process of its own."""
+    done = subprocess.run([sys.executable, __file__, *words], env={**os.environ, **variables}, capture_output=True, text=True, check=True)
+    return float(done.stdout)
 
 
 def read_gb_s() -> float:
     """How fast one core reads memory that no cache holds: BLAS' dot product of 256 MB with itself, the best of five."""
     values = np.ones(64 << 20, np.float32)
-    best = 0.0
-    for _ in range(5):
-        begin = time.perf_counter()
-        np.dot(values, values)
-        best = max(best, values.nbytes / (time.perf_counter() - begin) / 1e9)
-    return best
-
-
-def processor() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor())
+    return values.nbytes / timed(lambda: np.dot(values, values), 5).least / 1e9
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", type=Path, help="also write the numbers here")
-    parser.add_argument("--repeat", type=int, default=9, help="repetitions at 128x128, four times as many at 32x32")
+    parser = bench_parser(__doc__, json=True)
+    parser.add_argument("--repeat", type=int, default=9, help="repetitions at 128x128, four times as many at 32x32 [9]")
     parser.add_argument("--no-compile", action="store_true", help="do not measure the compile time")
-    options = parser.parse_args()
-    compiling = None if options.no_compile else compile_seconds()
-    begin = time.perf_counter()
-    run(np.ones((3, 3, 4), np.float32))
-    loading = time.perf_counter() - begin
-    rows = [measure(kind, side, options.repeat * (4 if side == 32 else 1)) for side in (128, 32) for kind in KINDS]
+    parser.add_argument("--peak", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--first-call", action="store_true", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.peak or arguments.first_call:
+        print(own_peak(arguments.peak) if arguments.peak else first_call())
+        return
+    compiling = None if arguments.no_compile else compile_seconds()
+    loading = first_call()
+    rows = [measure(kind, side, arguments.repeat * (4 if side == 32 else 1)) for side in (128, 32) for kind in KINDS]
     reading = read_gb_s()
-    machine = {
-        "machine": platform.machine(),
-        "read_gb_s": round(reading, 1),
-        "processor": processor(),
-        "cores": os.cpu_count(),
-        "python": platform.python_version(),
-        **{name: version(name) for name in ("ovskit", "numpy", "numba")},
-    }
-    table = Table(title=f"region merging, thresholds {THRESHOLDS}, one thread")
-    for column in (
-        "grid",
-        "features",
-        "least ms",
-        "median",
-        "CPU least",
-        "floor",
-        "merges",
-        "evaluations",
-        "heap ops",
-        "regions at thresholds",
-        "extra MiB",
-    ):
-        table.add_column(column, justify="left" if column in ("grid", "features") else "right")
-    for row in rows:
-        table.add_row(
+    about = {**host("ovskit", "numpy", "numba"), "read_gb_s": round(reading, 1)}
+    cells = [
+        (
             row["grid"],
             row["kind"],
             *(f"{row[key]:.1f}" for key in ("least_ms", "median_ms", "least_cpu_ms")),
             f"{row['evaluations'] * CHANNELS * 4 / reading / 1e6:.1f}",
-            *(f"{row[key]}" for key in ("merges", "evaluations", "heap_operations")),
+            *(row[key] for key in ("merges", "evaluations", "heap_operations")),
             " ".join(map(str, row["regions"])),
             "" if row["peak_extra_mb"] is None else f"{row['peak_extra_mb']:.1f}",
         )
-    console = Console() if sys.stdout.isatty() else Console(width=150)
-    console.print(table)
+        for row in rows
+    ]
+    names = "grid,features,least ms,median,CPU least,floor,merges,evaluations,heap ops,regions at thresholds,extra MiB"
     compiled = "" if compiling is None else f"compiling: {compiling:.1f} s; "
-    console.print(f"{compiled}first call here (compiling, or loading what is compiled): {loading:.2f} s; {machine}")
-    if options.json:
-        numbers = {"bench": "merge", **machine, "compile_s": compiling, "first_call_s": loading, "thresholds": THRESHOLDS, "rows": rows}
-        options.json.write_text(json.dumps(numbers, indent=1))
+    note = f"{compiled}first call here (compiling, or loading what is compiled): {loading:.2f} s; {about}"
+    show(f"region merging, thresholds {THRESHOLDS}, one thread", names.split(","), cells, note, left=("grid", "features"))
+    numbers = {"bench": "merge", **about, "compile_s": compiling, "first_call_s": loading, "thresholds": THRESHOLDS, "rows": rows}
+    write_json(arguments.json, numbers)
 
 
 if __name__ == "__main__":

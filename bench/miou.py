@@ -1,23 +1,23 @@
 """The speed of ``ovs-eval --metric miou``: label maps of VOC's number and size, against maps and against masks.
 
-    python bench/miou.py [--images 1449] [--width 500] [--height 375] [--classes 21]
-
 Wall seconds of the whole command on one thread, start-up included; the target is 30 s for 1,449 maps. Maps are made of overlapping
 ellipses, and are PNG files as VOC's. What reading them alone takes is the floor.
 """
 
 from __future__ import annotations
 
-import argparse
-import subprocess
-import sys
+import os
 import tempfile
-import time
 from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import cv2
 import numpy as np
-from quality import surroundings
+from harness.arguments import bench_parser
+from harness.commands import run
+from harness.machine import processor
+from harness.measure import timed
 
 from ovskit.core.formats.labels.maps import open_label_folder
 from ovskit.core.formats.streams.masks import MasksHeader, MasksWriter
@@ -38,20 +38,13 @@ def scene(seed: int, width: int, height: int, classes: int) -> np.ndarray:
     return labels
 
 
-def seconds(*words: object) -> float:
-    begun = time.monotonic()
-    subprocess.run([str(word) for word in words], check=True, stdout=subprocess.DEVNULL)
-    return time.monotonic() - begun
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=int, default=1449)
-    parser.add_argument("--width", type=int, default=500)
-    parser.add_argument("--height", type=int, default=375)
-    parser.add_argument("--classes", type=int, default=21)
+    parser = bench_parser(__doc__)
+    parser.add_argument("--images", type=int, default=1449, help="number of label maps [1449]")
+    parser.add_argument("--width", type=int, default=500, help="of a map, pixels [500]")
+    parser.add_argument("--height", type=int, default=375, help="of a map, pixels [375]")
+    parser.add_argument("--classes", type=int, default=21, help="number of classes [21]")
     arguments = parser.parse_args()
-    about = surroundings()
     size = (arguments.width, arguments.height)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
@@ -72,18 +65,22 @@ def main() -> None:
             writer.finish()
         classes = ",".join(map(str, range(arguments.classes)))
         begin = ("ovs-eval", "--metric", "miou", "-j", 1, "-q", "--names", classes, "--gt", folder / "truth")
-        seconds(*begin, folder / "predicted")  # kernels compile once
-        begun = time.monotonic()
-        maps = open_label_folder(str(folder / "truth"))
-        for k in range(len(maps)):
-            maps.load(k)
-        reading = time.monotonic() - begun
-        print(f"{about['machine']['cpu']}, {arguments.images} maps of {size[0]} x {size[1]}, one thread, seconds")
-        print(f"reading the ground truth alone  {reading:6.1f}")
-        print(f"maps against maps               {seconds(*begin, folder / 'predicted'):6.1f}")
-        print(f"masks against maps              {seconds(*begin, folder / 'masks.json'):6.1f}")
-        print(f"masks, matched, 100 resamples   {seconds(*begin, '--match', 'hungarian', '--bootstrap', 100, folder / 'masks.json'):6.1f}")
+
+        def seconds(*words: object) -> float:
+            return timed(lambda: run(*begin, *words), 1).least
+
+        def read() -> None:
+            maps = open_label_folder(str(folder / "truth"))
+            for k in range(len(maps)):
+                maps.load(k)
+
+        seconds(folder / "predicted")  # kernels compile once
+        print(f"{processor()}, {arguments.images} maps of {size[0]} x {size[1]}, one thread, seconds")
+        print(f"reading the ground truth alone  {timed(read, 1).least:6.1f}")
+        print(f"maps against maps               {seconds(folder / 'predicted'):6.1f}")
+        print(f"masks against maps              {seconds(folder / 'masks.json'):6.1f}")
+        print(f"masks, matched, 100 resamples   {seconds('--match', 'hungarian', '--bootstrap', 100, folder / 'masks.json'):6.1f}")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -1,29 +1,27 @@
 """SOHES' three phases on the pool of photographs, small enough for a CPU, scored after each phase on photographs that annotators outlined.
 
-    python bench/phases.py --folder RUNS [--share 3] [--steps 3000] [--correct 600] [--limit 50] [--markdown FILE]
-                           [--segment "OPTIONS"] [--jobs 1]
-
 1 explore: ``ovs-extract --size 512 | ovs-cluster | ovs-refine | ovs-hier`` on one in ``--share`` photographs of the pool.
 2 segment: ``ovs-train segment`` on these masks. 3 correct: ``ovs-train correct`` from there, once with the dynamic threshold, once with
 a fixed one (SOHES' Table 3), and, so that more training is not taken for correction, as many further updates of ``ovs-train segment``.
 
 The score of phase 1 is that of its own commands with their defaults on the photographs scored; that of the others is the segmenter's,
 which has seen none of them. Intervals are 95 % by bootstrap over photographs; differences are paired, to phase 2. What is in the
-folder already is not made again, so a bench that was stopped goes on where it was. Photographs come from ``$OVSKIT_TEST_DATA``.
+folder already is not made again, so a bench that was stopped goes on where it was.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
+import os
 import shlex
-import subprocess
-import sys
-import time
 from pathlib import Path
-from typing import Any
 
-from quality import DATA, SETS, command_line, surroundings
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+from harness.arguments import bench_parser
+from harness.commands import logged, per_annotator, pipe, scores
+from harness.machine import surroundings
+from harness.photographs import SETS, first_images, pool, truth_file
+from harness.report import made_by, metric_text, percent, progress, publish, section, table
 
 SEGMENT = (
     "--optimizer adamw --lr 2e-3 --clip 10 --warmup 100 --batch 8 --set size=tiny --set side=192 "
@@ -34,13 +32,11 @@ FURTHER = "--lr 5e-4 --warmup 50"
 METRICS = ("AR@1000", "AR_S", "AR_M", "AR_L", "AP")
 
 
-def stage(path: Path, *commands: str) -> float:
-    """Run a pipe whose last command makes ``path``, unless it is there; minutes."""
-    begun = time.monotonic()
+def stage(path: Path, *commands: str) -> None:
+    """Run a pipe whose last command makes ``path``, unless it is there."""
     if not path.exists():
-        print(" | ".join(commands), file=sys.stderr, flush=True)
-        subprocess.run(["bash", "-o", "pipefail", "-c", " | ".join(commands)], check=True, stdin=subprocess.DEVNULL)
-    return (time.monotonic() - begun) / 60
+        progress(" | ".join(commands))
+        pipe(*commands)
 
 
 def trained(folder: Path, recipe: str, inputs: str, options: str) -> None:
@@ -49,59 +45,38 @@ def trained(folder: Path, recipe: str, inputs: str, options: str) -> None:
     stage(made, f"ovs-train {recipe} {inputs} -o {quoted(folder)} --resume --device cpu -q {options}")
 
 
-def minutes_of(folder: Path) -> float:
-    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
-    return max(line["seconds"] for line in lines if "losses" in line) / 60  # of all pieces up to there
-
-
 def labels_at_the_end(folder: Path) -> str:
     """The teacher's masks an image by size, over the last tenth of the run."""
-    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
-    last = [line["losses"] for line in lines if "losses" in line][-max(1, len(lines) // 10) :]
+    losses = [line["losses"] for line in logged(folder)]
+    last = losses[-max(1, len(losses) // 10) :]
     return " / ".join(f"{sum(one[f'teacher {size}'] for one in last) / len(last):.1f}" for size in ("small", "medium", "large"))
+
+
+def explore(path: Path, images: str, jobs: str) -> None:
+    """Phase 1, unless it was done."""
+    stage(path, f"ovs-extract -q {jobs} {images}", f"ovs-cluster -q {jobs}", f"ovs-refine -q {jobs}", f"ovs-hier -o {quoted(path)}")
 
 
 def quoted(path: object) -> str:
     return shlex.quote(str(path))
 
 
-def scores(truth: Path, files: list[Path], metric: str, *, per_annotator: bool) -> dict[str, Any]:
-    words = ["ovs-eval", "-q", "--gt", truth, "--metric", metric, "--json", "--bootstrap", "1000", "--images", "listed"]
-    words += [*(["--per-annotator"] if per_annotator else []), *files]
-    found: dict[str, Any] = json.loads(subprocess.run([str(w) for w in words], check=True, stdout=subprocess.PIPE).stdout)
-    return found
-
-
-def first(truth: Path, limit: int, folder: Path) -> Path:
-    """A ground truth's first ``limit`` images, as a list of images for ``--images``."""
-    data = json.loads(truth.read_text())
-    path = folder / f"{truth.stem}-{limit}.json"
-    path.write_text(json.dumps({"images": data["images"][:limit], "annotations": [], "categories": []}))
-    return path
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--folder", type=Path, required=True)
-    parser.add_argument("--share", type=int, default=3, help="one in so many photographs of the pool")
-    parser.add_argument("--steps", type=int, default=3000)
-    parser.add_argument("--correct", type=int, default=600)
-    parser.add_argument("--limit", type=int, default=50)
-    parser.add_argument("--segment", default=SEGMENT)
-    parser.add_argument("--jobs", type=int, default=1)
-    parser.add_argument("--markdown", type=Path)
+    parser = bench_parser(__doc__, limit=50, jobs=True, markdown=True)
+    parser.add_argument("--folder", type=Path, required=True, help="of the runs; what is in it is not made again")
+    parser.add_argument("--share", type=int, default=3, help="one in so many photographs of the pool [3]")
+    parser.add_argument("--steps", type=int, default=3000, help="optimizer steps of phase 2 [3000]")
+    parser.add_argument("--correct", type=int, default=600, help="optimizer steps of phase 3 [600]")
+    parser.add_argument("--segment", default=SEGMENT, metavar="OPTIONS", help="options of ovs-train segment")
     arguments = parser.parse_args()
     folder, jobs = arguments.folder, f"-j {arguments.jobs}"
     folder.mkdir(parents=True, exist_ok=True)
     about = surroundings()
 
-    pool = " ".join(quoted(path) for path in sorted((DATA / "pool").glob("*.tar")))
+    tars = [quoted(path) for path in pool()]
     pseudo = folder / "pseudo.json"
-    stage(
-        pseudo, f"ovs-extract --size 512 --shard 0/{arguments.share} -q {jobs} {pool}", f"ovs-cluster -q {jobs}",
-        f"ovs-refine -q {jobs}", f"ovs-hier -o {quoted(pseudo)}",
-    )  # fmt: skip
-    inputs = quoted(pseudo) + "".join(f" --images {quoted(path)}" for path in sorted((DATA / "pool").glob("*.tar")))
+    explore(pseudo, f"--size 512 --shard 0/{arguments.share} {' '.join(tars)}", jobs)
+    inputs = " --images ".join([quoted(pseudo), *tars])
     inputs += f" --cache {quoted(folder / 'targets')} {jobs} --log-every 50"
     runs = {"2 segment": folder / "segment"}
     trained(runs["2 segment"], "segment", inputs, f"--steps {arguments.steps} {arguments.segment}")
@@ -113,73 +88,45 @@ def main() -> None:
     options = f"--steps {arguments.correct} {arguments.segment} {FURTHER}"
     trained(further, "segment", f"{inputs} --init {quoted(folder / 'segment')}", options)
 
-    lines = [
-        "# SOHES' phases on a CPU",
-        "",
-        f"Made by `{command_line()}` at commit {about['commit']}, {about['date']}, on {about['machine']['cpu']} "
-        f"({about['machine']['cpus']} cores). Options of phase 2: `{arguments.segment} --steps {arguments.steps}`; of phase 3: "
-        f"`{CORRECT} --steps {arguments.correct}`. Percent.",
-        "",
-        "| run | minutes | teacher's masks an image at the end, small / medium / large |",
-        "|---|---|---|",
+    rows = [
+        (name, f"{max(line['seconds'] for line in logged(run)) / 60:.1f}", labels_at_the_end(run) if "correct" in name else "")
+        for name, run in runs.items()
     ]
-    for name, run in runs.items():
-        teacher = labels_at_the_end(run) if "correct" in name else ""
-        lines.append(f"| {name} | {minutes_of(run):.1f} | {teacher} |")
-    for name, file in SETS.items():
-        lines += evaluated(name, DATA / name / file, runs, arguments.limit, folder, jobs)
-    text = "\n".join(lines) + "\n"
-    if arguments.markdown:
-        arguments.markdown.write_text(text)
-    print(text, end="")
+    text = (
+        f"{made_by(about)} ({about['machine']['cpus']} cores). Options of phase 2: `{arguments.segment} --steps {arguments.steps}`; "
+        f"of phase 3: `{CORRECT} --steps {arguments.correct}`. Percent."
+    )
+    columns = ("run", "minutes", "teacher's masks an image at the end, small / medium / large")
+    lines = ["# SOHES' phases on a CPU", "", text, "", *table(columns, rows)]
+    for name in SETS:
+        lines += evaluated(name, runs, arguments.limit, folder, jobs)
+    publish(lines, arguments.markdown)
 
 
-def evaluated(name: str, truth: Path, runs: dict[str, Path], limit: int, folder: Path, jobs: str) -> list[str]:
+def evaluated(name: str, runs: dict[str, Path], limit: int, folder: Path, jobs: str) -> list[str]:
     """The table of one set of photographs."""
-    images = f"--images {quoted(first(truth, limit, folder))} --root {quoted(truth.parent)}"
-    explored = folder / f"{name}-explored-{limit}.json"
-    stage(explored, f"ovs-extract -q {jobs} {images}", f"ovs-cluster -q {jobs}", f"ovs-refine -q {jobs}", f"ovs-hier -o {quoted(explored)}")
-    files = {}
+    truth = truth_file(name)
+    images = first_images(truth, limit, folder)
+    files = {"1 explore": folder / f"{name}-explored-{limit}.json"}
+    explore(files["1 explore"], images, jobs)
     for run, made in runs.items():
         files[run] = folder / f"{name}-{made.name}-{limit}.json"
         stage(files[run], f"ovs-predict --checkpoint {quoted(made)} --device cpu -q {jobs} {images} -o {quoted(files[run])}")
-    files["1 explore"] = explored
-    per_annotator = name == "bsds500"
-    found = scores(truth, list(files.values()), "ar", per_annotator=per_annotator)
-    # Of parts and wholes only one set knows.
-    forests = scores(truth, list(files.values()), "hierarchy", per_annotator=False) if name == "ccp_parts" else None
-    lines = [
-        "",
-        f"## {name}, {limit} photographs",
-        "",
-        "| masks | " + " | ".join(METRICS) + " | AR@1000 less phase 2's |" + (" F1 of ancestor pairs |" if forests else ""),
-        "|---" * (len(METRICS) + (3 if forests else 2)) + "|",
-    ]
-    names = list(files)
-    for k in sorted(range(len(names)), key=lambda k: names[k]):
-        values, spans = found["files"][k]["metrics"], found["files"][k].get("intervals", {})
-        cells = [percent(values[metric]) for metric in METRICS]
-        cells[0] += f" {span(spans.get('AR@1000'))}"
-        cells.append(difference(found, k))
-        if forests:
-            cells.append(percent(forests["files"][k]["metrics"]["f1"]))
-        lines.append(f"| {names[k]} | " + " | ".join(cells) + " |")
-    return lines
-
-
-def difference(found: dict[str, Any], k: int) -> str:
-    if not k:
-        return ""
-    one = found["differences"][k - 1]
-    return f"{100 * one['metrics']['AR@1000']:+.1f} {span(one['intervals']['AR@1000'])}"
-
-
-def percent(value: float | None) -> str:
-    return "–" if value is None else f"{100 * value:.1f}"
-
-
-def span(ends: list[float] | None) -> str:
-    return "" if ends is None else f"[{100 * ends[0]:.1f}, {100 * ends[1]:.1f}]"
+    # Differences are to the first file.
+    names = sorted(files, key=lambda one: one == "1 explore")
+    masks = [files[one] for one in names]
+    found = scores(truth, masks, *per_annotator(name))
+    # Only one set has parts and wholes.
+    forests = scores(truth, masks, metric="hierarchy")["files"] if name == "ccp_parts" else None
+    rows = {}
+    for k, one in enumerate(names):
+        recall, *others = METRICS
+        metrics = found["files"][k]["metrics"]
+        gain = metric_text(found["differences"][k - 1], recall, "+.1f") if k else ""
+        rows[one] = [one, metric_text(found["files"][k], recall), *(percent(metrics[metric]) for metric in others), gain]
+        rows[one] += [percent(forests[k]["metrics"]["f1"])] if forests else []
+    columns = ["masks", *METRICS, "AR@1000 less phase 2's", *(["F1 of ancestor pairs"] if forests else [])]
+    return section(f"{name}, {limit} photographs", columns, [rows[one] for one in sorted(rows)])
 
 
 if __name__ == "__main__":

@@ -1,13 +1,10 @@
 """``ovs-extract IMAGES | ovs-cluster`` as a user runs it: wall time, CPU time and peak memory of each stage.
 
-    python bench/pipeline.py ../shared/data/coco_entities/images [--limit N] [--json FILE] [-- CLUSTER OPTIONS]
-
 Peak memory is the kernel's own high-water mark of each process (rusage of wait4).
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import platform
@@ -17,25 +14,18 @@ import tempfile
 import time
 from pathlib import Path
 
-from rich.console import Console
-from rich.table import Table
-
-BIN = Path(sys.executable).parent
-DATA = Path(os.environ.get("OVSKIT_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
-
-
-def spent(process: subprocess.Popen[bytes]) -> dict[str, float]:
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    return {"exit": process.returncode, "cpu_s": usage.ru_utime + usage.ru_stime, "peak_mib": usage.ru_maxrss / 1024}
+from harness import DATA
+from harness.arguments import bench_parser
+from harness.commands import BIN
+from harness.measure import spent
+from harness.report import show, write_json
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("images", type=Path, nargs="?", default=DATA / "coco_entities" / "images")
+    parser = bench_parser(__doc__, json=True)
+    parser.add_argument("images", type=Path, nargs="?", default=DATA / "coco_entities" / "images", help="folder of photographs")
     parser.add_argument("--limit", type=int, help="only the first N images")
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--keep", type=Path, help="keep the masks here")
+    parser.add_argument("--keep", type=Path, metavar="FILE", help="keep the masks here")
     parser.add_argument("--extract", default="", help="options of ovs-extract, one string")
     parser.add_argument("--cluster", default="", help="options of ovs-cluster, one string")
     arguments = parser.parse_args()
@@ -71,14 +61,10 @@ def main() -> None:
         "machine": platform.platform(), "cores": len(os.sched_getaffinity(0)), "python": platform.python_version(),
     }  # fmt: skip
     per_image = f"{result['masks_per_image']:.0f} masks and {result['s_per_image']:.2f} s an image"
-    table = Table(title=f"{len(paths)} images, {masks} masks, {wall:.1f} s: {per_image}")
-    for column in ("stage", "exit", "CPU s", "peak MiB"):
-        table.add_column(column, justify="left" if column == "stage" else "right")
-    for name, stage in stages.items():
-        table.add_row(name, str(stage["exit"]), f"{stage['cpu_s']:.1f}", f"{stage['peak_mib']:.0f}")
-    Console().print(table)
-    if arguments.json:
-        arguments.json.write_text(json.dumps(result, indent=1))
+    title = f"{len(paths)} images, {masks} masks, {wall:.1f} s: {per_image}"
+    rows = [(name, stage["exit"], f"{stage['cpu_s']:.1f}", f"{stage['peak_mib']:.0f}") for name, stage in stages.items()]
+    show(title, ("stage", "exit", "CPU s", "peak MiB"), rows)
+    write_json(arguments.json, result)
 
 
 if __name__ == "__main__":

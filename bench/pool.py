@@ -7,22 +7,19 @@ reading its features.
 
 from __future__ import annotations
 
-import argparse
 import io
-import json
 import os
 import platform
-import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
+from harness.arguments import bench_parser
+from harness.measure import timed
+from harness.report import show, write_json
 from merge import KINDS, THRESHOLDS
-from rich.console import Console
-from rich.table import Table
 
 from ovskit.core.cluster import pool as pool_module
 from ovskit.core.cluster.float16 import widened
@@ -34,15 +31,10 @@ from ovskit.core.masks.grid import edges, nested_rles
 from ovskit.core.records import FeatureMap, Image
 
 
-def least(function: Callable[[], Any], repeat: int) -> tuple[float, Any]:
-    """The least wall time in ms of ``function``, and its last result; the first call, which may compile, is not counted."""
-    result = function()
-    best = float("inf")
-    for _ in range(repeat):
-        begin = time.perf_counter()
-        result = function()
-        best = min(best, time.perf_counter() - begin)
-    return 1e3 * best, result
+def least(work: Callable[[], Any], repeat: int) -> tuple[float, Any]:
+    """The least wall time in ms, and the last result; the first call, which may compile, is not counted."""
+    timing = timed(work, repeat, warm=1)
+    return 1e3 * timing.least, timing.result
 
 
 def measure(kind: str, size: tuple[int, int], repeat: int) -> dict[str, Any]:
@@ -77,20 +69,13 @@ def measure(kind: str, size: tuple[int, int], repeat: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeat", type=int, default=15)
-    parser.add_argument("--json", type=Path)
-    arguments = parser.parse_args()
+    arguments = bench_parser(__doc__, repeat=15, json=True).parse_args()
     results = [measure(kind, size, arguments.repeat) for kind in KINDS for size in ((1024, 1024), (480, 640))]
-    table = Table(title="after the merge, ms per image (least)")
-    for column in results[0]:
-        table.add_column(column.removesuffix("_ms").replace("_", " "), justify="right")
-    for result in results:
-        table.add_row(*(f"{value:.2f}" if isinstance(value, float) else str(value) for value in result.values()))
-    Console(width=150).print(table)
-    if arguments.json:
-        machine = {"machine": platform.platform(), "python": platform.python_version(), "numpy": np.__version__}
-        arguments.json.write_text(json.dumps({**machine, "results": results}, indent=1))
+    columns = [column.removesuffix("_ms").replace("_", " ") for column in results[0]]
+    rows = [[f"{value:.2f}" if isinstance(value, float) else value for value in result.values()] for result in results]
+    show("after the merge, ms per image (least)", columns, rows)
+    about = {"machine": platform.platform(), "python": platform.python_version(), "numpy": np.__version__}
+    write_json(arguments.json, {**about, "results": results})
 
 
 if __name__ == "__main__":

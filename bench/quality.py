@@ -1,9 +1,5 @@
 """The ruler: SOHES' self-exploration stage by stage, as its Table 2, on photographs that annotators outlined.
 
-    python bench/quality.py [--model builtin] [--sets coco_entities,bsds500,ccp_parts] [--limit 100] [--skip 0] [--baselines]
-                            [--refine snap,guided,convcrf] [--vary nms=0.7,0.8,1 --vary context=1.5,3]
-                            [--markdown FILE] [--json FILE] [--jobs 1]
-
 Each photograph is described once; then its masks are made by every stage: each single threshold, all thresholds pooled, the
 counts that the model recommends where it does (then the rest stands on those, as in the commands), the local step, each
 refiner on top, and on ccp_parts the hierarchy. All stages are scored on the same photographs by ``ovskit.core.eval``:
@@ -13,26 +9,20 @@ named. Seconds a photograph are wall time, describing included, and mean somethi
 
 ``--baselines`` adds what one would use without any network: scikit-image's felzenszwalb at eight scales in one pool, SLIC at
 eight sizes in one pool, and square tiles. ``--vary NAME=V,V`` scores other values of an option of ``ovs-cluster`` (or, as
-``refine.NAME``, of the first refiner, where ``;`` stands for a comma) against the default. Photographs come from
-``$OVSKIT_TEST_DATA`` (default: ../shared/data beside the checkout). They are few, and none of these figures may be set
-beside the papers'.
+``refine.NAME``, of the first refiner, where ``;`` stands for a comma) against the default. The photographs are few, and none of these
+figures may be compared with the papers'.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
-import importlib.metadata
-import json
 import os
-import platform
-import re
-import shlex
-import subprocess
 import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,24 +30,23 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import torch
+from harness.arguments import bench_parser, list_of
+from harness.machine import surroundings
+from harness.photographs import DATA, SETS, SIZE, described, pixels_of, recall_of, recommended, truth_of
+from harness.report import made_by, percent, section, table, with_interval, write_json
 from rich.console import Console
 from rich.progress import Progress
 
 from ovskit.core.cluster.crop_features import CropExtractor
 from ovskit.core.cluster.sohes import SohesOptions, cluster_regions
 from ovskit.core.eval.evaluation import EvalOptions, Evaluation, evaluate
-from ovskit.core.formats.photographs.photographs import load_photograph
-from ovskit.core.formats.truth.ground_truth import GroundTruth, open_ground_truth
 from ovskit.core.hier.coverage_forest import grow_forest
 from ovskit.core.masks import rle
 from ovskit.core.masks.grid import edges, nested_rles
 from ovskit.core.models.registry import load_backbone
-from ovskit.core.records import FeatureMap, Image, Mask, MaskSet, UInt8
+from ovskit.core.records import Image, Mask, MaskSet, UInt8
 from ovskit.core.runtime.workers import ordered_map
 
-CHECKOUT = Path(__file__).resolve().parents[1]
-DATA = Path(os.environ.get("OVSKIT_TEST_DATA", CHECKOUT.parent / "shared" / "data"))
-SETS = {"coco_entities": "entities_dev.json", "bsds500": "bsds_val.json", "ccp_parts": "parts_dev.json"}
 THRESHOLDS = (0.6, 0.5, 0.4, 0.3, 0.2, 0.1)
 OF_THE_LOCAL_STEP = frozenset({"small", "min_local", "context", "min_crop", "share"})
 COUNTS = (400, 280, 200, 140, 100, 70, 50, 36, 25, 18, 12, 8, 5, 3)
@@ -81,10 +70,9 @@ class Stage:
     shown: bool = True
 
 
-def stages_of(arguments: argparse.Namespace, own: tuple[int, ...] | None) -> list[Stage]:
-    """The stages; ``own`` are the counts that the model recommends, at which the commands cut by default, or None."""
-    paper, local = "θ = 0.6 … 0.1", "+ local"
-    default = SohesOptions() if own is None else SohesOptions(counts=own)
+def stages_of(arguments: argparse.Namespace, default: SohesOptions) -> list[Stage]:
+    """The stages; ``default`` are the options with which the commands cut features of the model."""
+    paper, local, own = "θ = 0.6 … 0.1", "+ local", default.counts
     mixed = paper if own is None else f"its {len(own)} counts"
     stages = [Stage(f"θ = {t}", options=SohesOptions(thresholds=(t,)), against=paper) for t in reversed(THRESHOLDS)]
     stages.append(Stage(paper, options=SohesOptions()))
@@ -169,14 +157,12 @@ BASELINES: dict[str, Callable[[UInt8, Image], MaskSet]] = {
 class Photograph:
     """One photograph through all stages; each stage's masks and the seconds that they took from pixels on."""
 
-    def __init__(self, image: Image, root: str, backbone: Any, size: int) -> None:
-        self.image, self._backbone = image, backbone
-        self.pixels = load_photograph(image, root, max_pixels=10**9)
+    def __init__(self, image: Image, name: str, backbone: Any, size: int) -> None:
+        self.image, self.pixels, self._size = image, pixels_of(image, name), size
         start = time.perf_counter()
-        patch = backbone.extract(backbone.prepare(self.pixels, size, size)[None]).patch[0].cpu().float().numpy()
-        self._features = FeatureMap(image, np.ascontiguousarray(patch.astype(np.float16)))
+        self._features = described(backbone, image, self.pixels, size)
         self._described = time.perf_counter() - start
-        self._size, self._closer = size, CropExtractor(backbone, root, max_pixels=10**9)
+        self._closer = CropExtractor(backbone, str(DATA / name), max_pixels=10**9)
         self.masks: dict[str, MaskSet] = {}
         self.seconds: dict[str, float] = {}
 
@@ -189,7 +175,7 @@ class Photograph:
             found = refiners[stage.name](self.masks[stage.after], self.pixels)
         else:
             assert stage.options is not None
-            look = (lambda crops: self._closer(self.image, crops)) if stage.local else None
+            look = partial(self._closer, self.image) if stage.local else None
             found = cluster_regions(self._features, stage.options, frame=(self._size, self._size), look_closer=look)
         self.seconds[stage.name] = before + time.perf_counter() - start
         self.masks[stage.name] = found
@@ -215,24 +201,17 @@ def refiners_of(stages: Iterable[Stage]) -> dict[str, Callable[[MaskSet, UInt8],
     return found
 
 
-def truth_of(name: str, limit: int, skip: int = 0) -> tuple[GroundTruth, list[Image]]:
-    """The ground truth cut down to ``limit`` photographs by name, after the first ``skip``."""
-    whole = open_ground_truth(str(DATA / name / SETS[name]))
-    places = sorted(range(len(whole)), key=lambda k: whole.images[k].file_name)[skip : skip + limit]
-    images = [whole.images[k] for k in places]
-    return GroundTruth(whole.what, images, lambda k: whole.load(places[k]), whole.categories), images
-
-
 def measure(name: str, stages: Sequence[Stage], backbone: Any, arguments: argparse.Namespace, progress: Progress) -> list[dict[str, Any]]:
     """All stages on one set; rows in the order of ``stages``."""
-    truth, images = truth_of(name, arguments.limit, arguments.skip)
+    truth = truth_of(name, arguments.limit, arguments.skip)
+    images = truth.images
     refiners = refiners_of(stages)
     found: dict[str, list[MaskSet]] = defaultdict(list)
     seconds: dict[str, list[float]] = defaultdict(list)
     task = progress.add_task(name, total=len(images))
 
     def work(image: Image) -> Photograph:
-        photograph = Photograph(image, str(DATA / name), backbone, arguments.size)
+        photograph = Photograph(image, name, backbone, arguments.size)
         for stage in stages:
             photograph.run(stage, refiners)
         return photograph
@@ -243,10 +222,7 @@ def measure(name: str, stages: Sequence[Stage], backbone: Any, arguments: argpar
             seconds[stage.name].append(photograph.seconds[stage.name])
         progress.advance(task)
 
-    scored: dict[str, Evaluation] = {}
-    options = EvalOptions(metric="ar", per_annotator=name == "bsds500")
-    for stage in stages:
-        scored[stage.name] = evaluate(found[stage.name], truth, options)
+    scored: dict[str, Evaluation] = {stage.name: evaluate(found[stage.name], truth, recall_of(name)) for stage in stages}
     rows = []
     for stage in stages:
         own = scored[stage.name]
@@ -269,104 +245,44 @@ def measure(name: str, stages: Sequence[Stage], backbone: Any, arguments: argpar
     return rows
 
 
-def percent(value: float | None) -> str:
-    return "–" if value is None else f"{100 * value:.1f}"
-
-
-def with_interval(value: float | None, span: Sequence[float] | None, *, signed: bool = False) -> str:
-    """``17.3 [14.8, 19.9]`` in percent."""
-    if value is None or span is None:
-        return percent(value)
-    form = "{:+.1f}" if signed else "{:.1f}"
-    return f"{form.format(100 * value)} [{', '.join(form.format(100 * v) for v in span)}]"
-
-
 def markdown(result: dict[str, Any]) -> str:
     """The tables, one a set, as Markdown."""
-    about = result["machine"]
     versions = ", ".join(f"{name} {number}" for name, number in result["versions"].items())
     lines = [
         f"# Quality of self-exploration: `{result['model']}`",
         "",
-        f"Made by `{result['command']}` at commit {result['commit']}, {result['date']}, on {about['cpu']} ({about['cpus']} cores, "
+        f"{made_by(result)} ({result['machine']['cpus']} cores, "
         f"{result['jobs']} job{'' if result['jobs'] == 1 else 's'}, no GPU used); {versions}.",
         "",
         "Class-agnostic, at most 1,000 masks a photograph; numbers are percent, in brackets 95 % intervals by bootstrap over photographs; "
         "the difference in AR@1000 is paired and to the stage named. Seconds are the mean of a photograph, from decoded pixels to masks.",
     ]
     for name, rows in result["sets"].items():
-        lines += [
-            "",
-            f"## {name}, {result['images'][name]} photographs",
-            "",
-            "| stage | masks | AR@1000 | AP | AR_S | AR_M | AR_L | difference in AR@1000 | s |",
-            "|---|---|---|---|---|---|---|---|---|",
-        ]
-        for row in rows:
-            m, spans, gain = row["metrics"], row["intervals"], row.get("differences", {}).get("AR@1000")
-            cells = [
-                row["stage"],
-                f"{row['masks']:.0f}",
-                with_interval(m["AR@1000"], spans["AR@1000"]),
-                *(percent(m[k]) for k in ("AP", "AR_S", "AR_M", "AR_L")),
-                f"{with_interval(gain['value'], gain['interval'], signed=True)} to {row['against']}" if gain else "",
-                f"{row['seconds']['mean']:.2f}",
-            ]
-            lines.append("| " + " | ".join(cells) + " |")
+        columns = ("stage", "masks", "AR@1000", "AP", "AR_S", "AR_M", "AR_L", "difference in AR@1000", "s")
+        lines += section(f"{name}, {result['images'][name]} photographs", columns, map(recall_cells, rows))
         if any("hierarchy" in row for row in rows):
-            lines += [
-                "",
-                "Hierarchy (`ovs-hier` on each stage's masks): ancestor pairs between masks matched at IoU 0.5.",
-                "",
-                "| stage | precision | recall | F1 | recall of all pairs | trees a photograph | masks a tree | mean depth |",
-                "|---|---|---|---|---|---|---|---|",
-            ]
-            for row in rows:
-                m, spans = row["hierarchy"]["metrics"], row["hierarchy"]["intervals"]
-                numbers = [f"{m[k]:.1f}" if m[k] is not None else "–" for k in ("trees", "mean_size", "mean_depth")]
-                cells = [row["stage"], *(with_interval(m[k], spans[k]) for k in ("precision", "recall", "f1", "recall_all")), *numbers]
-                lines.append("| " + " | ".join(cells) + " |")
+            columns = ("stage", "precision", "recall", "F1", "recall of all pairs", "trees a photograph", "masks a tree", "mean depth")
+            text = "Hierarchy (`ovs-hier` on each stage's masks): ancestor pairs between masks matched at IoU 0.5."
+            lines += ["", text, "", *table(columns, map(hierarchy_cells, rows))]
     return "\n".join(lines) + "\n"
 
 
-def command_line() -> str:
-    """How this bench was called, as its results say it: ``python bench/NAME.py …``, without the folders of this machine."""
-    words = [Path(sys.argv[0]).name, *(without_folders(word) for word in sys.argv[1:])]
-    return "python bench/" + shlex.join(words)
+def recall_cells(row: dict[str, Any]) -> list[str]:
+    m, spans, gain = row["metrics"], row["intervals"], row.get("differences", {}).get("AR@1000")
+    return [
+        row["stage"],
+        f"{row['masks']:.0f}",
+        with_interval(m["AR@1000"], spans["AR@1000"]),
+        *(percent(m[k]) for k in ("AP", "AR_S", "AR_M", "AR_L")),
+        f"{with_interval(gain['value'], gain['interval'], '+.1f')} to {row['against']}" if gain else "",
+        f"{row['seconds']['mean']:.2f}",
+    ]
 
 
-def without_folders(word: str) -> str:
-    """``word`` with every absolute path in it, also after a space, ``=``, ``,``, ``:`` or ``;``, made to say nothing of the machine.
-
-    A path in this checkout becomes relative to it. Of any other its last two parts are left, behind ``RUNS``, but no home and no
-    more than the name if that is all there is below the root's folders.
-    """
-    return re.sub(r"(?<![^\s=,:;])/[^,;]*?(?=$|[,;]|\s[-/])", lambda found: _shortened(Path(os.path.normpath(found[0]))), word)
-
-
-def _shortened(path: Path) -> str:
-    if path.is_relative_to(CHECKOUT):
-        return str(path.relative_to(CHECKOUT))
-    if path.is_relative_to(Path.home()):
-        parts = path.relative_to(Path.home()).parts
-    else:
-        parts = path.parts[3:] or (() if path.parent.name in ("", "home", "Users") else path.parts[2:])
-    return "/".join(["RUNS", *parts[-2:]])
-
-
-def surroundings() -> dict[str, Any]:
-    cpu = platform.processor()
-    if os.path.exists("/proc/cpuinfo"):
-        with open("/proc/cpuinfo") as lines:
-            cpu = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), cpu)
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=Path(__file__).parent, check=False)
-    packages = ("ovskit", "torch", "numpy", "numba", "scikit-image", "opencv-python-headless")
-    return {
-        "commit": commit.stdout.strip() or "unknown",
-        "date": time.strftime("%Y-%m-%d"),
-        "machine": {"cpu": cpu, "cpus": os.cpu_count(), "load_1min": os.getloadavg()[0]},
-        "versions": {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in packages}},
-    }
+def hierarchy_cells(row: dict[str, Any]) -> list[str]:
+    m, spans = row["hierarchy"]["metrics"], row["hierarchy"]["intervals"]
+    numbers = [f"{m[k]:.1f}" if m[k] is not None else "–" for k in ("trees", "mean_size", "mean_depth")]
+    return [row["stage"], *(with_interval(m[k], spans[k]) for k in ("precision", "recall", "f1", "recall_all")), *numbers]
 
 
 def variation(text: str) -> list[tuple[str, str]]:
@@ -380,52 +296,33 @@ def variation(text: str) -> list[tuple[str, str]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="builtin")
-    parser.add_argument("--weights", type=Path)
-    parser.add_argument("--facet", default=None, help="of the model's patch tokens, where it has several")
-    parser.add_argument("--sets", default=",".join(SETS))
-    parser.add_argument("--limit", type=int, default=100, help="photographs a set [100]")
-    parser.add_argument("--skip", type=int, default=0, help="leave out so many photographs first: those that had a part in a choice [0]")
-    parser.add_argument("--size", type=int, default=1024)
+    parser = bench_parser(__doc__, model="builtin", sets=SETS, limit=100, skip=True, bootstrap=1000, jobs=True, markdown=True, json=True)
+    parser.add_argument("--weights", type=Path, metavar="FILE", help="weights of the model")
+    parser.add_argument("--facet", help="facet of the model's patch tokens, where it has several")
+    parser.add_argument("--size", type=int, default=SIZE, help=f"pixels a side at which photographs are described [{SIZE}]")
     parser.add_argument(
-        "--refine", default="guided,snap,snap+guided,convcrf,crf", help="refiners, each a stage; + chains them: snap,guided,snap+convcrf"
+        "--refine",
+        type=list_of(str),
+        default="guided,snap,snap+guided,convcrf,crf",
+        help="refiners, each a stage; + chains them: snap,guided,snap+convcrf",
     )
-    parser.add_argument("--baselines", action="store_true")
-    parser.add_argument("--vary", type=variation, action="append", default=[], metavar="NAME=V,V")
+    parser.add_argument("--baselines", action="store_true", help="also what one would use without a network")
+    parser.add_argument(
+        "--vary", type=variation, action="extend", default=[], metavar="NAME=V,V", help="score these values of an option; several times"
+    )
     parser.add_argument("--stages", default="", help="only stages whose name holds one of these texts, and what they build on")
-    parser.add_argument("--bootstrap", type=int, default=1000)
-    parser.add_argument("--jobs", type=int, default=1, help="photographs at a time")
-    parser.add_argument("--markdown", type=Path)
-    parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    names = arguments.sets.split(",")
-    if not set(names) <= set(SETS):
-        parser.error(f"--sets: choose from {', '.join(SETS)}")
-    if not all((DATA / name / SETS[name]).is_file() for name in names):
-        sys.exit(f"no photographs in {DATA}: set OVSKIT_TEST_DATA to the folder that has {', '.join(names)}")
-    arguments.refine = [method for method in arguments.refine.split(",") if method]
-    arguments.vary = [pair for pairs in arguments.vary for pair in pairs]
     torch.set_num_threads(1)
     facet = {} if arguments.facet is None else {"facet": arguments.facet}
     backbone = load_backbone(arguments.model, device=torch.device("cpu"), weights=arguments.weights, **facet)
-    stages = chosen(stages_of(arguments, backbone.spec.counts), arguments.stages)
-    result: dict[str, Any] = {
-        "bench": "quality",
-        "command": command_line(),
-        **surroundings(),
-        "model": backbone.spec.model,
-        "jobs": arguments.jobs,
-        "images": {},
-        "sets": {},
-    }
-    console = Console(stderr=True)
-    with Progress(console=console, disable=not sys.stderr.isatty()) as progress:
-        for name in names:
+    stages = chosen(stages_of(arguments, recommended(backbone)), arguments.stages)
+    about = {**surroundings(), "model": backbone.spec.model, "jobs": arguments.jobs}
+    result: dict[str, Any] = {"bench": "quality", **about, "images": {}, "sets": {}}
+    with Progress(console=Console(stderr=True), disable=not sys.stderr.isatty()) as progress:
+        for name in arguments.sets:
             result["sets"][name] = measure(name, stages, backbone, arguments, progress)
-            result["images"][name] = len(truth_of(name, arguments.limit, arguments.skip)[1])
-            if arguments.json:  # after every set: the whole may take an hour
-                arguments.json.write_text(json.dumps(result, indent=1) + "\n")
+            result["images"][name] = len(truth_of(name, arguments.limit, arguments.skip))
+            write_json(arguments.json, result)  # after every set: the whole may take an hour
             if arguments.markdown:
                 arguments.markdown.write_text(markdown(result))
     print(markdown(result), end="")

@@ -8,14 +8,9 @@ milliseconds; compile time is apart.
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
-import platform
 import time
 from collections.abc import Callable
-from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -24,8 +19,10 @@ os.environ.setdefault("MKL_NUM_THREADS", "1")
 import numpy as np
 import numpy.typing as npt
 import pycocotools.mask as coco
-from rich.console import Console
-from rich.table import Table
+from harness.arguments import bench_parser
+from harness.machine import host
+from harness.measure import in_turns, timed
+from harness.report import show, write_json
 
 from ovskit.core.masks import grid as rle_grid
 from ovskit.core.masks import rle
@@ -35,17 +32,19 @@ MASKS = 150
 GRID = 128
 
 
-def blobs(seed: int = 0) -> list[npt.NDArray[np.uint8]]:
-    """Wavy discs of 2 to 60 % of the image's side, with holes: many overlap, as a pool of regions does."""
-    rng = np.random.default_rng(seed)
+def discs(number: int = MASKS, *, ragged: bool = True) -> list[npt.NDArray[np.uint8]]:
+    """Wavy discs of 2 to 60 % of the image's side, which overlap as a pool of regions does; ``ragged`` ones have holes."""
+    rng = np.random.default_rng(0)
     y, x = np.mgrid[:SIDE, :SIDE].astype(np.float32)
     masks = []
-    for _ in range(MASKS):
+    for _ in range(number):
         dy, dx = y - rng.uniform(0, SIDE), x - rng.uniform(0, SIDE)
         angle, radius = np.arctan2(dy, dx), SIDE * rng.uniform(0.02, 0.6) ** 1.5
-        wave = sum(rng.normal(0, 0.25 / k) * np.sin(k * angle + rng.uniform(0, 6)) for k in range(2, 12))
-        holes = np.sin(dx / rng.uniform(8, 40)) * np.sin(dy / rng.uniform(8, 40)) < 0.9
-        masks.append(((np.hypot(dy, dx) < radius * (1 + wave)) & holes).astype(np.uint8))
+        wave = sum(rng.normal(0, 0.25 / k) * np.sin(k * angle + rng.uniform(0, 6)) for k in range(2, 12 if ragged else 4))
+        mask = np.hypot(dy, dx) < radius * (1 + wave)
+        if ragged:
+            mask &= np.sin(dx / rng.uniform(8, 40)) * np.sin(dy / rng.uniform(8, 40)) < 0.9
+        masks.append(mask.astype(np.uint8))
     return masks
 
 
@@ -64,20 +63,12 @@ def nested_partitions(seed: int = 0) -> npt.NDArray[np.int32]:
 
 
 def least(works: list[Callable[[], Any]], repeat: int) -> list[float]:
-    """CPU milliseconds of the fastest run of each, taken in turn so that all meet the same machine, for 0.5 s at least."""
-    times = [float("inf")] * len(works)
-    end = time.perf_counter() + 0.5
-    while repeat > 0 or time.perf_counter() < end:
-        repeat -= 1
-        for k, work in enumerate(works):
-            begin = time.thread_time()
-            work()
-            times[k] = min(times[k], 1e3 * (time.thread_time() - begin))
-    return times
+    """CPU milliseconds of the fastest run of each, taken in turn, for half a second at least."""
+    return [1e3 * timing.least for timing in in_turns(works, repeat, at_least=0.5, clock=time.thread_time)]
 
 
 def against_pycocotools(repeat: int) -> list[dict[str, Any]]:
-    masks = blobs()
+    masks = discs()
     columns = [np.asfortranarray(mask) for mask in masks]
     ours = [rle.encode(mask) for mask in masks]
     theirs = [coco.encode(mask) for mask in columns]
@@ -147,11 +138,20 @@ def from_grid(repeat: int) -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--json", type=Path, help="also write the numbers here")
-    parser.add_argument("--repeat", type=int, default=5)
-    options = parser.parse_args()
-    begin = time.perf_counter()
+    arguments = bench_parser(__doc__, repeat=5, json=True).parse_args()
+    first = timed(first_calls, 1).least
+    rows = against_pycocotools(arguments.repeat) + from_grid(arguments.repeat)
+    about = host("ovskit", "numpy", "numba", "pycocotools")
+    title = f"run-length masks: {MASKS} blobs of {SIDE}², CPU time, least of {arguments.repeat} or more, one thread"
+    keys = ("ovskit_ms", "pycocotools_ms", "ratio")
+    cells = [(row["what"], *("" if row[key] is None else f"{row[key]:.2f}" for key in keys)) for row in rows]
+    note = f"first calls (compiling, or loading what is compiled): {first:.2f} s; {about}"
+    show(title, ("what", "ovskit ms", "pycocotools ms", "times faster"), cells, note)
+    write_json(arguments.json, {"bench": "rle", **about, "first_calls_s": first, "rows": rows})
+
+
+def first_calls() -> None:
+    """Every kernel once, on a small mask."""
     small = rle.encode(np.eye(4, dtype=np.uint8))
     rle.encode(np.asfortranarray(np.eye(4, dtype=np.uint8)))
     rle.decode(small)
@@ -161,31 +161,6 @@ def main() -> None:
     rle.iou(rle.RunTable([small]), rle.RunTable([small]))
     edges = rle_grid.edges(4, 0, 8, 8)
     rle_grid.grid_rles(np.eye(4, dtype=np.int32), np.array([1]), edges, edges, 8, 8)
-    first = time.perf_counter() - begin
-    rows = against_pycocotools(options.repeat) + from_grid(options.repeat)
-    machine = {
-        "machine": platform.machine(),
-        "processor": processor(),
-        "cores": os.cpu_count(),
-        "python": platform.python_version(),
-        **{name: version(name) for name in ("ovskit", "numpy", "numba", "pycocotools")},
-    }
-    table = Table(title=f"run-length masks: {MASKS} blobs of {SIDE}², CPU time, least of {options.repeat} or more, one thread")
-    for column in ("what", "ovskit ms", "pycocotools ms", "times faster"):
-        table.add_column(column, justify="left" if column == "what" else "right")
-    for row in rows:
-        table.add_row(row["what"], *(f"{row[key]:.2f}" if row[key] is not None else "" for key in ("ovskit_ms", "pycocotools_ms", "ratio")))
-    console = Console()
-    console.print(table)
-    console.print(f"first calls (compiling, or loading what is compiled): {first:.2f} s; {machine}")
-    if options.json:
-        options.json.write_text(json.dumps({"bench": "rle", **machine, "first_calls_s": first, "rows": rows}, indent=1))
-
-
-def processor() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor())
 
 
 if __name__ == "__main__":

@@ -5,19 +5,15 @@ Wall time of whole processes, least and median of several; files are in the page
 
 from __future__ import annotations
 
-import argparse
-import json
 import platform
-import statistics
 import subprocess
 import sys
-import time
-from pathlib import Path
 
-from rich.console import Console
-from rich.table import Table
+from harness.arguments import bench_parser
+from harness.commands import BIN
+from harness.measure import timed
+from harness.report import show, write_json
 
-BIN = Path(sys.executable).parent
 COMMANDS = (
     ("python -c pass", [sys.executable, "-c", "pass"]),
     ("ovs-extract --help", [BIN / "ovs-extract", "--help"]),
@@ -29,25 +25,18 @@ COMMANDS = (
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeat", type=int, default=9)
-    parser.add_argument("--json", type=Path)
-    arguments = parser.parse_args()
-    table = Table(title="start-up, seconds")
-    for column in ("command", "least", "median"):
-        table.add_column(column, justify="left" if column == "command" else "right")
+    arguments = bench_parser(__doc__, repeat=9, json=True).parse_args()
     results = {}
     for name, words in COMMANDS:
-        times = []
-        for _ in range(arguments.repeat + 1):
-            begin = time.perf_counter()
-            subprocess.run(words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
-            times.append(time.perf_counter() - begin)
-        results[name] = {"least_s": min(times[1:]), "median_s": statistics.median(times[1:])}
-        table.add_row(name, *(f"{value:.3f}" for value in results[name].values()))
-    Console().print(table)
-    if arguments.json:
-        arguments.json.write_text(json.dumps({"machine": platform.platform(), "python": platform.python_version(), **results}, indent=1))
+        timing = timed(lambda words=words: silent(words), arguments.repeat, warm=1)
+        results[name] = {"least_s": timing.least, "median_s": timing.median}
+    rows = [(name, *(f"{value:.3f}" for value in row.values())) for name, row in results.items()]
+    show("start-up, seconds", ("command", "least", "median"), rows)
+    write_json(arguments.json, {"machine": platform.platform(), "python": platform.python_version(), **results})
+
+
+def silent(words: list[object]) -> None:
+    subprocess.run(words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,5 @@
 """How fast feature members go through an operating-system pipe between two processes.
 
-    python bench/stream.py [--json FILE] [--size BYTES] [--members N] [--repeat N]
-
 Each row starts a writer and a reader with a real pipe between them and passes 25 MB members (128 × 128 × 768 float16 is
 25.2 MB). The reader notes when it holds each member, checked; the rate is that of the fastest run of six members in a
 row over all repetitions, so the first member, start-up and a machine busy elsewhere do not count; the median over the
@@ -14,7 +12,6 @@ from __future__ import annotations
 import argparse
 import datetime
 import fcntl
-import importlib.metadata
 import json
 import os
 import platform
@@ -24,7 +21,11 @@ import sys
 import time
 import zlib
 from collections.abc import Callable, Iterator
-from typing import Any
+
+from harness.arguments import bench_parser
+from harness.machine import installed, machine
+from harness.measure import timed
+from harness.report import show, write_json
 
 BAR = 1.0  # GB/s
 RUN = 6
@@ -149,92 +150,51 @@ def crc_rates(size: int) -> dict[str, float | None]:
         except ImportError:
             rates[name] = None
             continue
-        best = float("inf")
-        for _ in range(9):
-            start = time.perf_counter()
-            crc(data)
-            best = min(best, time.perf_counter() - start)
-        rates[name] = size / best / 1e9
+        rates[name] = size / timed(lambda crc=crc: crc(data), 9).least / 1e9
     return rates
 
 
-def version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-
-
-def machine() -> dict[str, Any]:
-    cpu = platform.processor()
-    if os.path.exists("/proc/cpuinfo"):
-        with open("/proc/cpuinfo") as lines:
-            cpu = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), cpu)
-    packages = ("numpy", "isal", "zlib-ng", "stream-zip", "stream-unzip")
-    return {
-        "cpu": cpu,
-        "cpus": len(os.sched_getaffinity(0)),
-        "system": platform.platform(),
-        "load_1min": os.getloadavg()[0],
-        "python": platform.python_version(),
-        "zlib": zlib.ZLIB_RUNTIME_VERSION,
-        **{package: version(package) for package in packages},
-    }
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", metavar="FILE")
-    parser.add_argument("--size", type=int, default=25_000_000)
-    parser.add_argument("--members", type=int, default=24)
-    parser.add_argument("--repeat", type=int, default=5)
+    parser = bench_parser(__doc__, repeat=5, json=True)
+    parser.add_argument("--size", type=int, default=25_000_000, help="bytes of a member [25000000]")
+    parser.add_argument("--members", type=int, default=24, help=f"members of a stream, more than {RUN} [24]")
     parser.add_argument("--write", help=argparse.SUPPRESS)
     parser.add_argument("--read", help=argparse.SUPPRESS)
     parser.add_argument("--crc", help=argparse.SUPPRESS)
-    args = parser.parse_args()
-    if args.members <= RUN:
+    arguments = parser.parse_args()
+    size, members = arguments.size, arguments.members
+    if members <= RUN:
         parser.error(f"--members must be more than {RUN}")
-    if args.write:
-        return write(args.write, args.crc, args.size, args.members)
-    if args.read:
-        return read(args.read, args.crc, args.size, args.members)
+    if arguments.write:
+        return write(arguments.write, arguments.crc, size, members)
+    if arguments.read:
+        return read(arguments.read, arguments.crc, size, members)
 
-    from rich.console import Console
-    from rich.table import Table
-
-    times: dict[str, list[list[float]]] = {label: [] for label in ROWS if not ROWS[label][4] or version(ROWS[label][4])}
-    for _ in range(args.repeat):  # rows take turns, so a busy minute does not hit one row alone
+    times: dict[str, list[list[float]]] = {label: [] for label in ROWS if not ROWS[label][4] or installed(ROWS[label][4])}
+    for _ in range(arguments.repeat):  # rows take turns, so a busy minute does not hit one row alone
         for label in times:
-            times[label].append(through_pipe(label, args.size, args.members))
-    rates = crc_rates(args.size)
+            times[label].append(through_pipe(label, size, members))
+    rates = crc_rates(size)
     results = {
         label: {
-            "best_gb_s": args.size / min(min(run) for run in runs) / 1e9,
-            "median_gb_s": args.size / statistics.median(statistics.median(run) for run in runs) / 1e9,
+            "best_gb_s": size / min(min(run) for run in runs) / 1e9,
+            "median_gb_s": size / statistics.median(statistics.median(run) for run in runs) / 1e9,
         }
         for label, runs in times.items()
     }
-
-    table = Table(title=f"{args.size / 1e6:g} MB members through a pipe (bar {BAR:g} GB/s)")
-    for column in ("writer | reader", "best GB/s", "median GB/s", "bar"):
-        table.add_column(column, justify="left" if column == "writer | reader" else "right")
+    rows = []
     for label, row in ROWS.items():
         if label in results:
-            best = results[label]["best_gb_s"]
-            table.add_row(label, f"{best:.2f}", f"{results[label]['median_gb_s']:.2f}", "met" if best >= BAR else "missed")
+            best, median = results[label]["best_gb_s"], results[label]["median_gb_s"]
+            rows.append((label, f"{best:.2f}", f"{median:.2f}", "met" if best >= BAR else "missed"))
         else:
-            table.add_row(label, f"{row[4]} is not installed", "", "")
-    console = Console()
-    console.print(table)
-    console.print(
-        "CRC-32 alone, GB/s: " + ", ".join(f"{name} {rate:.1f}" if rate else f"{name} not installed" for name, rate in rates.items())
-    )
-    about = machine()
-    console.print(about)
-    if args.json:
-        with open(args.json, "w") as file:
-            json.dump({"bench": "stream", "machine": about, "size": args.size, "pipe": results, "crc_gb_s": rates}, file, indent=2)
-            file.write("\n")
+            rows.append((label, f"{row[4]} is not installed", "", ""))
+    alone = ", ".join(f"{name} {rate:.1f}" if rate else f"{name} not installed" for name, rate in rates.items())
+    more = {"cpus": len(os.sched_getaffinity(0)), "system": platform.platform(), "zlib": zlib.ZLIB_RUNTIME_VERSION}
+    about = machine("numpy", "isal", "zlib-ng", "stream-zip", "stream-unzip", **more)
+    title = f"{size / 1e6:g} MB members through a pipe (bar {BAR:g} GB/s)"
+    show(title, ("writer | reader", "best GB/s", "median GB/s", "bar"), rows, f"CRC-32 alone, GB/s: {alone}", about)
+    write_json(arguments.json, {"bench": "stream", "machine": about, "size": size, "pipe": results, "crc_gb_s": rates})
 
 
 if __name__ == "__main__":

@@ -1,9 +1,5 @@
 """The speed of training a segmenter: an update of ``ovs-train segment`` beside one of transformers' Mask2Former, and where time goes.
 
-    python bench/train.py [--only updates,split,loader] [--compile] [--device cpu] [--precision auto] [--threads 2] [--cpu-time]
-                          [--size base] [--builtin tiny,small,base] [--side 256] [--batch 2] [--queries 0] [--turns 5] [--steps 1]
-                          [--data bsds500] [--markdown FILE] [--json FILE]
-
 *updates*: seconds of an update of the weights (forward, losses, backward, clipping, AdamW) in ``core.train.engine.loop`` as it is, with the
 batches ready. ``ovskit`` is SegmentRecipe on timm's Swin-T, ``transformers`` its Mask2FormerForUniversalSegmentation with its
 own loss on its own Swin-T: random weights, one class, decoders, queries and points as in ``--size``; the same images, masks, batch,
@@ -17,7 +13,7 @@ a batch is one thread's work, and goes on beside the updates. *loader*: samples 
 at ``--size`` with torch.compile, as by ``ovs-train segment --compile``, and without: the first, which compiles, and those after it.
 
 Photographs come from ``$OVSKIT_TEST_DATA`` (default: ../shared/data beside the checkout), or are generated (tests/scenes.py), about
-a hundred masks each. ``--data`` says which the updates are of: bsds500, where it is there, with the segments of all annotators of a
+a hundred masks each. ``--data`` chooses those of the updates: bsds500, where it is there, with the segments of all annotators of a
 photograph, which is nearest to what ovs-cluster makes. On CPUs the seconds mean something on a quiet machine only; ``--cpu-time``
 counts those that the process had instead.
 """
@@ -25,8 +21,6 @@ counts those that the process had instead.
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
-import json
 import multiprocessing
 import os
 import resource
@@ -41,13 +35,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-import cv2
 import numpy as np
 import torch
-from numba import set_num_threads
+from harness import DATA
+from harness.arguments import bench_parser, list_of
+from harness.machine import surroundings
+from harness.measure import use_threads
+from harness.photographs import SETS, photographs_at_hand, truth_file
+from harness.report import made_by, progress, section, write_json
 from PIL import Image as Picture
-from quality import DATA, SETS, command_line, surroundings
 from torch import Tensor, nn
 
 from ovskit.core.formats.photographs.sources import Source, list_sources
@@ -71,7 +67,7 @@ PAIR = ("ovskit, Swin-T", "transformers, Swin-T")
 PARTS = ("updates", "split", "loader", "compile")
 WARM = 2
 GENERATED = "generated"
-PHOTOGRAPHS = 40  # of those that are generated
+PHOTOGRAPHS = 40  # how many are generated
 LOADER_SIDE = 512
 VARIANTS = {  # of the loader
     "as trained: paste 0.5, colours": {},
@@ -116,7 +112,7 @@ def photographs_of(name: str, folder: Path) -> tuple[Sequence[Source], TargetInd
         if not masks.exists():
             write_mosaics(root)
     else:
-        root, masks = DATA / name, DATA / name / SETS[name]
+        root, masks = DATA / name, truth_file(name)
     photographs = list_sources([str(root / "images")], root=str(root)).items
     index = open_targets(photographs, masks, SegmentSettings().targets(), folder / name, failures=Failures(skip=False))
     return photographs, index
@@ -276,7 +272,7 @@ def wait(device: torch.device | None) -> None:
 
 
 def mark_parts(recipe: Ours | Theirs, devices: Devices, phases: Phases) -> None:
-    """Have the parts of an update marked as they end."""
+    """Mark the parts of an update as they end."""
     if isinstance(recipe, Theirs):
         model: Any = recipe.modules["mask2former"]
         pixels = model.model.pixel_level_module.decoder
@@ -326,10 +322,9 @@ class Turns:
 def serve(pipe: Any, contender: Contender, job: Job) -> None:
     """Train until the parent has enough. Sends what the network is, then a time for each turn, then the peak of memory; or why not."""
     try:
+        use_threads(1)
         if job.threads:
             torch.set_num_threads(job.threads)
-        for one in (cv2.setNumThreads, set_num_threads):
-            one(1)
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(job.folder / "compiled")
         devices = open_devices(job.device, job.precision)
         index, drawing = TargetIndex(job.index), []
@@ -428,7 +423,7 @@ def workers(contenders: Sequence[Contender], job: Job, patience: float, failed: 
     started: list[Worker] = []
     try:
         for contender in contenders:
-            say(f"{contender.name} …")
+            progress(f"{contender.name} …")
             try:
                 worker = Worker(contender, job, patience)
                 worker.first = worker.turn(1)[0]
@@ -448,7 +443,7 @@ def measure(contenders: Sequence[Contender], job: Job, arguments: argparse.Names
     splits: dict[str, list[dict[str, float]]] = defaultdict(list)
     with workers(contenders, job, arguments.patience, failed) as started:
         for turn in range(arguments.turns):
-            say(f"turn {turn + 1} of {arguments.turns} …")
+            progress(f"turn {turn + 1} of {arguments.turns} …")
             for worker in started:
                 worker.times.append(worker.turn(arguments.steps)[0])
         for _ in range(max(1, arguments.turns // 2) if split else 0):
@@ -479,8 +474,7 @@ def ratio(result: dict[str, Any], one: str, other: str) -> dict[str, float] | No
 
 def loader(sets: Sequence[str], folder: Path, turns: int, clock: Callable[[], float], samples: int = 32) -> dict[str, Any]:
     """Samples a second of one thread, in turns; by set and variant."""
-    for one in (cv2.setNumThreads, set_num_threads, torch.set_num_threads):
-        one(1)
+    use_threads(1)
     found: dict[str, Any] = {}
     for name in sets:
         photographs, index = photographs_of(name, folder)
@@ -508,11 +502,11 @@ def loader(sets: Sequence[str], folder: Path, turns: int, clock: Callable[[], fl
 def markdown(result: dict[str, Any]) -> str:
     about, s = result["machine"], result["settings"]
     versions = ", ".join(f"{name} {version}" for name, version in result["versions"].items() if name in NAMED)
+    by = made_by({**result, "machine": {"cpu": result["gpu"] or about["cpu"]}})
     lines = [
         "# The speed of training a segmenter",
         "",
-        f"Made by `{result['command']}` at commit {result['commit']}, {result['date']}, on {result['gpu'] or about['cpu']} "
-        f"({about['cpus']} cores, {s['threads']} threads; load before {about['load_1min']:.1f}); {versions}. "
+        f"{by} ({about['cpus']} cores, {s['threads']} threads; load before {about['load_1min']:.1f}); {versions}. "
         f"Size {s['size']}, {s['batch']} images of {s['side']} × {s['side']} of {s['data']}.",
     ]
     if "updates" in result:
@@ -529,29 +523,29 @@ def markdown(result: dict[str, Any]) -> str:
 NAMED = ("python", "torch", "transformers", "timm")
 
 
+def failure(name: str, row: dict[str, Any]) -> list[str]:
+    """The first cells of the row of a contender that failed."""
+    return [name, f"failed: {row['failed'].splitlines()[0]}"]
+
+
 def updates_table(rows: dict[str, Any], settings: dict[str, Any]) -> list[str]:
     shown = next((row for row in rows.values() if "update_s" in row), {})
-    lines = [
-        "",
-        "## Updates",
-        "",
+    text = (
         f"In {shown.get('precision', 'no precision')}, {shown.get('masks_per_image', 0):.0f} masks an image in the mean. Seconds of an "
         f"update ({'CPU time' if settings['cpu_time'] else 'wall time'}): median [least, most] of {settings['turns']} turns of "
-        f"{settings['steps']}.",
-        "",
-        "| what | million parameters (of the backbone) | s an update | updates/s | images/s | peak memory, MiB |",
-        "|---|---|---|---|---|---|",
-    ]
+        f"{settings['steps']}."
+    )
+    cells = []
     for name, row in rows.items():
         if "failed" in row:
-            lines.append(f"| {name} | failed: {row['failed'].splitlines()[0]} | | | | |")
+            cells.append([*failure(name, row), "", "", "", ""])
             continue
         middle, peak = row["update_s"]["median"], row.get("peak_cuda_mib", row["peak_mib"])
         parameters = f"{row['parameters'] / 1e6:.1f} ({row['backbone_parameters'] / 1e6:.1f})"
-        lines.append(
-            f"| {name} | {parameters} | {between(row['update_s'], '.3f')} | {1 / middle:.3g} | "
-            f"{settings['batch'] / middle:.3g} | {peak:.0f} |"
-        )
+        rates = (f"{1 / middle:.3g}", f"{settings['batch'] / middle:.3g}", f"{peak:.0f}")
+        cells.append([name, parameters, between(row["update_s"], ".3f"), *rates])
+    columns = ("what", "million parameters (of the backbone)", "s an update", "updates/s", "images/s", "peak memory, MiB")
+    lines = section("Updates", columns, cells, text)
     pair = ratio(rows, *PAIR)
     if pair is not None:
         lines += ["", f"An update of ovskit takes {between(pair, '.2f')} times as long as one of transformers."]
@@ -559,10 +553,10 @@ def updates_table(rows: dict[str, Any], settings: dict[str, Any]) -> list[str]:
 
 
 def split_table(rows: dict[str, Any]) -> list[str]:
-    lines = ["", "## Parts of an update, ms", "", f"| part | {' | '.join(rows)} |", "|---|" + "---|" * len(rows)]
+    cells: list[list[str]] = []
 
     def add(name: str, seconds: Callable[[dict[str, Any]], float]) -> None:
-        lines.append(f"| {name} | " + " | ".join(f"{1e3 * seconds(row):.0f}" for row in rows.values()) + " |")
+        cells.append([name, *(f"{1e3 * seconds(row):.0f}" for row in rows.values())])
 
     for part in PHASES:
         add(part, lambda row, part=part: row["split_s"][part])
@@ -570,46 +564,34 @@ def split_table(rows: dict[str, Any]) -> list[str]:
             add("… of these, matching", lambda row: row["split_s"]["matching"])
     add("all", lambda row: sum(row["split_s"][part] for part in PHASES))
     add("beside it: drawing a batch, one thread", lambda row: row["drawing_s"])
-    return lines
+    return section("Parts of an update, ms", ("part", *rows), cells)
 
 
 def loader_table(sets: dict[str, Any]) -> list[str]:
-    lines = [
-        "",
-        "## Samples a second, one thread",
-        "",
-        f"Of {LOADER_SIDE} × {LOADER_SIDE} pixels; photographs are decoded each time. Median [least, most].",
-        "",
-        f"| photographs | masks an image | {' | '.join(VARIANTS)} |",
-        "|---|---|" + "---|" * len(VARIANTS),
+    text = f"{LOADER_SIDE} × {LOADER_SIDE} pixels; photographs are decoded each time. Median [least, most]."
+    cells = [
+        [name, f"{row['masks_per_image']:.0f}", *(between(row["samples_per_s"][variant], ".0f") for variant in VARIANTS)]
+        for name, row in sets.items()
     ]
-    for name, row in sets.items():
-        rates = " | ".join(between(row["samples_per_s"][variant], ".0f") for variant in VARIANTS)
-        lines.append(f"| {name} | {row['masks_per_image']:.0f} | {rates} |")
-    return lines
+    return section("Samples a second, one thread", ("photographs", "masks an image", *VARIANTS), cells, text)
 
 
 def compile_table(rows: dict[str, Any]) -> list[str]:
-    lines = ["", "## With torch.compile", "", "| what | s, the first update | s, those after the second |", "|---|---|---|"]
-    for name, row in rows.items():
-        if "failed" in row:
-            lines.append(f"| {name} | failed: {row['failed'].splitlines()[0]} | |")
-        else:
-            lines.append(f"| {name} | {row['first_s']:.1f} | {between(row['update_s'], '.3f')} |")
-    return lines
+    cells = [
+        [*failure(name, row), ""] if "failed" in row else [name, f"{row['first_s']:.1f}", between(row["update_s"], ".3f")]
+        for name, row in rows.items()
+    ]
+    return section("With torch.compile", ("what", "s, the first update", "s, those after the second"), cells)
 
 
 def between(found: dict[str, float], form: str) -> str:
     return f"{found['median']:{form}} [{found['least']:{form}}, {found['most']:{form}}]"
 
 
-def say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", default="updates,split,loader", help="parts, of updates, split, loader and compile [all but compile]")
+    parser = bench_parser(__doc__, markdown=True, json=True)
+    chosen = "updates,split,loader"
+    parser.add_argument("--only", type=list_of(str, PARTS), default=chosen, help=f"of updates, split, loader and compile [{chosen}]")
     parser.add_argument("--compile", action="store_true", help="compile as well")
     parser.add_argument("--compiled", choices=["builtin", "swin"], default="builtin", help="the backbone of what is compiled [builtin]")
     parser.add_argument("--device", default="cpu", help="cpu or cuda [cpu]")
@@ -617,28 +599,24 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=0, help="of torch [the cores there are]")
     parser.add_argument("--cpu-time", action="store_true", help="count the time that a process has the CPU; not with --device cuda")
     parser.add_argument("--size", default="base", help="of ovskit's and transformers' decoders [base]")
-    parser.add_argument("--builtin", default="tiny,small,base", help="sizes on the built-in network")
-    parser.add_argument("--side", type=int, default=256)
-    parser.add_argument("--batch", type=int, default=2)
-    parser.add_argument("--queries", type=int, default=0, help="[the size's own]")
-    parser.add_argument("--turns", type=int, default=5)
+    parser.add_argument("--builtin", default="tiny,small,base", help="sizes on the built-in network [tiny,small,base]")
+    parser.add_argument("--side", type=int, default=256, help="of an image, pixels [256]")
+    parser.add_argument("--batch", type=int, default=2, help="batch size [2]")
+    parser.add_argument("--queries", type=int, default=0, help="of a segmenter [the size's own]")
+    parser.add_argument("--turns", type=int, default=5, help="turns of each contender [5]")
     parser.add_argument("--steps", type=int, default=0, help="updates in a turn [1; on CUDA 10]")
     parser.add_argument("--batches", type=int, default=8, help="different batches, used over and over [8]")
-    parser.add_argument("--data", choices=[*SETS, GENERATED], help="[bsds500; generated where it is not]")
+    parser.add_argument("--data", choices=[*SETS, GENERATED], help="photographs [bsds500; generated where it is not]")
     parser.add_argument("--patience", type=float, default=900, help="seconds until a contender counts as failed [900]")
-    parser.add_argument("--markdown", type=Path)
-    parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    parts = set(filter(None, arguments.only.split(","))) | ({"compile"} if arguments.compile else set())
-    if not parts <= set(PARTS):
-        parser.error(f"--only: choose from {', '.join(PARTS)}")
-    there = [name for name in SETS if (DATA / name / SETS[name]).is_file()]
+    parts = set(arguments.only) | ({"compile"} if arguments.compile else set())
+    there = [name for name in SETS if not photographs_at_hand([name])]
     arguments.data = arguments.data or ("bsds500" if "bsds500" in there else GENERATED)
     if arguments.data not in (*there, GENERATED):
-        sys.exit(f"no photographs in {DATA / arguments.data}: set OVSKIT_TEST_DATA, or give --data {GENERATED}")
+        sys.exit(f"{photographs_at_hand([arguments.data])}, or give --data {GENERATED}")
     on_cuda = arguments.device.startswith("cuda")
     if on_cuda and arguments.cpu_time:
-        parser.error("--cpu-time: says nothing of the GPU; leave it out with --device cuda")
+        parser.error("--cpu-time does not count what a GPU does; leave it out with --device cuda")
     arguments.steps = arguments.steps or (10 if on_cuda else 1)
     arguments.threads = arguments.threads or default_workers()
 
@@ -650,12 +628,10 @@ def main() -> None:
     contenders += [Contender(f"ovskit, builtin, {size}", settings(size, "builtin")) for size in arguments.builtin.split(",") if size]
     result: dict[str, Any] = {
         "bench": "train",
-        "command": command_line(),
-        **surroundings(),
+        **surroundings("transformers", "timm", "accelerate"),
         "gpu": torch.cuda.get_device_name() if on_cuda else None,
         "settings": {k: v for k, v in vars(arguments).items() if k not in ("markdown", "json")},
     }
-    result["versions"] |= {name: importlib.metadata.version(name) for name in ("transformers", "timm", "accelerate")}
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         photographs, _ = photographs_of(arguments.data, folder)
@@ -694,8 +670,7 @@ def main() -> None:
 
 def keep(result: dict[str, Any], arguments: argparse.Namespace) -> None:
     """Write what there is so far; the rest may take long."""
-    if arguments.json:
-        arguments.json.write_text(json.dumps(result, indent=1) + "\n")
+    write_json(arguments.json, result)
     if arguments.markdown:
         arguments.markdown.write_text(markdown(result))
 

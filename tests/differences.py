@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
+import numpy as np
 import torch
+
+from ovskit.core.masks import rle
+from ovskit.core.records import MaskSet
 
 
 def relative(found: torch.Tensor, expected: torch.Tensor) -> float:
@@ -29,3 +33,13 @@ def between_patches(features: torch.Tensor) -> torch.Tensor:
 def joined(tensors: Iterable[torch.Tensor]) -> torch.Tensor:
     """All numbers of some tensors as one vector of the CPU, float64."""
     return torch.cat([one.detach().cpu().double().flatten() for one in tensors])
+
+
+def overlap(found: Sequence[MaskSet], expected: Sequence[MaskSet]) -> float:
+    """The mean, over all masks expected, of the IoU with the mask found that fits best; both of the same images."""
+    best = []
+    for one, other in zip(found, expected, strict=True):
+        assert one.image == other.image
+        table = rle.RunTable([mask.rle for mask in other.masks])
+        best.append(np.asarray(rle.iou(table, rle.RunTable([mask.rle for mask in one.masks]))).max(axis=1))
+    return float(np.concatenate(best).mean())

@@ -3,13 +3,8 @@
 from __future__ import annotations
 
 import os
-import sys
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-"""The checkout."""
-
-sys.path.append(str(ROOT))  # for tests/scenes.py
+from harness import ROOT
 
 
 def environment() -> dict[str, str]:

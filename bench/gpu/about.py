@@ -8,13 +8,14 @@ Ends with 1 if nothing can be done at all: no torch, or no card and not ``--dry`
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
 import platform
 import re
 import sys
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+
+from harness.machine import installed
 
 from gpu import ROOT
 from gpu.lines import Line, Lines, Value
@@ -61,14 +62,6 @@ def _numbers(version: str) -> tuple[int, ...]:
     """1.10.2+cu130 as (1, 10, 2); what follows a letter is left out."""
     leading = re.match(r"\d+(?:\.\d+)*", version)
     return tuple(int(each) for each in leading[0].split(".")) if leading else ()
-
-
-def installed(name: str) -> str | None:
-    """The version of a package, or None."""
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 def main() -> None:

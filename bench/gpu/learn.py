@@ -29,13 +29,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from harness.commands import CommandError, logged, per_annotator, run, scores
+from harness.report import metric_text, percent
+
 from gpu import environment
 from gpu.carry import halved, restored
 from gpu.lines import Line, Lines, Value, read_lines, table
-from gpu.tools import METRICS, ToolError, percent, run_tool, scores, span
 from gpu.unpack import Scored, dry_pack, scored_sets, training_files
 
 PART = "learn"
+METRICS = ("AR@10", "AR@1000", "AR_S", "AR_M", "AR_L", "AP")
 # Chosen on a CPU, docs/concepts/segmenter.md.
 SEGMENT = (
     "--optimizer adamw --clip 10 --weight-decay 0.05 --set kinds=4 --set queries=324 --set side=192 --set smallest_scale=0.8 "
@@ -70,26 +73,19 @@ class Job:
     masks: Path
     tars: Sequence[Path]
 
-    def train(self, recipe: str, run: Path, options: str, limit: float | None) -> None:
+    def train(self, recipe: str, folder: Path, options: str, limit: float | None) -> None:
         """``ovs-train``, which leaves with a checkpoint after ``limit`` seconds, if there is a limit; then what it has is made a model."""
         words = ["ovs-train", recipe, str(self.masks), *(word for tar in self.tars for word in ("--images", str(tar)))]
-        words += ["-o", str(run), "--device", self.device, "-j", str(self.jobs), "-q", "--cache", str(self.work / "targets")]
+        words += ["-o", str(folder), "--device", self.device, "-j", str(self.jobs), "-q", "--cache", str(self.work / "targets")]
         words += ["--log-every", "1" if self.dry else "20", "--checkpoint-every", "1000000", *shlex.split(options)]
         try:
-            run_tool([*words, *(["--minutes", f"{limit / 60:.3f}"] if limit else [])])
-        except ToolError as error:
+            run(*words, *(["--minutes", f"{limit / 60:.3f}"] if limit else []))
+        except CommandError as error:
             if error.code != OUT_OF_TIME:
                 raise
             # As many updates as were made are all there are to be, but for one.
-            words[words.index("--steps") + 1] = str(last_line(run)["step"] + 1)
-            run_tool([*words, "--resume"])
-
-
-def last_line(run: Path) -> dict[str, Any]:
-    """The last line of training of a run's log."""
-    lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
-    found: dict[str, Any] = [line for line in lines if "losses" in line][-1]
-    return found
+            words[words.index("--steps") + 1] = str(logged(folder)[-1]["step"] + 1)
+            run(*words, "--resume")
 
 
 def labels(job: Job) -> None:
@@ -97,42 +93,35 @@ def labels(job: Job) -> None:
     for one in job.sets:
         with job.lines.measuring(PART, f"labels, {one.name}") as values:
             found = json.loads(one.scores.read_text())["files"][0]
-            values["AR@1000 of all"] = f"{percent(found['metrics']['AR@1000'])} {span(found['intervals']['AR@1000'])}"
-            best = scores(one.truth, [one.explored], one.name)["files"][0]
+            values["AR@1000 of all"] = metric_text(found, "AR@1000")
+            best = scores(one.truth, [one.explored], *per_annotator(one.name))["files"][0]
             values.update(shown(best))
 
 
 def shown(found: Mapping[str, Any]) -> dict[str, Value]:
     """A file's scores, in percent."""
-    values: dict[str, Value] = {name: percent(found["metrics"][name]) for name in METRICS}
-    values["AR@1000"] = f"{values['AR@1000']} {span(found.get('intervals', {}).get('AR@1000'))}"
-    return values
+    return {name: metric_text(found, name) if name == "AR@1000" else percent(found["metrics"][name]) for name in METRICS}
 
 
-def judge(job: Job, name: str, run: Path, earlier: Mapping[str, Path] | None = None) -> dict[str, Path]:
+def judge(job: Job, name: str, model: Path, earlier: Mapping[str, Path] | None = None) -> dict[str, Path]:
     """Score what a segmenter sees in each set; returns the masks files, to be compared with later."""
     made: dict[str, Path] = {}
     for one in job.sets:
         with job.lines.measuring(PART, f"{name}, {one.name}") as values:
             masks = job.work / f"{one.name}-{name}.json"
-            line = f"ovs-predict --checkpoint {run} --device {job.device} -j {job.jobs} -q {PREDICT}"
+            line = f"ovs-predict --checkpoint {model} --device {job.device} -j {job.jobs} -q {PREDICT}"
             line += "" if "kinds=0" in job.options else f" --queries {100 if job.dry else 1000}"
             line += f" --images {one.truth} --root {one.root} -o {masks}"
-            run_tool(shlex.split(line))
+            run(*shlex.split(line))
             files = [one.explored, *([earlier[one.name]] if earlier and one.name in earlier else []), masks]
-            found = scores(one.truth, files, one.name)
+            found = scores(one.truth, files, *per_annotator(one.name))
             values.update(shown(found["files"][-1]))
-            values["AR@1000 less the 100 best of the pipeline"] = difference(found["differences"][-1])
+            values["AR@1000 less the 100 best of the pipeline"] = metric_text(found["differences"][-1], "AR@1000", "+.1f")
             if len(files) > 2:
-                against = scores(one.truth, files[1:], one.name)
-                values["AR@1000 less before"] = difference(against["differences"][-1])
+                against = scores(one.truth, files[1:], *per_annotator(one.name))
+                values["AR@1000 less before"] = metric_text(against["differences"][-1], "AR@1000", "+.1f")
             made[one.name] = masks
     return made
-
-
-def difference(found: Mapping[str, Any]) -> str:
-    """A paired difference of AR@1000 and its interval, in percent."""
-    return f"{100 * found['metrics']['AR@1000']:+.1f} {span(found['intervals']['AR@1000'])}"
 
 
 def probe(job: Job) -> tuple[int, float]:
@@ -141,7 +130,7 @@ def probe(job: Job) -> tuple[int, float]:
     words += ["--device", job.device, "--jobs", str(job.jobs), "--cache", str(job.work / "targets"), "--batches", *map(str, job.batches)]
     words += ["--steps", "2" if job.dry else "30", "--options", job.options]
     with job.lines.measuring(PART, "samples a second by batch size") as values:
-        found = {int(batch): one for batch, one in json.loads(run_tool(words, environment())).items()}
+        found = {int(batch): one for batch, one in json.loads(run(*words, extra=environment())).items()}
         for batch, one in found.items():
             values[f"{batch}"] = f"{one['samples_per_second']:.0f} (waiting {one['waiting']:.0%}, {one['mib']:.0f} MiB)"
         chosen = min(found)
@@ -186,8 +175,7 @@ def learn(job: Job, seconds: float, begin: Path | None) -> None:
 
 def course(run: Path, batch: int) -> dict[str, Value]:
     """What the log says of a run."""
-    lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
-    lines = [line for line in lines if "losses" in line]
+    lines = logged(run)
     last = lines[-1]
     return {
         "updates": last["step"],

@@ -18,6 +18,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from harness import report
+
 Outcome = Literal["passed", "failed", "skipped", "measured"]
 Value = float | int | str | None
 _OVERDUE, _KILLED = 124, 137  # the exit codes of timeout
@@ -48,8 +50,8 @@ class Lines:
             file.write(json.dumps(asdict(line), ensure_ascii=False) + "\n")
 
     @contextmanager
-    def measuring(self, part: str, what: str) -> Iterator[dict[str, Value]]:
-        """Add what the block puts into the dictionary; or that it failed, and why, and go on after it."""
+    def measuring(self, part: str, what: str, remark: str = "") -> Iterator[dict[str, Value]]:
+        """Add what the block puts into the dictionary, with the remark; or that it failed, and why, and go on after it."""
         values: dict[str, Value] = {}
         begun = time.monotonic()
         try:
@@ -58,7 +60,7 @@ class Lines:
             note = f"{type(error).__name__}: {error}".replace("\n", " ")[:_NOTE]
             self.add(Line(part, what, "failed", values, time.monotonic() - begun, note))
         else:
-            self.add(Line(part, what, "measured", values, time.monotonic() - begun))
+            self.add(Line(part, what, "measured", values, time.monotonic() - begun, remark))
 
 
 def ended(lines: Lines, part: str, code: int) -> None:
@@ -83,20 +85,12 @@ def table(lines: Sequence[Line]) -> str:
 
 
 def _section(part: str, lines: Sequence[Line]) -> str:
-    head = [f"## {part.capitalize()}", "", "| what | outcome | values | s | note |", "|---|---|---|---|---|"]
-    rows = [
-        "| " + " | ".join(_cell(text) for text in (line.what, line.outcome, _shown(line.values), f"{line.seconds:.1f}", line.note)) + " |"
-        for line in lines
-    ]
-    return "\n".join([*head, *rows, ""])
+    rows = [(line.what, line.outcome, _shown(line.values), f"{line.seconds:.1f}", line.note) for line in lines]
+    return "\n".join([*report.section(part.capitalize(), ("what", "outcome", "values", "s", "note"), rows)[1:], ""])
 
 
 def _shown(values: Mapping[str, Value]) -> str:
     return ", ".join(f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}" for name, value in values.items())
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
 
 
 def main() -> None:

@@ -7,9 +7,10 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+from harness import DATA
 from PIL import Image as Picture
 
-from gpu.work import DATA, Work
+from gpu.work import Work
 from tests.scenes import Scene, make_scene
 
 TILES, SIDE = 4, 160  # 640 × 640 pixels

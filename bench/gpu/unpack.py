@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from gpu.tools import scores
+from harness.commands import scores
+
 from ovskit.core.formats.streams.masks import MasksWriter, open_masks
 from ovskit.core.records import MaskSet
 from ovskit.core.runtime.failures import Failures
@@ -93,7 +94,7 @@ def dry_pack(pack: Path) -> Path:
     for path in (scored / "images").iterdir():
         path.rename(scored / path.name)
     explored = scored / "pseudo.json"
-    (scored / "explored-scores.json").write_text(json.dumps(scores(scored / "truth.json", [explored], "scenes")))
+    (scored / "explored-scores.json").write_text(json.dumps(scores(scored / "truth.json", [explored])))
     for name, path in (("truth", scored / "truth.json"), ("explored", explored)):
         (scored / f"{name}.json.xz").write_bytes(lzma.compress(path.read_bytes()))
     return pack

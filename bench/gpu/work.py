@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import resource
 import shutil
-import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -16,22 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from harness.measure import Timing
 
-from gpu import ROOT
-from gpu.lines import Line, Lines, Value
+from gpu.lines import Lines, Value
 
 DRY = "dry: not a measurement"
 FULL = "out of memory"
-DATA = Path(os.environ.get("OVSKIT_TEST_DATA", ROOT.parent / "shared" / "data"))
-_NOTE = 300  # characters of an error
-
-
-@dataclass(frozen=True)
-class Timing:
-    """Seconds of a piece of work: the median and the least of several runs."""
-
-    median: float
-    least: float
 
 
 class Clock:
@@ -46,7 +34,7 @@ class Clock:
             work()
         self.wait()
         seconds = [self._once(work) for _ in range(repeat)]
-        return Timing(statistics.median(seconds), min(seconds))
+        return Timing(seconds)
 
     def wait(self) -> None:
         """Until the device is done."""
@@ -114,16 +102,11 @@ class Work:
 
         What does not fit into the device's memory is a finding like another: ``memory`` says so.
         """
-        values: dict[str, Value] = {}
-        begun = time.monotonic()
-        outcome, note = "measured", DRY if self.dry else ""
-        try:
-            yield values
-        except torch.OutOfMemoryError:
-            values["memory"] = FULL
-        except Exception as error:  # whatever it is: the other measurements are wanted all the same
-            outcome, note = "failed", f"{type(error).__name__}: {error}".replace("\n", " ")[:_NOTE]
-        self.lines.add(Line(self.part, what, outcome, values, time.monotonic() - begun, note))
+        with self.lines.measuring(self.part, what, DRY if self.dry else "") as values:
+            try:
+                yield values
+            except torch.OutOfMemoryError:
+                values["memory"] = FULL
         if self.gpu:
             torch.cuda.empty_cache()
 

@@ -36,10 +36,10 @@ class ClusterJob:
     """A run of ``ovs-cluster`` but for its method.
 
     ``paths`` are what was named, ``-`` for stdin; ``sources`` the same to be read, as one. What is opened is closed with ``stack``. Images
-    that cannot be used go to ``failures``. ``root``, ``exif`` and ``max_pixels`` say where photographs are and how they are read, for methods
-    that look at them. ``provenance`` makes the entries of a file that the method writes beside the masks, from those of the stream;
-    ``output`` is the masks' file, which no other file may be. ``given`` says which options were said by whom; the others have their
-    defaults.
+    that cannot be used go to ``failures``. ``root``, ``exif`` and ``max_pixels`` say where photographs are and how they are read, for
+    methods that look at them. ``provenance`` makes the entries of a file that the method writes beside the masks, from those of the
+    stream; ``output`` is the masks' file, which no other file may be. ``given`` says which options were said by whom; the others have
+    their defaults.
     """
 
     paths: Sequence[str]

@@ -16,12 +16,11 @@ from PIL import Image as Picture
 
 from ovskit.core.formats.streams.features import FeatureReader
 from ovskit.core.formats.streams.masks import open_masks
-from ovskit.core.masks import rle
 from ovskit.core.models.segmenter.checkpoint import save_segmenter
 from ovskit.core.records import FeatureMap, MaskSet
 from ovskit.core.train.recipes.segment import new_segmenter
 from ovskit.core.train.recipes.segment_settings import SegmentSettings
-from tests.differences import between_patches
+from tests.differences import between_patches, overlap
 from tests.scenes import Faults, write_scenes
 
 pytestmark = [pytest.mark.gpu, pytest.mark.heavy]
@@ -84,15 +83,6 @@ def features(path: Path) -> list[FeatureMap]:
 def masks(path: Path) -> list[MaskSet]:
     with open(path, "rb") as stream:
         return list(open_masks(stream, str(path))[1])
-
-
-def overlap(found: list[MaskSet], expected: list[MaskSet]) -> float:
-    best = []
-    for one, other in zip(found, expected, strict=True):
-        assert one.image == other.image
-        table = rle.RunTable([mask.rle for mask in other.masks])
-        best.append(np.asarray(rle.iou(table, rle.RunTable([mask.rle for mask in one.masks]))).max(axis=1))
-    return float(np.concatenate(best).mean())
 
 
 def test_extract(at_once: Callable[..., None], photographs: Path, tmp_path: Path, measured: Measured) -> None:

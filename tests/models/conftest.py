@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,17 @@ TINY_CLIP = "ovskit-tiny"
 TINY_TEXT = {"context_length": 8, "vocab_size": 32, "width": 16, "heads": 2, "layers": 1}
 
 torch.set_num_threads(1)  # these networks are too small to share out, and waiting for another thread takes longer
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """That many threads of torch, for as long as the block runs."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def randomise(network: torch.nn.Module, seed: int) -> torch.nn.Module:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
 
@@ -24,22 +22,14 @@ from ovskit.core.models.registry import load_backbone, reload_backbone
 from ovskit.core.runtime.errors import InputError, MissingInputError, UsageError
 from tests.reference.builtin import compose
 
+from .conftest import threads
+
 CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
 def backbone() -> BuiltinBackbone:
     return load_builtin("builtin", device=CPU)
-
-
-@contextmanager
-def threads(count: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def photograph(height: int, width: int, turn: int = 0) -> torch.Tensor:

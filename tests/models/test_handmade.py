@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import numpy as np
 import pytest
 import torch
@@ -20,6 +17,8 @@ from ovskit.core.models.handmade import HandmadeBackbone, load_handmade
 from ovskit.core.models.whitening import half_whiten, moments, principal_components, quantise, standardise
 from ovskit.core.runtime.errors import UsageError
 
+from .conftest import threads
+
 CPU = torch.device("cpu")
 SIDES = st.integers(1, 6).map(lambda patches: 8 * patches)
 
@@ -27,16 +26,6 @@ SIDES = st.integers(1, 6).map(lambda patches: 8 * patches)
 @pytest.fixture(scope="module")
 def backbone() -> HandmadeBackbone:
     return load_handmade("builtin", device=CPU)
-
-
-@contextmanager
-def threads(count: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def photograph(height: int, width: int) -> torch.Tensor:

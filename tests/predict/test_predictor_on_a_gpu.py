@@ -11,12 +11,12 @@ import torch
 from PIL import Image as Picture
 
 from ovskit.core.formats.photographs.sources import Source, list_sources
-from ovskit.core.masks import rle
 from ovskit.core.predict.predictor import PredictOptions, predict_masks
 from ovskit.core.records import MaskSet
 from ovskit.core.runtime.failures import Failures
 from ovskit.core.train.recipes.segment import new_segmenter
 from ovskit.core.train.recipes.segment_settings import SegmentSettings
+from tests.differences import overlap
 
 pytestmark = pytest.mark.gpu
 
@@ -38,16 +38,6 @@ def predicted(sources: tuple[Source, ...], device: torch.device, **changes: Any)
     segmenter = new_segmenter(SETTINGS, weights=None, pretrained=False, seed=0)
     options = PredictOptions(**{"size": 96, "workers": 2, **changes})
     return list(predict_masks(sources, segmenter, options, Failures(skip=False), device=device))
-
-
-def overlap(found: list[MaskSet], expected: list[MaskSet]) -> float:
-    """The mean, over all masks expected, of the IoU with the mask found that fits best."""
-    best = []
-    for one, other in zip(found, expected, strict=True):
-        assert one.image == other.image
-        table = rle.RunTable([mask.rle for mask in other.masks])
-        best.append(np.asarray(rle.iou(table, rle.RunTable([mask.rle for mask in one.masks]))).max(axis=1))
-    return float(np.concatenate(best).mean())
 
 
 @pytest.mark.usefixtures("exact")

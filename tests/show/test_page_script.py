@@ -239,6 +239,35 @@ def rendered(page: Path, folder: Path) -> tuple[str, np.ndarray]:
     return result.stdout, np.asarray(Pillow.open(folder / "page.png").convert("RGB"))
 
 
+# A headless window draws no frames of its own.
+BEFORE = "<script>window.requestAnimationFrame = (then) => setTimeout(then, 5);</script>"
+AFTER = """<script>
+const report = [];
+const all = (query) => [...document.querySelectorAll(query)];
+const texts = (query) => all(query).map((element) => element.textContent);
+STEPS
+const next = () => {
+  const step = steps.shift();
+  if (step) step(), setTimeout(next, 40);
+  else document.body.append(Object.assign(document.createElement('pre'), { id: 'report', textContent: JSON.stringify(report) }));
+};
+setTimeout(next, 100);
+</script></body>"""
+
+
+def report_of(path: Path, steps: str) -> dict[str, Any]:
+    """What ``steps``, one after the other, put into ``report`` in a browser, by name.
+
+    They run in a copy of the page without its policy, which lets no other script in.
+    """
+    page, policies = re.subn(r'<meta http-equiv="Content-Security-Policy"[^>]*>', BEFORE, path.read_text("utf-8"))
+    assert policies == 1
+    path.write_text(page.replace("</body>", AFTER.replace("STEPS", steps)), "utf-8")
+    dom, _ = rendered(path, path.parent)
+    [text] = re.findall(r'<pre id="report">(.*?)</pre>', dom)
+    return {name: values for name, *values in json.loads(html.unescape(text))}
+
+
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium is installed: the page's script is not run")
 def test_a_browser_draws_and_lists_the_masks(tmp_path: Path, three_masks: tuple[MaskSet, np.ndarray]) -> None:
     evil = "<img src=x onerror=\"document.title='broken'\">"
@@ -270,12 +299,7 @@ def test_a_browser_draws_and_lists_the_masks(tmp_path: Path, three_masks: tuple[
     assert re.findall(r'name="level"[^>]*aria-label="([^"]*)"', body)[0].startswith("All masks")
 
 
-# Runs in a copy of the page without its policy, which lets no other script in. A headless window draws no frames of its own.
-BEFORE = "<script>window.requestAnimationFrame = (then) => setTimeout(then, 5);</script>"
-AFTER = """<script>
-const report = [];
-const all = (query) => [...document.querySelectorAll(query)];
-const texts = (query) => all(query).map((element) => element.textContent);
+STEPS = """
 const rows = () => all('.row').map((row) => {
   const marks = ['off', 'on'].filter((name) => row.classList.contains(name));
   return [row.getAttribute('aria-level') ?? '-', row.querySelector('.id').textContent, ...marks].join(' ');
@@ -313,13 +337,7 @@ const steps = [
   () => report.push(['parts', rows()]),
   () => report.push(['width', document.documentElement.scrollWidth - innerWidth]),
 ];
-const next = () => {
-  const step = steps.shift();
-  if (step) step(), setTimeout(next, 40);
-  else document.body.append(Object.assign(document.createElement('pre'), { id: 'report', textContent: JSON.stringify(report) }));
-};
-setTimeout(next, 100);
-</script>"""
+"""
 
 
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium is installed: the page's script is not run")
@@ -338,13 +356,7 @@ def test_a_browser_compares_files_and_walks_the_tree(tmp_path: Path) -> None:
     scene = Scene(forest.image, np.full((20, 30, 3), 90, np.uint8), panels, judge(panels, truth, 0.5))
     with open(tmp_path / "page.html", "wb") as out:
         write_page([scene], out, title="t", columns=[Column("a.json"), Column("b.json")], truth=TruthColumn("Ground truth"))
-    page = (tmp_path / "page.html").read_text("utf-8")
-    page, policies = re.subn(r'<meta http-equiv="Content-Security-Policy"[^>]*>', BEFORE, page)
-    assert policies == 1
-    (tmp_path / "page.html").write_text(page.replace("</body>", AFTER + "</body>"), "utf-8")
-    dom, _ = rendered(tmp_path / "page.html", tmp_path)
-    [text] = re.findall(r'<pre id="report">(.*?)</pre>', dom)
-    report = {name: values for name, *values in json.loads(html.unescape(text))}
+    report = report_of(tmp_path / "page.html", STEPS)
     captions = ["1 of 2 found at IoU 0.5", "0 of 2 found at IoU 0.5", "2 masks, 1 missed"]
     views_offered = ["All", "Matched", "Entities", "Parts", "a.json", "b.json"]
     assert report["first"] == [captions, ["- #1"], views_offered, 3]

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import html
 import io
-import json
-import re
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +20,7 @@ from ovskit.core.show.scene import Column, Scene, TruthColumn
 
 from .conftest import build_masks
 from .test_page import EVIL, Page, page_of
-from .test_page_script import BEFORE, BROWSER, rendered
+from .test_page_script import BROWSER, report_of
 
 NAMED = [{"id": 0, "name": "background"}, {"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}]
 PREDICTED = Column("p.json", NAMED, by_category=True)
@@ -132,10 +129,7 @@ def test_same_input_same_bytes() -> None:
     Page(made())
 
 
-AFTER = """<script>
-const report = [];
-const all = (query) => [...document.querySelectorAll(query)];
-const texts = (query) => all(query).map((element) => element.textContent);
+STEPS = """
 const row = (name) => all('.classes .row').find((one) => one.title === name);
 const area = (one) => one.querySelector('.area').textContent;
 const rows = () => all('.classes .row').map((one) => `${one.title} ${area(one)}${one.classList.contains('off') ? ' off' : ''}`);
@@ -183,26 +177,14 @@ const steps = [
   () => report.push(['truth', rows(), all('.list:not([hidden])').length, colours(1)]),
   () => report.push(['width', document.documentElement.scrollWidth - innerWidth]),
 ];
-const next = () => {
-  const step = steps.shift();
-  if (step) step(), setTimeout(next, 40);
-  else document.body.append(Object.assign(document.createElement('pre'), { id: 'report', textContent: JSON.stringify(report) }));
-};
-setTimeout(next, 100);
-</script>"""
+"""
 
 
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium is installed: the page's script is not run")
 def test_a_browser_draws_the_map_and_its_legend(tmp_path: Path) -> None:
     with open(tmp_path / "page.html", "wb") as out:
         write_page([scene()], out, title="t", columns=[PREDICTED, MAPS])
-    page = (tmp_path / "page.html").read_text("utf-8")
-    page, policies = re.subn(r'<meta http-equiv="Content-Security-Policy"[^>]*>', BEFORE, page)
-    assert policies == 1
-    (tmp_path / "page.html").write_text(page.replace("</body>", AFTER + "</body>"), "utf-8")
-    dom, _ = rendered(tmp_path / "page.html", tmp_path)
-    [text] = re.findall(r'<pre id="report">(.*?)</pre>', dom)
-    report = {name: values for name, *values in json.loads(html.unescape(text))}
+    report = report_of(tmp_path / "page.html", STEPS)
     cat, dog, cow = ([*rgb, 255] for rgb in category_colours()[:3].tolist())
     gray, nothing = [130, 130, 130, 61], [0, 0, 0, 0]  # gray 128, as a canvas keeps it at a quarter of the opacity
     # 600 pixels: 144 + 64 are cats, 4 × 4 of the dog are not below the cat.

@@ -10,32 +10,20 @@ import numpy as np
 import pytest
 import torch
 
-from ovskit.core.formats.photographs.sources import Source, list_sources
 from ovskit.core.models.segmenter.network import Predictions
 from ovskit.core.models.segmenter.open import open_segmenter
 from ovskit.core.runtime.errors import UsageError
-from ovskit.core.runtime.failures import Failures
-from ovskit.core.train.data.target_index import TargetIndex, open_targets
 from ovskit.core.train.engine.loop import train
 from ovskit.core.train.engine.options import TrainOptions
 from ovskit.core.train.recipes.correct import CorrectRecipe, CorrectSettings, one_of_several, teacher_labels
 from ovskit.core.train.recipes.segment import new_segmenter
-from ovskit.core.train.recipes.segment_settings import SegmentSettings
 from ovskit.core.train.views.geometry import View, whole_view
-from tests.scenes import Faults, write_scenes
-
-SETTINGS = SegmentSettings(size="tiny", queries=8, points=64, backbone="timm:test_vit", side=64, batch=2, paste=0.3)
-
-Data = tuple[TargetIndex, tuple[Source, ...]]
+from tests.train.small_segmenter import SETTINGS, Data, scenes_to_learn
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Data:
-    folder = tmp_path_factory.mktemp("scenes")
-    write_scenes(folder, range(5), side=64, faults=Faults())
-    photographs = list_sources([str(folder / "images")]).items
-    targets = SETTINGS.targets()
-    return open_targets(photographs, folder / "pseudo.json", targets, folder / "targets", failures=Failures(skip=False)), photographs
+    return scenes_to_learn(tmp_path_factory.mktemp("scenes"), 5)
 
 
 def recipe(data: Data, folder: Path, correct: CorrectSettings, seed: int = 3) -> CorrectRecipe:

@@ -11,10 +11,8 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 
-from ovskit.core.formats.photographs.sources import Source, list_sources
 from ovskit.core.models.segmenter.losses import segmenter_losses
 from ovskit.core.runtime.failures import Failures
-from ovskit.core.train.data.target_index import TargetIndex, open_targets
 from ovskit.core.train.engine.batches import to_device
 from ovskit.core.train.recipes.backbone import BackboneRecipe, BackboneSettings
 from ovskit.core.train.recipes.backbone import precompute as backbone_pool
@@ -23,14 +21,12 @@ from ovskit.core.train.recipes.dino import DinoRecipe, DinoSettings
 from ovskit.core.train.recipes.dino import precompute as dino_pool
 from ovskit.core.train.recipes.mask_recipe import targets_of
 from ovskit.core.train.recipes.segment import SegmentRecipe, new_segmenter
-from ovskit.core.train.recipes.segment_settings import SegmentSettings
 from tests.differences import joined, least_cosine, relative
-from tests.scenes import Faults, write_scenes
+from tests.train.small_segmenter import SETTINGS, Data, scenes_to_learn
 
 pytestmark = pytest.mark.gpu
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
-SETTINGS = SegmentSettings(size="tiny", queries=8, points=64, backbone="timm:test_vit", side=64, batch=2, paste=0.3)
 BACKBONE = BackboneSettings(
     widths=(8, 12, 16), blocks=(1, 1, 1), attention=1, pyramid=12, embedding=12, shorter_side=64, scales=(200.0, 1000.0),
     smallest_segment=12, batch=4, crop=32, anchors=16, negatives=200, queue=32, decay=0.9,
@@ -44,18 +40,9 @@ Measured = Callable[..., None]
 Waiting = Callable[[], AbstractContextManager[list[str]]]
 
 
-class Data(NamedTuple):
-    index: TargetIndex
-    photographs: tuple[Source, ...]
-
-
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Data:
-    folder = tmp_path_factory.mktemp("scenes")
-    write_scenes(folder, range(6), side=64, faults=Faults())
-    photographs = list_sources([str(folder / "images")]).items
-    targets = SETTINGS.targets()
-    return Data(open_targets(photographs, folder / "pseudo.json", targets, folder / "targets", failures=Failures(skip=False)), photographs)
+    return scenes_to_learn(tmp_path_factory.mktemp("scenes"), 6)
 
 
 @pytest.fixture
