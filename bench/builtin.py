@@ -31,7 +31,8 @@ from scipy.cluster.vq import kmeans2
 
 import torch  # isort: skip  # after quality, which sets the number of threads
 from ovskit.core.cluster.sohes import SohesOptions, cluster_regions
-from ovskit.core.eval.evaluation import EvalOptions, evaluate
+from ovskit.core.eval.evaluation import evaluate
+from ovskit.core.eval.registry import make_metric
 from ovskit.core.formats.photographs.decoding import decode_image
 from ovskit.core.formats.photographs.photographs import load_photograph
 from ovskit.core.formats.photographs.sources import list_sources
@@ -172,7 +173,7 @@ def grouping(arguments: argparse.Namespace, chosen: dict[str, Any]) -> list[str]
         for done in ordered_map(work, images, arguments.jobs):
             for variant, masks in done.items():
                 found[variant].append(masks)
-        scored = {k: evaluate(v, truth, EvalOptions(metric="ar", per_annotator=name == "bsds500")) for k, v in found.items()}
+        scored = {k: evaluate(v, truth, make_metric("ar", per_annotator=name == "bsds500")) for k, v in found.items()}
         base = scored["as shipped"]
         lines += ["", f"## {name}, {len(images)} photographs", "", "| variant | masks | AR@1000 | AR@10 | AP | difference in AR@1000 |"]
         lines.append("|---|---|---|---|---|---|")

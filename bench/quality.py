@@ -45,7 +45,8 @@ from rich.progress import Progress
 
 from ovskit.core.cluster.crop_features import CropExtractor
 from ovskit.core.cluster.sohes import SohesOptions, cluster_regions
-from ovskit.core.eval.evaluation import EvalOptions, Evaluation, evaluate
+from ovskit.core.eval.evaluation import Evaluation, evaluate
+from ovskit.core.eval.registry import make_metric
 from ovskit.core.formats.photographs.photographs import load_photograph
 from ovskit.core.formats.truth.ground_truth import GroundTruth, open_ground_truth
 from ovskit.core.hier.coverage_forest import grow_forest
@@ -244,7 +245,7 @@ def measure(name: str, stages: Sequence[Stage], backbone: Any, arguments: argpar
         progress.advance(task)
 
     scored: dict[str, Evaluation] = {}
-    options = EvalOptions(metric="ar", per_annotator=name == "bsds500")
+    options = make_metric("ar", per_annotator=name == "bsds500")
     for stage in stages:
         scored[stage.name] = evaluate(found[stage.name], truth, options)
     rows = []
@@ -263,7 +264,7 @@ def measure(name: str, stages: Sequence[Stage], backbone: Any, arguments: argpar
             row["differences"] = {metric: {"value": d.value, "interval": d.interval} for metric, d in gain.items()}
         if name == "ccp_parts":
             forests = [grow_forest(masks) for masks in found[stage.name]]
-            forest = evaluate(forests, truth, EvalOptions(metric="hierarchy"))
+            forest = evaluate(forests, truth, make_metric("hierarchy"))
             row["hierarchy"] = {"metrics": forest.metrics(), "intervals": forest.intervals(arguments.bootstrap)}
         rows.append(row)
     return rows

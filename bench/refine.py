@@ -39,7 +39,8 @@ from rich.table import Table
 from ovskit.cli.method_settings import parse_fields
 from ovskit.core.cluster.crop_features import CropExtractor
 from ovskit.core.cluster.sohes import SohesOptions, cluster_regions
-from ovskit.core.eval.evaluation import EvalOptions, evaluate
+from ovskit.core.eval.evaluation import evaluate
+from ovskit.core.eval.registry import make_metric
 from ovskit.core.formats.photographs.photographs import load_photograph
 from ovskit.core.formats.truth.ground_truth import GroundTruth, open_ground_truth
 from ovskit.core.masks.rle import RunTable, iou
@@ -109,7 +110,7 @@ def measure(name: str, backbone: Any, methods: Methods, arguments: argparse.Name
                 whole_sets[method] = refine_masks(masks, pixels, chain, EVERYTHING)[0]
         for a, b in combinations(whole_sets, 2):
             same[a, b] += agreement(whole_sets[a], whole_sets[b])
-    options = EvalOptions(metric="ar", per_annotator=name == "bsds500")
+    options = make_metric("ar", per_annotator=name == "bsds500")
     scored = {method: evaluate(kept[method], truth, options, workers=1) for method in methods}
     first = scored[next(iter(methods))]
     rows = {}
