@@ -10,13 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ovskit.core.eval.bootstrap import interval, replicate
-from ovskit.core.eval.metric import Metric, Row, Scores
+from ovskit.core.eval.metric import Images, Metric, Row, Scores
 from ovskit.core.eval.stream import ImageCounts, Pairing
 from ovskit.core.formats.labels.maps import LabelTruth
 from ovskit.core.formats.streams.masks import MasksHeader
@@ -28,9 +28,6 @@ from ovskit.core.runtime.workers import default_workers, ordered_map
 
 Float64 = npt.NDArray[np.float64]
 Int64 = npt.NDArray[np.int64]
-
-Images = Literal["all", "listed"]
-"""Which images of the ground truth are scored: all, or those that the predictions list."""
 
 UNKNOWN_FILE = MasksHeader(exif="unknown")
 """What is known of predictions of which nobody knows where they are from: their images have names."""

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     Float64 = npt.NDArray[np.float64]
     Weights = npt.NDArray[np.int32]
 
+Images = Literal["all", "listed"]
+"""Which images of the ground truth are scored: all, or those that the predictions list."""
+
 Table = tuple[list[str], list[list[str]]]
 """Column titles, and rows of text."""
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
 
-from ovskit.core.eval.metric import Metric
+from ovskit.core.eval.metric import Images, Metric
 from ovskit.core.runtime.errors import UsageError
 
 
@@ -28,15 +27,15 @@ class Bootstrap:
 class EvalRequest:
     """Which predictions to compare with which ground truth, by which ``metric``, and what to make of the scores.
 
-    ``truth`` and ``predictions`` are paths; one of them may be ``-``, stdin. ``images``: "all" of the ground truth are scored, or those
-    "listed" by the predictions. ``segments`` is where a panoptic ground truth's PNG files are. ``seeds``: the predictions differ in their
+    ``truth`` and ``predictions`` are paths; one of them may be ``-``, stdin. ``images`` are those of the ground truth that
+    are scored. ``segments`` is where a panoptic ground truth's PNG files are. ``seeds``: the predictions differ in their
     random seed alone. Raises UsageError for what makes no sense together.
     """
 
     metric: Metric
     truth: str
     predictions: Sequence[str]
-    images: Literal["all", "listed"] = "all"
+    images: Images = "all"
     segments: str | None = None
     seeds: bool = False
     bootstrap: Bootstrap = field(default_factory=Bootstrap)
