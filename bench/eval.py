@@ -31,7 +31,8 @@ from harness.report import show, write_json
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from ovskit.core.eval.evaluation import EvalOptions, Evaluation, evaluate
+from ovskit.core.eval.evaluation import Evaluation, evaluate
+from ovskit.core.eval.registry import make_metric
 from ovskit.core.formats.streams.masks import MasksHeader, MasksWriter, open_masks
 from ovskit.core.formats.truth.ground_truth import GroundTruth
 from ovskit.core.masks import rle
@@ -89,13 +90,13 @@ def record(found: Rle, number: int, image: int, **keys: Any) -> Mask:
 
 
 def ours(truth: GroundTruth, predicted: list[MaskSet], workers: int) -> dict[str, float | None]:
-    found = (evaluate(predicted, truth, EvalOptions(metric=metric), workers=workers) for metric in ("ar", "ap"))
+    found = (evaluate(predicted, truth, make_metric(name), workers=workers) for name in ("ar", "ap"))
     return {name: value for evaluation in found for name, value in evaluation.metrics().items()}
 
 
 def ours_from_file(truth: GroundTruth, data: bytes, workers: int) -> Evaluation:
     _, sets = open_masks(io.BytesIO(data), "the bench")
-    evaluation = evaluate(sets, truth, workers=workers)
+    evaluation = evaluate(sets, truth, make_metric("ar"), workers=workers)
     evaluation.metrics()
     return evaluation
 

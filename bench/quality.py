@@ -39,7 +39,7 @@ from rich.progress import Progress
 
 from ovskit.core.cluster.crop_features import CropExtractor
 from ovskit.core.cluster.sohes import SohesOptions, cluster_regions
-from ovskit.core.eval.evaluation import EvalOptions, Evaluation, evaluate
+from ovskit.core.eval.evaluation import Evaluation, evaluate
 from ovskit.core.hier.coverage_forest import grow_forest
 from ovskit.core.masks import rle
 from ovskit.core.masks.grid import edges, nested_rles
@@ -239,7 +239,7 @@ def measure(name: str, stages: Sequence[Stage], backbone: Any, arguments: argpar
             row["differences"] = {metric: {"value": d.value, "interval": d.interval} for metric, d in gain.items()}
         if name == "ccp_parts":
             forests = [grow_forest(masks) for masks in found[stage.name]]
-            forest = evaluate(forests, truth, EvalOptions(metric="hierarchy"))
+            forest = evaluate(forests, truth, make_metric("hierarchy"))
             row["hierarchy"] = {"metrics": forest.metrics(), "intervals": forest.intervals(arguments.bootstrap)}
         rows.append(row)
     return rows

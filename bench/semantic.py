@@ -34,6 +34,7 @@ from harness.report import made_by, metric_text, percent, progress, publish, sec
 
 from ovskit.core.cluster.kmeans_masks import ShapeOptions, masks_of_labels
 from ovskit.core.cluster.patch_sample import unit_rows
+from ovskit.core.eval.confusion import count_pairs
 from ovskit.core.eval.semantic import SemanticScores
 from ovskit.core.eval.semantic_inputs import SemanticTruth, open_semantic_truth
 from ovskit.core.formats.labels.maps import painted_prediction
@@ -135,9 +136,9 @@ def oracle_miou(path: Path, root: Path, truth: SemanticTruth, k: int, *, colours
     scores = SemanticScores(truth.options("ids", joint=False))
     options = KMeansOptions(k=k, metric="euclidean" if colours else "cosine")
     for n, features in enumerate(maps_of(path)):
-        match = truth.maps.find(features.image)
+        match = truth.find(features.image)
         assert match is not None, features.image
-        labels = truth.maps.load(match.index).labels
+        labels = truth.load(match.index).labels
         height, width, _ = features.patch.shape
         if colours:
             pixels = load_photograph(features.image, str(root), max_pixels=1 << 28)
@@ -147,7 +148,7 @@ def oracle_miou(path: Path, root: Path, truth: SemanticTruth, k: int, *, colours
         clusters = fit_each(torch.from_numpy(rows)[None], options, seeds=[0])[0][0].numpy().reshape(height, width).astype(np.int32)
         masks = masks_of_labels(features.image, clusters, np.zeros((height, width), np.float32), ShapeOptions(), categories=True)
         predicted = painted_prediction(masks).labels
-        scores.add(n, scores.work(labels, majority(labels, predicted)))
+        scores.add(n, count_pairs(labels, majority(labels, predicted)))
     return float(scores.values(np.ones((n + 1, 1), np.int32))[0, 0])
 
 

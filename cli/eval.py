@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import functools
-import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import replace
+from collections.abc import Sequence
+from contextlib import ExitStack
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -17,14 +15,16 @@ from ovskit.cli import options as opt
 from ovskit.cli.command import OvsApp, log, provenance
 from ovskit.cli.eval_tables import draw
 from ovskit.cli.plain_text import stdout_bytes
+from ovskit.core.eval.registry import METRICS
 from ovskit.core.runtime.errors import UsageError
 
 if TYPE_CHECKING:
-    from ovskit.core.formats.labels.maps import LabelTruth
-    from ovskit.core.formats.streams.masks import MasksHeader
-    from ovskit.core.formats.truth.ground_truth import GroundTruth
-    from ovskit.core.records import MaskSet
-    from ovskit.core.runtime.failures import Failures
+    MetricName = str
+else:
+    MetricName = StrEnum("MetricName", [(entry.name, entry.name) for entry in METRICS])
+
+_DEFAULT_METRIC = MetricName(METRICS[0].name)
+_METRICS = "; ".join(f"{entry.name}: {entry.summary}" for entry in METRICS) + "."
 
 app = OvsApp(
     "ovs-eval",
@@ -40,15 +40,6 @@ app = OvsApp(
         ("the same of five seeds, mean and deviation", "ovs-eval --metric miou --match hungarian --seeds --gt labels/ seed-*.json"),
     ],
 )  # fmt: skip
-
-
-class Metric(StrEnum):
-    """What to compute."""
-
-    ar = "ar"
-    ap = "ap"
-    hierarchy = "hierarchy"
-    miou = "miou"
 
 
 class MatchBy(StrEnum):
@@ -93,14 +84,7 @@ def evaluate(
             "each image; for miou, of label maps.",
         ),
     ] = None,
-    metric: Annotated[
-        Metric,
-        typer.Option(
-            "--metric",
-            help="ar: average recall (and AP); ap: average precision; hierarchy: ancestor pairs, and what the forests look like; miou: "
-            "IoU of classes.",
-        ),
-    ] = Metric.ar,
+    metric: Annotated[MetricName, typer.Option("--metric", help=_METRICS)] = _DEFAULT_METRIC,
     max: Annotated[
         str | None,
         typer.Option(
@@ -183,108 +167,54 @@ def evaluate(
     list count as without masks. What could not be matched is said on stderr.
     """
     paths = masks or ["-"]
-    maxima = None if max is None else _parse_maxima(max)
-    _check_options(ctx.params, paths)
 
-    from ovskit.core.eval.categories import category_warnings, check_categories
-    from ovskit.core.eval.evaluation import LVIS_MAXIMA, EvalOptions
-    from ovskit.core.eval.evaluation import evaluate as score
-    from ovskit.core.eval.report import Bootstrap, caption, class_table, per_image_json, score_files, seed_table, table, to_json
-    from ovskit.core.eval.semantic_inputs import check_same_space, open_semantic_truth, predicted_maps
+    from ovskit.core.eval.registry import chosen_metric
+    from ovskit.core.eval.report import caption, per_image_json, score_files, tables, to_json
+    from ovskit.core.eval.request import Bootstrap, EvalRequest
+    from ovskit.core.eval.run import run_evaluation
     from ovskit.core.formats import jsonbytes
     from ovskit.core.formats.labels.named_maps import parse_void
-    from ovskit.core.formats.paths import show_path
-    from ovskit.core.formats.truth.ground_truth import open_ground_truth
     from ovskit.core.runtime.failures import Failures
     from ovskit.core.runtime.output import open_output
     from ovskit.core.runtime.progress import track
 
+    given = {
+        "maxima": None if max is None else _parse_maxima(max),
+        "by_category": by_category,
+        "per_annotator": per_annotator,
+        "layout": layout,
+        "names": names,
+        "void": parse_void(void),
+        "pred_layout": pred_layout,
+        "match": None if match is MatchBy.ids else match.value,
+        "bg": None if bg is Background.fixed else bg.value,
+    }
+    resampling = Bootstrap(bootstrap, seed, confidence)
+    request = EvalRequest(chosen_metric(str(metric), given), gt, paths, images.value, segments, seeds, resampling)
     _check_outputs(output, per_image, read=(gt, *paths))
     failures = Failures(skip=on_error is opt.OnError.skip)
-    settings = EvalOptions(metric=metric.value, by_category=by_category, per_annotator=per_annotator, images=images.value)
-    classes = None
-    instances: GroundTruth | None = None
-    truth: GroundTruth | LabelTruth
-    if metric is Metric.miou:
-        classes = open_semantic_truth(
-            gt, layout=layout, names=names, segments=segments, void=parse_void(void), partial=images is Scope.listed, failures=failures
-        )
-        matching = {MatchBy.ids: "ids", MatchBy.hungarian: "counts", MatchBy.hungarian_iou: "iou"}[match]
-        settings = replace(settings, semantic=classes.options(matching, joint=bg is Background.joint))
-        truth = classes.maps
-        for warning in classes.warnings:
-            log.warning("%s", warning)
-    else:
-        truth = instances = open_ground_truth(gt, segments=segments, failures=failures)
-        if maxima is None and by_category and instances.searched is not None:
-            maxima = LVIS_MAXIMA
-    if maxima is not None:
-        settings = replace(settings, maxima=maxima)
-    resampling = Bootstrap(bootstrap, seed, confidence)
+    files = run_evaluation(
+        request,
+        workers=workers,
+        watch=functools.partial(track, label="scoring"),
+        warn=functools.partial(log.warning, "%s"),
+        failures=failures,
+    )
     with ExitStack() as outputs:
         out = outputs.enter_context(open_output(output))
         lines = None if per_image is None else outputs.enter_context(open_output(per_image))
         done = []
-        for path in paths:
-            what = "stdin" if path == "-" else show_path(path)
-            pg: Sequence[Mapping[str, Any]] = ()
-            said: list[str] = []
-            watch = functools.partial(track, label="scoring")
-            if classes is not None and os.path.isdir(path):
-                predicted = predicted_maps(path, classes, pred_layout or layout, clusters=match is not MatchBy.ids)
-                found = score(predicted.maps, truth, settings, what=what, workers=workers, watch=watch, failures=failures)
-                predicted.check()
-            else:
-                with _predictions(path, what, failures) as (header, sets):
-                    pg = header.pg
-                    if classes is not None and match is MatchBy.ids:
-                        check_same_space(header, classes, what)
-                    if instances is not None and by_category:
-                        check_categories(header, instances, what)
-                    found = score(sets, truth, settings, what=what, header=header, workers=workers, watch=watch, failures=failures)
-                    if instances is not None:
-                        said += category_warnings(header, instances, found, what)
-            if classes is not None:
-                classes.check()
-            for warning in (*found.warnings, *said):
-                log.warning("%s", warning)
-            done.append((path, found, provenance(ctx, pg, arguments=[path])))
+        for file in files:
+            done.append((file.path, file.evaluation, provenance(ctx, file.pg, arguments=[file.path])))
             if lines is not None:
-                for entry in per_image_json(found, path):
-                    lines.write(jsonbytes.dumps(entry) + b"\n")
+                lines.write(b"".join(jsonbytes.dumps(entry) + b"\n" for entry in per_image_json(file.evaluation, file.path)))
         scored = score_files(done, resampling)
         if json:
-            out.write(
-                jsonbytes.dumps(to_json(scored, gt, resampling, space=None if classes is None else classes.space, seeds=seeds)) + b"\n"
-            )
+            out.write(jsonbytes.dumps(to_json(scored, request)) + b"\n")
         else:
-            below = caption(scored, resampling, None if classes is None else classes.space)
-            shown = [seed_table(scored) if seeds else table(scored), *([] if classes is None else [class_table(scored)])]
-            drawn = draw(shown, below, for_terminal=output == "-" and sys.stdout.isatty())
+            drawn = draw(tables(scored, request), caption(scored, resampling), for_terminal=output == "-" and sys.stdout.isatty())
             out.write(stdout_bytes(drawn) if output == "-" else drawn.encode("utf-8", "backslashreplace"))
     failures.report(len(done[0][1].images))
-
-
-def _check_options(given: Mapping[str, Any], paths: Sequence[str]) -> None:
-    """Raises UsageError for options that make no sense together."""
-    metric, match = given["metric"], given["match"]
-    if [given["gt"], *paths].count("-") > 1:
-        raise UsageError("stdin (-) can be read once: name a file for all but one of --gt and the predictions")
-    if metric is Metric.hierarchy and (given["by_category"] or given["per_annotator"]):
-        raise UsageError("--metric hierarchy knows neither categories nor annotators: leave --by-category and --per-annotator out")
-    of_maps = any(given[name] is not None for name in ("layout", "names", "void", "pred_layout"))
-    if metric is not Metric.miou and (of_maps or match is not MatchBy.ids):
-        raise UsageError("--layout, --names, --void, --pred-layout and --match belong to --metric miou")
-    if given["pred_layout"] is not None and not any(map(os.path.isdir, paths)):
-        raise UsageError("--pred-layout is about predictions that are folders of label maps, and none of these is one")
-    if metric is Metric.miou and (given["by_category"] or given["per_annotator"]):
-        raise UsageError("--metric miou knows no annotators, and nothing but categories: leave --by-category and --per-annotator out")
-    if given["seeds"] and len(paths) < 2:
-        raise UsageError("--seeds: name the predictions of each seed, two files or more")
-    if not 0 < given["confidence"] < 1:
-        raise UsageError(f"--confidence {given['confidence']}: give a share between 0 and 1, such as 0.95")
-    if given["bg"] is Background.joint and match is MatchBy.ids:
-        raise UsageError("--bg says what unlabelled pixels are where clusters are matched: add --match hungarian, or leave it out")
 
 
 def _check_outputs(output: str, per_image: str | None, *, read: Sequence[str]) -> None:
@@ -298,21 +228,6 @@ def _check_outputs(output: str, per_image: str | None, *, read: Sequence[str]) -
             if any(same_file(path, one) for one in read):
                 raise UsageError(f"{option} {path} is what is read: scores would take its place; name another file")
             check_output(path, binary=False)
-
-
-@contextmanager
-def _predictions(path: str, what: str, failures: Failures) -> Iterator[tuple[MasksHeader, Iterator[MaskSet]]]:
-    """Predictions in one file, or in a folder of a JSON file for each image, as SA-1B and SAM's own script have them."""
-    from ovskit.core.formats.streams.masks import MasksHeader, open_masks
-    from ovskit.core.formats.truth.ground_truth import open_ground_truth
-    from ovskit.core.runtime.output import open_input
-
-    if os.path.isdir(path):
-        folder = open_ground_truth(path, failures=failures)
-        yield MasksHeader(exif=folder.exif, categories=()), (folder.load(k) for k in range(len(folder)))
-        return
-    with open_input(path) as stream:
-        yield open_masks(stream, what, failures)
 
 
 def _parse_maxima(text: str) -> tuple[int, ...]:

@@ -109,8 +109,9 @@ class _Judge:
 
     def score(self, found: Iterable[MaskSet]) -> dict[str, float]:
         """AR at 10 and 1,000 masks and AP, in percent; of LVIS, whose AP without categories means nothing, AR alone."""
-        from ovskit.core.eval.evaluation import EvalOptions, evaluate
+        from ovskit.core.eval.evaluation import evaluate
+        from ovskit.core.eval.registry import make_metric
 
-        metrics = evaluate(list(found), self._some, EvalOptions(metric="ar")).metrics()
+        metrics = evaluate(list(found), self._some, make_metric("ar")).metrics()
         names = ("AR@10", "AR@1000", *(["AP"] if self._some.searched is None else []))
         return {name: 100 * value for name in names if (value := metrics[name]) is not None}

@@ -12,7 +12,8 @@ import numpy as np
 
 from harness import DATA
 from ovskit.core.cluster.sohes import SohesOptions
-from ovskit.core.eval.evaluation import EvalOptions
+from ovskit.core.eval.metric import Metric
+from ovskit.core.eval.registry import make_metric
 from ovskit.core.formats.photographs.photographs import load_photograph
 from ovskit.core.formats.truth.ground_truth import GroundTruth, open_ground_truth
 from ovskit.core.records import FeatureMap, Image, UInt8
@@ -46,9 +47,9 @@ def in_order(images: Iterable[Image]) -> list[Image]:
     return sorted(images, key=lambda image: image.file_name)
 
 
-def recall_of(name: str) -> EvalOptions:
+def recall_of(name: str) -> Metric:
     """Class-agnostic AR and AP; on bsds500 for each annotator, then averaged."""
-    return EvalOptions(metric="ar", per_annotator=name == "bsds500")
+    return make_metric("ar", per_annotator=name == "bsds500")
 
 
 def pixels_of(image: Image, name: str) -> UInt8:

@@ -7,10 +7,11 @@ intervals (Efron & Tibshirani 1993, chapter 13). Two evaluations of the same ima
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
+
+from ovskit.core.eval.metric import Scores
 
 Float64 = npt.NDArray[np.float64]
 Int64 = npt.NDArray[np.int64]
@@ -18,14 +19,6 @@ Weights = npt.NDArray[np.int32]
 
 _CELLS = 1 << 25  # numbers held at once
 _MOST = 128  # resamples worked on at once: more gain nothing
-
-
-class Scores(Protocol):
-    """What can be computed for images that count several times."""
-
-    def cells(self) -> int: ...
-
-    def values(self, weights: Weights) -> Float64: ...
 
 
 def resamples(positions: Int64, images: int, count: int, seed: int, block: int) -> Iterator[Weights]:

@@ -6,10 +6,9 @@ wrong: COCO's classes are numbered 1 to 90 with gaps by COCO, and 1 to 80 or 0 t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any
 
-from ovskit.core.eval.evaluation import Evaluation
 from ovskit.core.formats.labels.spaces import comparable
 from ovskit.core.formats.streams.masks import ENTITY, MasksHeader
 from ovskit.core.formats.truth.ground_truth import GroundTruth
@@ -68,11 +67,11 @@ def check_categories(header: MasksHeader, truth: GroundTruth, what: str) -> None
         )
 
 
-def category_warnings(header: MasksHeader, truth: GroundTruth, found: Evaluation, what: str) -> list[str]:
-    """A line for a person if scores by category are of masks without classes, or of numbers that the ground truth does not list."""
-    if found.detection is None or not found.options.by_category:
-        return []
-    true, predicted = found.detection.categories
+def category_warnings(header: MasksHeader, truth: GroundTruth, true: Set[int | None], predicted: Set[int | None], what: str) -> list[str]:
+    """A line for a person if scores by category are of masks without classes, or of numbers that the ground truth does not list.
+
+    ``true`` are the categories of the ground truth's masks that count, ``predicted`` those of the predictions, ``what`` names these.
+    """
     if not true & predicted:  # which the scores say themselves
         return []
     names = listed_names(truth.categories)

@@ -9,11 +9,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from ovskit.core.eval.categories import category_warnings
 from ovskit.core.eval.groups import Annotator, Groups
-from ovskit.core.eval.matching import AREA_NAMES, AREAS, IOU_THRESHOLDS, THRESHOLDS, Matched, match
+from ovskit.core.eval.matching import AREAS, IOU_THRESHOLDS, THRESHOLDS, Matched, match
+from ovskit.core.eval.metric import Row, Scores
 from ovskit.core.eval.precision import PrecisionSpool, average_precision_of_one
 from ovskit.core.eval.recall import RecallSums
-from ovskit.core.formats.coco.lvis import Searched
+from ovskit.core.formats.coco.lvis import frequencies
+from ovskit.core.formats.streams.masks import MasksHeader
+from ovskit.core.formats.truth.ground_truth import GroundTruth
 from ovskit.core.masks.pairs import overlaps
 from ovskit.core.masks.rle import RunTable
 from ovskit.core.records import MaskSet
@@ -23,8 +27,26 @@ Float64 = npt.NDArray[np.float64]
 Int64 = npt.NDArray[np.int64]
 Weights = npt.NDArray[np.int32]
 
-_AT_50, _AT_75 = (int(np.flatnonzero(np.isclose(IOU_THRESHOLDS, at))[0]) for at in (0.5, 0.75))
-_AR, _AP = "ar", "ap"
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What the rows of a table are: recalls first, each of an area range and a maximum (which of them), then precisions, each the mean of
+    some area ranges and thresholds (``Matched``'s bits). ``by_frequency``: by LVIS' rule AP also of each of its frequencies "r", "c"
+    and "f" of categories."""
+
+    recalls: Mapping[str, tuple[int, int]]
+    precisions: Mapping[str, tuple[int, ...]]
+    by_frequency: bool = False
+
+
+def all_thresholds(area: int) -> tuple[int, ...]:
+    """The bits of an area range at all thresholds."""
+    return tuple(range(area * THRESHOLDS, (area + 1) * THRESHOLDS))
+
+
+def one_threshold(iou: float) -> tuple[int, ...]:
+    """The bit of all areas at one threshold."""
+    return (int(np.flatnonzero(np.isclose(IOU_THRESHOLDS, iou))[0]),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,76 +62,66 @@ class Unit:
 
 @dataclass(frozen=True, slots=True)
 class MatchedImage:
-    """One image's units, the annotators that its ground truth names, and how many predictions are of categories that nobody searched
-    for."""
+    """One image's units, the annotators that its ground truth names, how many predictions are of categories that nobody searched for,
+    and how many masks the ground truth has, and the predictions with and without a score."""
 
     units: tuple[Unit, ...]
     annotators: frozenset[Annotator]
-    unknown: int = 0
+    unknown: int
+    truth: int
+    with_score: int
+    without_score: int
 
 
-class DetectionScores:
-    """AR (``metric`` "ar") or AP ("ap") as COCO defines them, from sums and a temporary file.
+class DetectionScores(Scores):
+    """AR and AP as COCO defines them, from sums and a temporary file.
 
-    ``maxima``: numbers of detections an image may have, ascending; sizes and AP go by the largest. ``names`` are the metrics.
+    ``maxima``: numbers of detections an image may have, ascending; sizes and AP go by the largest. ``plan`` says what is computed, and
+    ``header`` what the predictions' file says of its categories.
 
-    ``searched`` are LVIS' images by id. By category its rule holds for them (Gupta et al. 2019, section 3, and the ``lvis`` package):
+    For images of LVIS (``GroundTruth.searched``) its rule holds by category (Gupta et al. 2019, section 3, and the ``lvis`` package):
     of the ``maxima`` best of an image, now of all categories together, those count that are of a category that the image has or
     was searched for in vain; where not all of a category has a mask, what is matched with none is ignored. Empty masks are
-    left out on both sides. AP is also that of the categories of each of the ``frequency`` "r", "c" and "f". Crowds, which LVIS has
-    none of, stay COCO's [choice].
+    left out on both sides. AP is also that of the categories of each frequency, "r", "c" and "f". Crowds, which LVIS has none of,
+    stay COCO's [choice].
     """
 
     def __init__(
         self,
-        metric: str,
+        truth: GroundTruth,
         maxima: tuple[int, ...],
+        plan: Plan,
         *,
-        by_category: bool = False,
-        per_annotator: bool = False,
-        searched: Mapping[int, Searched] | None = None,
-        frequency: Mapping[str, Set[int]] | None = None,
+        by_category: bool,
+        per_annotator: bool,
+        header: MasksHeader,
     ) -> None:
+        self._truth = truth
+        self._header = header
         self.by_category = by_category
         self.per_annotator = per_annotator
         self.maxima = maxima
-        self._searched = searched if by_category else None
-        self._unsearched = searched is not None and not by_category
-        self._unknown = 0
+        self._searched = truth.searched if by_category else None
+        self._unsearched = truth.searched is not None and not by_category
+        self._unknown = self._true_masks = self._with_score = self._without_score = 0
         self._groups = Groups()
         self._recalls = RecallSums(maxima)
         self._spool = PrecisionSpool()
-        self._rows: list[tuple[float, ...]] = []  # AP of each row of the sums by itself
+        self._precisions: list[tuple[float, ...]] = []  # AP of each row of the sums by itself
         self._annotators: set[Annotator] = set()
         self._true: set[int | None] = set()  # categories of masks that count, and of predictions
         self._predicted: set[int | None] = set()
-        # A recall is an area range and a maximum, a precision the bits that it is the mean of.
-        self._of_recall: dict[str, tuple[int, int]] = {}
-        everything = _bits(0)
-        if metric == _AR:
-            last = len(maxima) - 1
-            self._of_recall = {f"AR@{most}": (0, k) for k, most in enumerate(maxima)}
-            self._of_recall |= {f"AR_{AREA_NAMES[a]}": (a, last) for a in range(1, AREAS)}
-            self._of_precision = {"AP": everything}
-        else:
-            self._of_precision = {"AP": everything, "AP50": (_AT_50,), "AP75": (_AT_75,)}
-            self._of_precision |= {f"AP_{AREA_NAMES[a]}": _bits(a) for a in range(1, AREAS)}
+        self._of_recall = dict(plan.recalls)
+        self._of_precision = dict(plan.precisions)
         self._only: dict[str, Set[int]] = {}  # a precision of some categories alone
-        if metric == _AP and self.federated and frequency:
-            self._only = {f"AP{letter}": categories for letter, categories in frequency.items()}
-            self._of_precision |= dict.fromkeys(self._only, everything)
-        self.names = (*self._of_recall, *self._of_precision)
-        self.resampled = self.names
+        if plan.by_frequency and self._searched is not None:
+            self._only = {f"AP{letter}": categories for letter, categories in frequencies(truth.categories).items()}
+            self._of_precision |= dict.fromkeys(self._only, all_thresholds(0))
+        self._rows = tuple(map(Row, (*self._of_recall, *self._of_precision)))
 
     @property
-    def federated(self) -> bool:
-        """Whether LVIS' rule holds."""
-        return self._searched is not None
-
-    @property
-    def categories(self) -> tuple[frozenset[int | None], frozenset[int | None]]:
-        """Those of the ground truth's masks that count, and those of the predictions."""
-        return frozenset(self._true), frozenset(self._predicted)
+    def rows(self) -> tuple[Row, ...]:
+        return self._rows
 
     def work(self, truth: MaskSet, predictions: MaskSet) -> MatchedImage:
         """Match one image. Takes no notice of the others, so it may run in any thread. Raises InputError."""
@@ -136,7 +148,9 @@ class DetectionScores:
         else:
             units += self._units(truth, _all(truth), predictions, _all(predictions), scores, annotators, None)
         named = annotators if self.per_annotator else (mask.extra.get("annotator") for mask in truth.masks)
-        return MatchedImage(tuple(units), frozenset(name for name in named if isinstance(name, int | str)), unknown)
+        with_score = sum(mask.score is not None for mask in predictions.masks)
+        names = frozenset(name for name in named if isinstance(name, int | str))
+        return MatchedImage(tuple(units), names, unknown, len(truth.masks), with_score, len(predictions.masks) - with_score)
 
     def _units(
         self,
@@ -175,6 +189,9 @@ class DetectionScores:
         """Take in the image at ``position`` of the ground truth."""
         self._annotators |= image.annotators
         self._unknown += image.unknown
+        self._true_masks += image.truth
+        self._with_score += image.with_score
+        self._without_score += image.without_score
         if self.per_annotator:
             for annotator in image.annotators:
                 self._groups.saw(annotator, position)
@@ -188,20 +205,26 @@ class DetectionScores:
             if unit.matched.counted.any():
                 self._recalls.add(position, group, unit.matched, unit.within)
                 precision = average_precision_of_one(unit.matched).ravel()
-                self._rows.append(tuple(float(precision[list(bits)].mean()) for bits in self._of_precision.values()))
+                self._precisions.append(tuple(float(precision[list(bits)].mean()) for bits in self._of_precision.values()))
 
-    def check(self, what: str, masks: int) -> None:
-        """Raises InputError if annotators are to be told apart and the ground truth ``what``, of so many masks, names none, or if none
-        of its masks counts."""
-        if self.per_annotator and not self._annotators:
-            raise InputError(f'{what} has no annotation with an "annotator": leave --per-annotator out')
-        if masks and not self._true:
+    def check(self, truth: str, predictions: str) -> None:
+        """Raises InputError if some masks have a score and some have none, if annotators are to be told apart and the ground truth names
+        none, or if none of its masks counts."""
+        if self._with_score and self._without_score:
             raise InputError(
-                f"{what}: all masks of the images that are scored ({masks}) are crowds (iscrowd 1){' or empty' * self.federated}, which "
-                "are neither found nor missed: there is nothing to score"
+                f"{predictions}: {self._without_score} of {self._with_score + self._without_score} masks have no score and cannot be "
+                "ranked: give a score to all, or to none"
+            )
+        if self.per_annotator and not self._annotators:
+            raise InputError(f'{truth} has no annotation with an "annotator": leave --per-annotator out')
+        if self._true_masks and not self._true:
+            empty = "" if self._searched is None else " or empty"
+            raise InputError(
+                f"{truth}: all masks of the images that are scored ({self._true_masks}) are crowds (iscrowd 1){empty}, which are neither "
+                "found nor missed: there is nothing to score"
             )
 
-    def warnings(self) -> list[str]:
+    def warnings(self, predictions: str) -> list[str]:
         """What a reader of the scores should know."""
         found = []
         if len(self._annotators) > 1 and not self.per_annotator:
@@ -220,6 +243,10 @@ class DetectionScores:
                 "the ground truth is LVIS', which has a mask for no more than the categories that an image was searched for; so AP without "
                 "--by-category counts right masks as wrong and means nothing, and AR is what to look at"
             )
+        if self._without_score:
+            found.append(f"{predictions}: its masks have no score; they rank in the order of the stream, all with score 1")
+        if self.by_category:
+            found += category_warnings(self._header, self._truth, self._true, self._predicted, predictions)
         return found
 
     def cells(self) -> int:
@@ -230,7 +257,7 @@ class DetectionScores:
     def values(self, weights: Weights) -> Float64:
         """Every metric, float64 (names, b) in [0, 1], where the image at position k counts ``weights[k]`` (images, b) times."""
         images = self._groups.images(weights)
-        out = np.full((len(self.names), weights.shape[1]), np.nan)
+        out = np.full((len(self.rows), weights.shape[1]), np.nan)
         if not len(self._groups):
             return out
         recall = self._recalls.recall(weights, len(self._groups))
@@ -254,7 +281,7 @@ class DetectionScores:
         position, group, _, _ = self._recalls.rows
         recall = self._recalls.recall_by_row()
         rows = [recall[area, most] for area, most in self._of_recall.values()]
-        precision = np.array(self._rows, np.float64).reshape(len(position), len(self._of_precision)).T
+        precision = np.array(self._precisions, np.float64).reshape(len(position), len(self._of_precision)).T
         for k, name in enumerate(self._of_precision):
             if name in self._only:
                 precision[k, ~self._groups.of(self._only[name])[group]] = np.nan
@@ -265,8 +292,16 @@ class DetectionScores:
         return sorted({bit for bits in self._of_precision.values() for bit in bits})
 
 
-def _bits(area: int) -> tuple[int, ...]:
-    return tuple(range(area * THRESHOLDS, (area + 1) * THRESHOLDS))
+def check_searched(truth: GroundTruth) -> None:
+    """Raises InputError for images of LVIS that do not say what they were searched for."""
+    if truth.searched is None:
+        return
+    for image in truth.images:
+        if not truth.searched[image.id].said:
+            raise InputError(
+                f"{truth.what}: image {image.id} has no neg_category_ids, which others have: nobody can tell which categories it was "
+                "searched for; leave --by-category out, or take a file of one kind"
+            )
 
 
 def _all(masks: MaskSet) -> list[int]:

@@ -15,8 +15,8 @@ are left over are no class: their pixels are errors, never dropped. Classes that
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +24,9 @@ from scipy.optimize import linear_sum_assignment
 from scipy.sparse import csr_array
 
 from ovskit.core.eval.confusion import NOTHING, Confusion, Int64, PairCounts, count_pairs
-from ovskit.core.records import Int32
+from ovskit.core.eval.metric import Row, Scores
+from ovskit.core.formats.labels.maps import painted_prediction
+from ovskit.core.records import LabelMap, MaskSet
 from ovskit.core.runtime.errors import InputError
 
 Float64 = npt.NDArray[np.float64]
@@ -67,33 +69,39 @@ class ClassScore:
         return self.common / union if union else None
 
 
-class SemanticScores:
-    """Metrics of label maps, for any weighting of the images. ``work`` may run in any thread; then ``add`` all, then ``check``."""
+class SemanticScores(Scores):
+    """Scores of label maps."""
 
-    names = ("mIoU", "mIoU_strict", "pixel_accuracy", "mean_accuracy", "fwIoU")
-    resampled = names
+    rows = (
+        Row("mIoU", "mIoU, the ground truth's classes"),
+        Row("mIoU_strict", "mIoU, predicted classes count too"),
+        Row("pixel_accuracy", "pixel accuracy"),
+        Row("mean_accuracy", "mean accuracy of classes"),
+        Row("fwIoU", "IoU weighted by frequency"),
+    )
 
     def __init__(self, options: SemanticOptions) -> None:
         self.options = options
         self._confusion = Confusion()
         self._fitted: _Fitted | None = None
 
-    def work(self, truth: Int32, predicted: Int32) -> PairCounts:
-        """Count one image's pairs of ids; see ``count_pairs``."""
-        return count_pairs(truth, predicted)
+    def work(self, truth: LabelMap, predictions: LabelMap | MaskSet) -> PairCounts:
+        """Count one image's pairs of ids; masks are painted (``painted_prediction``). Raises InputError for masks that cannot be."""
+        predicted = painted_prediction(predictions) if isinstance(predictions, MaskSet) else predictions
+        return count_pairs(truth.labels, predicted.labels)
 
     def add(self, position: int, pairs: PairCounts) -> None:
         """Take in the image at ``position``."""
         self._confusion.add(position, pairs)
         self._fitted = None
 
-    def check(self, what: str, predictions: str) -> None:
-        """Raises InputError, naming the ground truth ``what`` or the ``predictions``, for ids that are no class, or no pixel to score."""
+    def check(self, truth: str, predictions: str) -> None:
+        """Raises InputError for ids that are no class, or no pixel to score."""
         _, pairs = self._confusion.rows()
         if not len(pairs.pixels):
-            raise InputError(f"{what}: every pixel is void: there is nothing to score")
+            raise InputError(f"{truth}: every pixel is void: there is nothing to score")
         classes = self._classes(pairs)
-        sides = [(pairs.truth, what)]
+        sides = [(pairs.truth, truth)]
         if self.options.match == "ids" and self.options.classes is not None:
             sides.append((pairs.predicted, predictions))
         for ids, name in sides:
@@ -101,16 +109,17 @@ class SemanticScores:
             if len(strangers):
                 raise InputError(f"{name}: {_listed(strangers)} outside the label space, whose ids are {_spans(list(classes))}")
 
-    def warnings(self) -> list[str]:
+    def warnings(self, predictions: str) -> list[str]:
         """What a reader of the scores should know."""
         _, pairs = self._confusion.rows()
         if (pairs.predicted == NOTHING).all():
-            return ["no pixel that counts has a label"]
+            return [f"{predictions}: no pixel that counts has a label"]
         left = self.leftovers()
         if not left:
             return []
         clusters = "1 cluster is" if len(left) == 1 else f"{len(left)} clusters are"
-        return [f"{clusters} left over, since there are fewer classes; all their pixels, {sum(left.values()):,}, count as errors"]
+        pixels = f"{sum(left.values()):,}"
+        return [f"{predictions}: {clusters} left over, since there are fewer classes; all their pixels, {pixels}, count as errors"]
 
     def cells(self) -> int:
         """How many numbers ``values`` holds for every column of its weights."""
@@ -130,6 +139,13 @@ class SemanticScores:
         """Every metric of every image by itself, float64 (names, images)."""
         fitted = self._fit()
         return _metrics(*fitted.margins(fitted.by_image(images).toarray()))
+
+    def to_json(self) -> dict[str, Any]:
+        """Every class, and the clusters that are left over."""
+        return {
+            "classes": [{**asdict(one), "iou": one.iou} for one in self.by_class()],
+            "clusters_left_over": [{"id": k, "pixels": n} for k, n in self.leftovers().items()],
+        }
 
     def by_class(self) -> list[ClassScore]:
         """Every class, in the order of the label space."""

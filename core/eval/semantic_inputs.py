@@ -24,17 +24,24 @@ from ovskit.core.runtime.failures import Failures
 _NAMED = 8  # names that a message lists
 
 
-@dataclass(frozen=True, slots=True)
-class SemanticTruth:
-    """``maps`` to be compared with, the label ``space`` that their ids are of (None if nobody said), the ``classes`` by id (None: those
-    that the maps have), ``warnings`` for a person, and a ``check`` for when they have been scored: it raises
-    InputError if they were probably taken for what they are not."""
+class SemanticTruth(LabelTruth):
+    """The ``maps`` to be compared with, the label ``space`` that their ids are of (None if nobody said), the ``classes`` by id (None:
+    those that the maps have), ``warnings`` for a person, and a ``check`` for when they have been scored: it raises InputError if they
+    were probably taken for what they are not."""
 
-    maps: LabelTruth
-    space: LabelSpace | None
-    classes: Mapping[int, str] | None
-    warnings: tuple[str, ...] = ()
-    check: Callable[[], None] = lambda: None
+    def __init__(
+        self,
+        maps: LabelTruth,
+        space: LabelSpace | None,
+        classes: Mapping[int, str] | None,
+        warnings: tuple[str, ...] = (),
+        check: Callable[[], None] = lambda: None,
+    ) -> None:
+        super().__init__(maps.what, maps.images, maps.load, maps._plain_name, named=maps.named, exif=maps.exif, folder=maps.folder)
+        self.space = space
+        self.classes = classes
+        self.warnings = warnings
+        self.check = check
 
     def options(self, match: Any, *, joint: bool) -> SemanticOptions:
         """How to score against it."""

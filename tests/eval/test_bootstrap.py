@@ -5,10 +5,13 @@ import pytest
 
 from ovskit.core.eval import bootstrap
 from ovskit.core.eval.bootstrap import interval, resamples
-from ovskit.core.eval.evaluation import EvalOptions, evaluate
+from ovskit.core.eval.evaluation import evaluate
+from ovskit.core.eval.registry import make_metric
 from ovskit.core.runtime.errors import InputError
 
 from .scenes import Scene, judge, repeated, scene, truth_of
+
+AR = make_metric("ar")
 
 
 def test_resamples_draw_as_many_as_there_are_and_depend_on_the_seed_alone() -> None:
@@ -32,7 +35,7 @@ def test_an_interval_is_between_percentiles() -> None:
 @pytest.mark.parametrize("metric", ["ar", "ap"])
 def test_intervals_are_those_of_pycocotools_on_copies(metric: str) -> None:
     data = scene(30, images=6, distinct=True)
-    spans = evaluate(data.predictions, truth_of(*data.truth), EvalOptions(metric=metric)).intervals(12, seed=4, confidence=0.8)
+    spans = evaluate(data.predictions, truth_of(*data.truth), make_metric(metric)).intervals(12, seed=4, confidence=0.8)
     random = np.random.default_rng(4)
     repeats = []
     for _ in range(12):
@@ -45,16 +48,16 @@ def test_intervals_are_those_of_pycocotools_on_copies(metric: str) -> None:
 
 def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     data = scene(31, images=8)
-    before = evaluate(data.predictions, truth_of(*data.truth)).intervals(30)
+    before = evaluate(data.predictions, truth_of(*data.truth), AR).intervals(30)
     monkeypatch.setattr(bootstrap, "_CELLS", 1)
-    assert evaluate(data.predictions, truth_of(*data.truth)).intervals(30) == before
+    assert evaluate(data.predictions, truth_of(*data.truth), AR).intervals(30) == before
 
 
 def test_a_difference_is_paired() -> None:
     one, other = scene(32, images=10), scene(33, images=10)
     truth = truth_of(*one.truth)
-    first = evaluate(one.predictions, truth, what="first")
-    worse = evaluate([s for s in one.predictions if s.image.id != 3], truth, what="worse")
+    first = evaluate(one.predictions, truth, AR, what="first")
+    worse = evaluate([s for s in one.predictions if s.image.id != 3], truth, AR, what="worse")
     assert any(s.image.id == 3 and s.masks for s in one.predictions)
     found = worse.difference(first, 200, seed=1)
     assert found["AR@1000"].value == worse.metrics()["AR@1000"] - first.metrics()["AR@1000"]
@@ -65,7 +68,7 @@ def test_a_difference_is_paired() -> None:
     same = first.difference(first, 50)
     assert all(d.value == 0 and d.interval == (0, 0) for d in same.values())
     assert all(d.interval is None for d in worse.difference(first).values())
-    foreign = evaluate(other.predictions, truth_of(*other.truth[:9]), what="foreign")
+    foreign = evaluate(other.predictions, truth_of(*other.truth[:9]), AR, what="foreign")
     with pytest.raises(InputError, match="foreign and first are not scored on the same images"):
         foreign.difference(first)
 
@@ -75,7 +78,7 @@ def test_an_undefined_metric_has_no_interval() -> None:
     large = [s for s in data.truth if all(m.extra.get("area", m.area) <= 9000 for m in s.masks)]
     ids = {s.image.id for s in large}
     small = Scene(large, [s for s in data.predictions if s.image.id in ids])
-    evaluation = evaluate(small.predictions, truth_of(*small.truth))
+    evaluation = evaluate(small.predictions, truth_of(*small.truth), AR)
     assert evaluation.metrics()["AR_L"] is None
     assert evaluation.intervals(20)["AR_L"] is None
     assert evaluation.intervals(20)["AR@1000"] is not None

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ovskit.core.eval.evaluation import EvalOptions, evaluate
+from ovskit.core.eval.evaluation import evaluate
+from ovskit.core.eval.registry import make_metric
 from ovskit.core.masks import rle
 from ovskit.core.masks.matching import match_masks
 from ovskit.core.masks.pairs import pairs_of
@@ -14,7 +15,7 @@ from ovskit.core.runtime.errors import InputError
 
 from .scenes import box, mask, truth_of
 
-HIERARCHY = EvalOptions(metric="hierarchy")
+HIERARCHY = make_metric("hierarchy")
 
 
 def forest(random: np.random.Generator, image: int, count: int) -> MaskSet:

@@ -5,7 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ovskit.core.eval.evaluation import EvalOptions, Evaluation, evaluate
+from ovskit.core.eval.evaluation import Evaluation, evaluate
+from ovskit.core.eval.registry import make_metric
 from ovskit.core.formats.coco.lvis import searched_categories
 from ovskit.core.records import MaskSet
 from ovskit.core.runtime.errors import InputError
@@ -13,9 +14,11 @@ from ovskit.core.runtime.errors import InputError
 from .lvis_judge import federated, judge, truth_of
 from .scenes import Scene, mask, repeated
 
+AR = make_metric("ar")
+
 
 def scored(data: Scene, entries: list, metric: str, maxima: tuple[int, ...] = (300,)) -> Evaluation:
-    return evaluate(data.predictions, truth_of(data, entries), EvalOptions(metric=metric, maxima=maxima, by_category=True), workers=2)
+    return evaluate(data.predictions, truth_of(data, entries), make_metric(metric, maxima=maxima, by_category=True), workers=2)
 
 
 def same(data: Scene, entries: list, maxima: tuple[int, ...] = (300,)) -> dict[str, float | None]:
@@ -43,7 +46,7 @@ def test_scenes_have_what_they_are_for() -> None:
     assert 0.02 < (before["AP"] or 0) < 0.98
     for key in ("neg_category_ids", "not_exhaustive_category_ids"):
         assert judge(data, [{**one, key: []} for one in entries])["AP"] != before["AP"]
-    coco = evaluate(data.predictions, truth_of(data, []), EvalOptions(metric="ap", maxima=(300,), by_category=True)).metrics()
+    coco = evaluate(data.predictions, truth_of(data, []), make_metric("ap", maxima=(300,), by_category=True)).metrics()
     assert coco["AP"] != before["AP"]
     assert "APr" not in coco
 
@@ -67,8 +70,7 @@ def test_resamples_are_what_the_package_says_of_repeated_images() -> None:
     for metric in ("ar", "ap"):
         found = scored(data, entries, metric)
         weights = np.array([[times[image.id]] for image in found.images], np.int32)
-        assert found.detection is not None
-        values = dict(zip(found.names, found.detection.values(weights)[:, 0].tolist(), strict=True))
+        values = dict(zip(found.names, found.scores.values(weights)[:, 0].tolist(), strict=True))
         expected = judge(many, copies)
         for name, value in values.items():
             assert (None if np.isnan(value) else pytest.approx(value, abs=1e-9)) == expected[name], name
@@ -89,7 +91,7 @@ def test_each_image_by_itself() -> None:
 def test_the_order_of_images_and_workers_change_nothing() -> None:
     data, entries = federated(5)
     values = [
-        evaluate(sets, truth_of(data, entries), EvalOptions(metric="ap", by_category=True), workers=workers)
+        evaluate(sets, truth_of(data, entries), make_metric("ap", by_category=True), workers=workers)
         for sets, workers in ((data.predictions, 1), (data.predictions[::-1], 3))
     ]
     assert values[0].metrics() == values[1].metrics()
@@ -98,7 +100,7 @@ def test_the_order_of_images_and_workers_change_nothing() -> None:
 
 def test_without_categories_ar_is_as_ever_and_ap_comes_with_a_sentence() -> None:
     data, entries = federated(6)
-    found, plain = (evaluate(data.predictions, truth_of(data, images)) for images in (entries, []))
+    found, plain = (evaluate(data.predictions, truth_of(data, images), AR) for images in (entries, []))
     assert found.metrics() == plain.metrics()
     assert not plain.warnings
     assert "LVIS" in found.warnings[0]
@@ -107,12 +109,12 @@ def test_without_categories_ar_is_as_ever_and_ap_comes_with_a_sentence() -> None
 
 def test_what_contradicts_itself_is_refused() -> None:
     data, entries = federated(7)
-    options = EvalOptions(metric="ap", by_category=True)
+    chosen = make_metric("ap", by_category=True)
     bare = [entries[0], *({k: v for k, v in one.items() if k != "neg_category_ids"} for one in entries[1:])]
     with pytest.raises(InputError, match=r"image \d+ has no neg_category_ids, which others have"):
-        evaluate(data.predictions, truth_of(data, bare), options)
-    evaluate(data.predictions, truth_of(data, bare))
+        evaluate(data.predictions, truth_of(data, bare), chosen)
+    evaluate(data.predictions, truth_of(data, bare), AR)
     with pytest.raises(InputError, match="must be a list of whole numbers"):
         searched_categories([{"images": [{"id": 1, "neg_category_ids": ["1"]}]}], "it")
     others = [MaskSet(s.image, tuple(replace(m, category_id=50) for m in s.masks)) for s in data.predictions]
-    assert "is of a category that its image was searched for" in evaluate(others, truth_of(data, entries), options).warnings[0]
+    assert "is of a category that its image was searched for" in evaluate(others, truth_of(data, entries), chosen).warnings[0]

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ovskit.core.eval import precision
-from ovskit.core.eval.evaluation import EvalOptions, evaluate
+from ovskit.core.eval.evaluation import evaluate
+from ovskit.core.eval.registry import make_metric
 from ovskit.core.formats.truth.ground_truth import open_ground_truth
 from ovskit.core.masks import rle
 from ovskit.core.records import Image, MaskSet
@@ -26,8 +27,8 @@ def same(data: Scene, maxima: tuple[int, ...], *, by_category: bool = False) -> 
     """Assert that we agree with pycocotools; returns what both say."""
     expected = judge(data, maxima, by_category=by_category)
     for metric in ("ar", "ap"):
-        options = EvalOptions(metric=metric, maxima=maxima, by_category=by_category)
-        found = evaluate(data.predictions, truth_of(*data.truth), options, workers=2).metrics()
+        chosen = make_metric(metric, maxima=maxima, by_category=by_category)
+        found = evaluate(data.predictions, truth_of(*data.truth), chosen, workers=2).metrics()
         wanted = {name: expected[name] for name in found}
         assert {name for name in found if found[name] is None} == {name for name in wanted if wanted[name] is None}
         for name, value in found.items():
@@ -86,21 +87,21 @@ def test_images_that_count_several_times(seed: int, by_category: bool) -> None:
     times = dict(enumerate(np.random.default_rng(seed).integers(0, 4, 6).tolist(), 1))
     expected = judge(repeated(data, times), (1, 10, 1000), by_category=by_category)
     for metric in ("ar", "ap"):
-        evaluation = evaluate(data.predictions, truth_of(*data.truth), EvalOptions(metric=metric, by_category=by_category))
+        evaluation = evaluate(data.predictions, truth_of(*data.truth), make_metric(metric, by_category=by_category))
         weights = np.array([[times[k], 1] for k in range(1, 7)], np.int32)
-        for name, value in zip(evaluation.names, evaluation._scores.values(weights)[:, 0], strict=True):
+        for name, value in zip(evaluation.names, evaluation.scores.values(weights)[:, 0], strict=True):
             wanted = np.nan if expected[name] is None else expected[name]
             assert value == pytest.approx(wanted, abs=1e-9, nan_ok=True), name
 
 
 def test_the_size_of_chunks_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     data = scene(8, images=12)
-    before = evaluate(data.predictions, truth_of(*data.truth), EvalOptions(metric="ap"))
+    before = evaluate(data.predictions, truth_of(*data.truth), make_metric("ap"))
     numbers, spans = before.metrics(), before.intervals(50)
     monkeypatch.setattr(precision, "_CHUNK", 3)
     monkeypatch.setattr(precision, "_ON_DISK", 1)
     monkeypatch.setattr(precision, "_HELD", 0)
-    after = evaluate(data.predictions, truth_of(*data.truth), EvalOptions(metric="ap"))
+    after = evaluate(data.predictions, truth_of(*data.truth), make_metric("ap"))
     assert (after.metrics(), after.intervals(50)) == (numbers, spans)
 
 
@@ -129,8 +130,8 @@ def test_photographs(name: str) -> None:
 def test_annotators_one_by_one(metric: str) -> None:
     """The mean over annotators, weighted by their images, of what pycocotools says of each on the images that have it."""
     data = scene(11, images=10, annotators=True)
-    options = EvalOptions(metric=metric, per_annotator=True)
-    found = evaluate(data.predictions, truth_of(*data.truth), options).metrics()
+    chosen = make_metric(metric, per_annotator=True)
+    found = evaluate(data.predictions, truth_of(*data.truth), chosen).metrics()
     parts = []
     for annotator in (1, 2, 3):
         truth = [MaskSet(s.image, tuple(m for m in s.masks if m.extra["annotator"] == annotator)) for s in data.truth]
@@ -155,5 +156,5 @@ def test_ground_truth_from_a_file(tmp_path: Path) -> None:
     truth = open_ground_truth(str(tmp_path / "gt.json"))
     expected = judge(data, (1, 10, 1000))
     for metric in ("ar", "ap"):
-        found = evaluate(data.predictions, truth, EvalOptions(metric=metric)).metrics()
+        found = evaluate(data.predictions, truth, make_metric(metric)).metrics()
         assert found == pytest.approx({name: expected[name] for name in found}, abs=1e-9)

@@ -33,12 +33,12 @@ def images(draw: st.DrawFn, truth: list[int], predicted: list[int]) -> list[tupl
 def scored(pairs: list[tuple[np.ndarray, np.ndarray]], options: SemanticOptions) -> SemanticScores:
     scores = SemanticScores(options)
     for k, (truth, predicted) in enumerate(pairs):
-        scores.add(k, scores.work(truth, predicted))
+        scores.add(k, count_pairs(truth, predicted))
     return scores
 
 
 def metrics(scores: SemanticScores, images: int) -> dict[str, float]:
-    return dict(zip(scores.names, scores.values(np.ones((images, 1), np.int32))[:, 0].tolist(), strict=True))
+    return dict(zip((row.name for row in scores.rows), scores.values(np.ones((images, 1), np.int32))[:, 0].tolist(), strict=True))
 
 
 def pooled(pairs: list[tuple[np.ndarray, np.ndarray]]) -> dict[tuple[int, int], int]:
@@ -201,6 +201,6 @@ def test_warnings() -> None:
         ([4, 7, 5, 8, 6], ["2 clusters are left over"]),
         ([-1, -1, -1, -1, 6], ["no pixel that counts has a label"]),
     ):
-        found = scored([(truth, np.array([predicted], np.int32))], SemanticOptions(match="counts")).warnings()
+        found = scored([(truth, np.array([predicted], np.int32))], SemanticOptions(match="counts")).warnings("it")
         assert len(found) == len(words)
-        assert all(text.startswith(word) for text, word in zip(found, words, strict=True))
+        assert all(text.startswith(f"it: {word}") for text, word in zip(found, words, strict=True))

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from ovskit.core.eval.confusion import count_pairs
 from ovskit.core.eval.semantic import SemanticOptions, SemanticScores
 from ovskit.core.formats.labels.maps import painted_prediction
 from ovskit.core.formats.labels.named_maps import masks_of_map
@@ -44,8 +45,8 @@ def test_as_a_loop_and_as_ovs_eval_count(pair: np.ndarray, with_background: bool
     assert found.counted == len(counted)
     assert found.right == sum(t == (0 if p < 0 and with_background else p) for t, p in counted)
     scores = SemanticScores(SemanticOptions(NAMES, background))
-    scores.add(0, scores.work(truth, predicted))
-    assert found.share == scores.values_by_image(1)[SemanticScores.names.index("pixel_accuracy"), 0]
+    scores.add(0, count_pairs(truth, predicted))
+    assert found.share == scores.values_by_image(1)[[row.name for row in scores.rows].index("pixel_accuracy"), 0]
 
 
 def test_there_is_nothing_to_compare_without_a_common_name() -> None:

@@ -12,7 +12,8 @@ from typing import Literal
 import pytest
 import torch
 
-from ovskit.core.eval.evaluation import EvalOptions, evaluate
+from ovskit.core.eval.evaluation import evaluate
+from ovskit.core.eval.registry import make_metric
 from ovskit.core.formats.photographs.sources import list_sources
 from ovskit.core.formats.streams.masks import open_masks
 from ovskit.core.formats.truth.ground_truth import open_ground_truth
@@ -40,7 +41,7 @@ OPTIONS = TrainOptions(
 
 
 def score(found: list[MaskSet], truth: Path, metric: Literal["ar", "hierarchy"], name: str) -> float:
-    return float(evaluate(found, open_ground_truth(str(truth)), EvalOptions(metric=metric)).metrics()[name] or 0)
+    return float(evaluate(found, open_ground_truth(str(truth)), make_metric(metric)).metrics()[name] or 0)
 
 
 def chance(truth: list[MaskSet]) -> float:
