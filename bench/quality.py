@@ -40,6 +40,7 @@ from rich.progress import Progress
 from ovskit.core.cluster.crop_features import CropExtractor
 from ovskit.core.cluster.sohes import SohesOptions, cluster_regions
 from ovskit.core.eval.evaluation import Evaluation, evaluate
+from ovskit.core.eval.registry import make_metric
 from ovskit.core.hier.coverage_forest import grow_forest
 from ovskit.core.masks import rle
 from ovskit.core.masks.grid import edges, nested_rles

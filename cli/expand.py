@@ -30,7 +30,7 @@ log = get_logger("cli")
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """How a command chooses among the methods of a room: by ``flag``, with ``default``; ``several`` with commas, or ``none`` of them.
+    """How a command chooses among the methods of a room, with ``default``; ``several`` with commas, or ``none`` of them.
 
     ``help`` is what the flag's help says; the methods and their summaries are listed below it.
     """
@@ -38,10 +38,14 @@ class Choice:
     registry: Registry
     default: str
     help: str = ""
-    flag: str = "--method"
     several: bool = False
     settings: bool = True
     """Whether ``--set`` gives options of the method."""
+
+    @property
+    def flag(self) -> str:
+        """The registry's."""
+        return self.registry.flag
 
     @property
     def word(self) -> str:

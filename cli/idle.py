@@ -63,14 +63,6 @@ RULES = (
         "is of k-means, which only --clusters runs: leave it out",
     ),
     Rule("predict", "ancestor_threshold", _by_head, "is of the ancestor head: add --hier head, or leave it out"),
-    Rule(
-        "eval",
-        "confidence",
-        lambda g: g["bootstrap"] > 0 or not 0 < g["confidence"] < 1,
-        "is the share of resamples within an interval: add --bootstrap N",
-    ),
-    Rule("eval", "seed", lambda g: g["bootstrap"] > 0, "is of the resamples: add --bootstrap N"),
-    Rule("eval", "max", lambda g: g["metric"] in ("ar", "ap"), "says nothing to --metric {metric}, which takes all masks"),
     Rule("train", "eval_root eval_limit", lambda g: g["eval"] is not None, "is about what --eval names: add --eval GT.json"),
     Rule("train segment", "scratch", lambda g: g["weights"] is None, "begins with random weights, and --weights brings some: choose one"),
 )

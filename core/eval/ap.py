@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ovskit.core.eval.detection_metric import DetectionMetric, DetectionOptions
+from ovskit.core.runtime.methods import Method
 
 if TYPE_CHECKING:
     from ovskit.core.eval.detection import Plan
@@ -22,7 +23,6 @@ class AveragePrecision(DetectionMetric):
     """``--metric ap``."""
 
     name = "ap"
-    Options = ApOptions
 
     def plan(self, maxima: Sequence[int]) -> Plan:
         """As ``DetectionMetric.plan``."""
@@ -32,3 +32,6 @@ class AveragePrecision(DetectionMetric):
         precisions = {"AP": all_thresholds(0), "AP50": one_threshold(0.5), "AP75": one_threshold(0.75)}
         precisions |= {f"AP_{AREA_NAMES[a]}": all_thresholds(a) for a in range(1, AREAS)}
         return Plan({}, precisions, by_frequency=True)
+
+
+METHOD = Method("ap", "Average precision.", ApOptions, AveragePrecision)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ovskit.core.eval.detection_metric import DetectionMetric, DetectionOptions
+from ovskit.core.runtime.methods import Method
 
 if TYPE_CHECKING:
     from ovskit.core.eval.detection import Plan
@@ -21,7 +22,6 @@ class AverageRecall(DetectionMetric):
     """``--metric ar``."""
 
     name = "ar"
-    Options = ArOptions
 
     def plan(self, maxima: Sequence[int]) -> Plan:
         """As ``DetectionMetric.plan``."""
@@ -32,3 +32,6 @@ class AverageRecall(DetectionMetric):
         recalls = {f"AR@{most}": (0, k) for k, most in enumerate(maxima)}
         recalls |= {f"AR_{AREA_NAMES[a]}": (a, last) for a in range(1, AREAS)}
         return Plan(recalls, {"AP": all_thresholds(0)})
+
+
+METHOD = Method("ar", "Average recall, and AP.", ArOptions, AverageRecall)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ovskit.core.eval.metric import Metric
+from ovskit.core.runtime.settings import Options, option
 
 if TYPE_CHECKING:
     from ovskit.core.eval.detection import DetectionScores, Plan
@@ -19,8 +20,16 @@ _MAXIMA = (1, 10, 1000)
 _LVIS_MAXIMA = (300,)
 
 
+def numbers_of_masks(text: str) -> tuple[int, ...]:
+    """``1,10,1000``: different whole numbers from 1 up, ascending."""
+    words = [word.strip() for word in text.split(",")]
+    if not all(word.isdecimal() and int(word) > 0 for word in words) or len(set(words)) < len(words):
+        raise ValueError("write different positive whole numbers, such as 1,10,1000")
+    return tuple(sorted(int(word) for word in words))
+
+
 @dataclass(frozen=True, slots=True)
-class DetectionOptions:
+class DetectionOptions(Options):
     """How masks are matched.
 
     ``maxima``: numbers of masks an image may have, the highest scores first; None is 1, 10 and 1,000, and of LVIS by category its own 300.
@@ -29,9 +38,12 @@ class DetectionOptions:
     some, and average, weighted by those numbers of images [choice].
     """
 
-    maxima: tuple[int, ...] | None = None
-    by_category: bool = False
-    per_annotator: bool = False
+    maxima: tuple[int, ...] | None = option(
+        None, "Masks an image may have, best first: AR@N for each; the largest for all else.",
+        flag="--max", metavar="N,N,…", parse=numbers_of_masks, shown="1,10,1000; of LVIS by category 300", source="COCO",
+    )  # fmt: skip
+    by_category: bool = option(False, "Match within categories and average over them (COCO's useCats=1; LVIS by its own rule).", flag=True)
+    per_annotator: bool = option(False, "Score each annotator's masks by themselves, then average.", flag=True)
 
 
 class DetectionMetric(Metric):

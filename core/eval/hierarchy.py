@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ovskit.core.eval.metric import Metric
+from ovskit.core.runtime.methods import Method
+from ovskit.core.runtime.settings import Options
 
 if TYPE_CHECKING:
     from ovskit.core.eval.ancestor_pairs import HierarchyScores
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class HierarchyOptions:
+class HierarchyOptions(Options):
     """It has none."""
 
 
@@ -22,11 +24,6 @@ class Hierarchy(Metric):
     """``--metric hierarchy``."""
 
     name = "hierarchy"
-    Options = HierarchyOptions
-    refused = dict.fromkeys(
-        ("by_category", "per_annotator"),
-        "--metric hierarchy knows neither categories nor annotators: leave --by-category and --per-annotator out",
-    )
 
     def __init__(self, options: HierarchyOptions = HierarchyOptions()) -> None:
         self._options = options
@@ -43,3 +40,6 @@ class Hierarchy(Metric):
     def settings(self, truth: GroundTruth) -> dict[str, Any]:
         # Of no effect here; readers of the JSON have had them since the first version.
         return {"max": [1, 10, 1000], "by_category": False, "per_annotator": False}
+
+
+METHOD = Method("hierarchy", "Ancestor pairs, and what the forests look like.", HierarchyOptions, Hierarchy)

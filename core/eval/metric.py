@@ -3,7 +3,7 @@
 A metric says how a ground truth and predictions are opened and gives every file of predictions ``Scores``, which take in one image after
 the other and compute numbers for any weighting of the images, so that intervals by bootstrap, scores of each image and the whole come
 from the same sums. ``Metric`` and ``Scores`` are protocols whose methods have a body where most metrics do the same: inherit from them,
-and write what is different. A metric is one file, and one line of ``eval.registry`` where it is to have a name on the command line.
+and write what is different. A metric is one file with a ``METHOD``, whose ``run`` makes it of its options, and a name in ``eval.registry``.
 
 Nothing here imports more than the standard library before it is asked for.
 """
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
@@ -124,18 +124,13 @@ class Scores(Protocol):
 
 
 class Metric(Protocol):
-    """A metric with its ``options``, a frozen dataclass whose type is ``Options``.
+    """A metric with its ``options``, a frozen dataclass.
 
-    ``name`` is that of ``--metric``. ``masks``: both sides are masks, whose numbers stand in the table and in JSON. ``refused`` are
-    options that it does not have, and what is said to somebody who gives one; ``elsewhere`` are options of its own, and what is said to
-    somebody who gives one to another metric that does not have it.
+    ``name`` is that of ``--metric``. ``masks``: both sides are masks, whose numbers stand in the table and in JSON.
     """
 
     name: ClassVar[str]
-    Options: ClassVar[type[Any]]
     masks: ClassVar[bool] = True
-    refused: ClassVar[Mapping[str, str]] = {}
-    elsewhere: ClassVar[Mapping[str, str]] = {}
 
     @property
     @abstractmethod

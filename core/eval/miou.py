@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ovskit.core.eval.metric import Metric, Predictions, Row, Table, open_mask_predictions
 from ovskit.core.runtime.errors import UsageError
+from ovskit.core.runtime.methods import Method
+from ovskit.core.runtime.settings import Options, option
+from ovskit.core.runtime.values import void_ids
 
 if TYPE_CHECKING:
     from ovskit.core.eval.semantic import SemanticScores
@@ -17,15 +20,13 @@ if TYPE_CHECKING:
     from ovskit.core.formats.streams.masks import MasksHeader
     from ovskit.core.runtime.failures import Failures
 
-_NO_CATEGORIES = "--metric miou knows no annotators, and nothing but categories: leave --by-category and --per-annotator out"
-_OF_MAPS = "--layout, --names, --void, --pred-layout and --match belong to --metric miou"
 _OF_CLUSTERS = "--bg says what unlabelled pixels are where clusters are matched: add --match hungarian, or leave it out"
 # What each way of matching is in ``SemanticOptions``, and in JSON.
 _MATCHING: Mapping[str, Literal["ids", "counts", "iou"]] = {"ids": "ids", "hungarian": "counts", "hungarian-iou": "iou"}
 
 
 @dataclass(frozen=True, slots=True)
-class MiouOptions:
+class MiouOptions(Options):
     """What label maps mean, and how predicted ids get classes.
 
     ``layout`` is how the ground truth's folder of label maps is kept (``formats.labels.layouts``), ``names`` the label space (None: the
@@ -37,14 +38,28 @@ class MiouOptions:
     Raises UsageError for a ``bg`` that means nothing.
     """
 
-    layout: str | None = None
-    names: str | None = None
-    void: tuple[int, ...] | None = None
-    pred_layout: str | None = None
-    match: Literal["ids", "hungarian", "hungarian-iou"] = "ids"
-    bg: Literal["fixed", "joint"] = "fixed"
+    layout: str | None = option(None, "How the ground truth's folder of label maps is kept: voc, ade, …", flag=True, metavar="NAME")
+    names: str | None = option(
+        None, "The label space: voc-21, a file, or names with commas.",
+        flag=True, metavar="SPACE", shown="the layout's", environment="by command",
+    )  # fmt: skip
+    void: tuple[int, ...] | None = option(
+        None, "Ids of the ground truth's maps that no score counts, where no layout says them.",
+        flag=True, metavar="ID,…|none", parse=void_ids, shown="the layout's or the label space's, else 255",
+    )  # fmt: skip
+    pred_layout: str | None = option(
+        None, "How predicted label maps are numbered; plain: as the label space is.",
+        flag=True, metavar="NAME|plain", shown="--layout",
+    )  # fmt: skip
+    match: Literal["ids", "hungarian", "hungarian-iou"] = option(
+        "ids", "Predicted ids are classes, or clusters to be matched by common pixels or by IoU.", flag=True
+    )
+    bg: Literal["fixed", "joint"] = option(
+        "fixed", "Where clusters are matched unlabelled pixels are the background, or a cluster like any other.", flag=True
+    )
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
+        """See ``Options``."""
         if self.bg == "joint" and self.match == "ids":
             raise UsageError(_OF_CLUSTERS)
 
@@ -53,10 +68,7 @@ class MeanIou(Metric):
     """``--metric miou``."""
 
     name = "miou"
-    Options = MiouOptions
     masks = False
-    refused = dict.fromkeys(("by_category", "per_annotator"), _NO_CATEGORIES)
-    elsewhere = dict.fromkeys(("layout", "names", "void", "pred_layout", "match"), _OF_MAPS) | dict.fromkeys(("bg",), _OF_CLUSTERS)
 
     def __init__(self, options: MiouOptions = MiouOptions()) -> None:
         self._options = options
@@ -160,3 +172,6 @@ def class_table(files: Sequence[tuple[str, SemanticScores]], *, matched: bool) -
                 row.append("–" if one.cluster is None else "no label" if one.cluster < 0 else str(one.cluster))
         rows.append(row)
     return columns, rows
+
+
+METHOD = Method("miou", "IoU of classes.", MiouOptions, MeanIou)

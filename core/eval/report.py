@@ -55,7 +55,7 @@ def to_json(scored: Sequence[Scored], request: EvalRequest) -> dict[str, Any]:
         "ground_truth": request.truth,
         "metric": first.metric.name,
         **first.metric.settings(first.truth),
-        "scored_images": request.images,
+        "scored_images": request.compared.images,
         "bootstrap": bootstrap.n,
         "seed": bootstrap.seed,
         "confidence": bootstrap.confidence,
@@ -71,7 +71,7 @@ def to_json(scored: Sequence[Scored], request: EvalRequest) -> dict[str, Any]:
             entry["intervals"] = {name: _pair(found.interval) for name, found in item.differences.items()}
         differences.append(entry)
     found: dict[str, Any] = {"files": [_file(item) for item in scored], "differences": differences, "settings": settings}
-    if request.seeds:
+    if request.compared.seeds:
         both = of_seeds(scored)
         found["seeds"] = {name: None if pair is None else {"mean": pair[0], "std": pair[1]} for name, pair in both.items()}
     return found
@@ -108,7 +108,7 @@ def tables(scored: Sequence[Scored], request: EvalRequest) -> list[Table]:
     """The metric's numbers, of ``seeds`` with their mean, and whatever tables it has besides."""
     metric = scored[0].evaluation.metric
     others = metric.tables([(item.evaluation.what, item.evaluation.scores) for item in scored])
-    return [seed_table(scored) if request.seeds else table(scored), *others]
+    return [seed_table(scored) if request.compared.seeds else table(scored), *others]
 
 
 def table(scored: Sequence[Scored]) -> Table:

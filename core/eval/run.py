@@ -34,8 +34,8 @@ def run_evaluation(
     ``warn`` is called with every line that a person should know; ``watch``, ``workers`` and ``failures`` as for ``evaluate``. Raises
     UsageError, InputError and MissingInputError for what cannot be opened or compared.
     """
-    partial = request.images == "listed"
-    truth = request.metric.open_truth(request.truth, segments=request.segments, partial=partial, failures=failures)
+    partial = request.compared.images == "listed"
+    truth = request.metric.open_truth(request.truth, segments=request.compared.segments, partial=partial, failures=failures)
     for line in request.metric.truth_warnings(truth):
         warn(line)
 
@@ -46,7 +46,7 @@ def run_evaluation(
                 found.images,
                 truth,
                 request.metric,
-                images=request.images,
+                images=request.compared.images,
                 what=what,
                 header=found.header,
                 workers=workers,

@@ -68,6 +68,7 @@ class Chosen:
 @dataclass(eq=False)
 class Registry:
     """The methods of ``room``: a module of ``package`` for each of ``names``, the default first, then those of other packages.
+    ``flag`` is what chooses among them.
 
     Nothing is imported before it is asked for. What another package brings and cannot be used is not among the methods; ``broken`` says
     why, by name.
@@ -76,6 +77,7 @@ class Registry:
     room: str
     package: str
     names: tuple[str, ...]
+    flag: str = "--method"
     broken: dict[str, str] = field(default_factory=dict)
     _loaded: dict[str, Method] = field(default_factory=dict)
     _all: bool = False
@@ -88,7 +90,7 @@ class Registry:
             self._load_others()
         if name not in self._loaded:
             why = self.broken.get(name) or f"choose from {', '.join(method.name for method in self)}"
-            raise UsageError(f"--method {name}: {why}")
+            raise UsageError(f"{self.flag} {name}: {why}")
         return self._loaded[name]
 
     def __iter__(self) -> Iterator[Method]:

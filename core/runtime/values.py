@@ -71,6 +71,19 @@ def share(text: str) -> float:
     return value
 
 
+LARGEST_ID = 65535  # of a class: that of a 16-bit image
+
+
+def void_ids(text: str) -> tuple[int, ...]:
+    """``0,255``: different ids of a label map; ``none`` is no id at all."""
+    if text == "none":
+        return ()
+    words = [word.strip() for word in text.split(",")]
+    if not all(word.isdecimal() and int(word) <= LARGEST_ID for word in words):
+        raise ValueError(f"give ids from 0 to {LARGEST_ID} with commas between them, such as 255, or none")
+    return tuple(dict.fromkeys(map(int, words)))
+
+
 def numbers(text: str) -> tuple[float, ...]:
     """``1,1.5,2``: positive numbers."""
     try:

@@ -36,7 +36,7 @@ class Shown:
 @contextmanager
 def opened(given: ShowInputs, at: PhotographsAt, workers: int, failures: Failures) -> Iterator[Shown]:
     """Everything that ``given`` names. Raises UsageError, InputError and MissingInputError for what cannot be used."""
-    from ovskit.core.formats.labels.named_maps import chosen_space, open_named_maps, parse_void
+    from ovskit.core.formats.labels.named_maps import chosen_space, open_named_maps
     from ovskit.core.formats.streams.masks import open_masks
     from ovskit.core.formats.truth.ground_truth import open_ground_truth
     from ovskit.core.runtime.output import open_input
@@ -49,7 +49,7 @@ def opened(given: ShowInputs, at: PhotographsAt, workers: int, failures: Failure
     folders = {k for k, file in enumerate(files) if file != "-" and os.path.isdir(file)}
     # A pipe is read once, from front to back; a folder is opened when it is known where its photographs are.
     lead = files.index("-") if "-" in files else None if 0 in folders else 0
-    space, void = chosen_space(given.layout, given.names), parse_void(given.void)
+    space, void = chosen_space(given.layout, given.names), given.void
     with ExitStack() as stack:
         found: dict[int, MaskFile] = {}
         for k, file in enumerate(files):

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal
 
 from ovskit.core.runtime.errors import UsageError
 from ovskit.core.runtime.settings import Effect, Options, option
+from ovskit.core.runtime.values import void_ids
 
 PAGE_SIDE, SHEET_SIDE = 1024, 320
 
@@ -34,9 +35,9 @@ class ShowInputs(Options):
         None, "The label space of label maps: voc-21, a file, or names with commas.",
         flag=True, metavar="SPACE", shown="the layout's", environment="by command",
     )  # fmt: skip
-    void: str | None = option(
+    void: tuple[int, ...] | None = option(
         None, "Ids of label maps that are not drawn, where no layout says them.",
-        flag=True, metavar="ID,…|none", shown="the layout's or the label space's, else 255", rare=True,
+        flag=True, metavar="ID,…|none", parse=void_ids, shown="the layout's or the label space's, else 255", rare=True,
     )  # fmt: skip
     colour: Literal["auto", "mask", "category"] = option(
         "auto",

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from ovskit.core.eval.metric import Metric, Row, Scores
-from ovskit.core.eval.registry import METRICS, chosen_metric, make_metric, metric_class
+from ovskit.core.eval.registry import EVAL, make_metric
 from ovskit.core.eval.report import caption, per_image_json, score_files, tables, to_json
-from ovskit.core.eval.request import Bootstrap, EvalRequest
+from ovskit.core.eval.request import Bootstrap, Compared, EvalRequest
 from ovskit.core.eval.run import run_evaluation
 from ovskit.core.formats.streams.masks import MasksHeader, MasksWriter
 from ovskit.core.records import MaskSet
@@ -103,7 +103,7 @@ def test_a_metric_of_ones_own(tmp_path: Path) -> None:
         counts.append(np.array([by_id[k] for k in range(1, 10)]))
     assert counts[0].sum() > counts[1].sum() > 0
 
-    request = EvalRequest(MeanMasks(MeanMasksOptions(smallest)), truth, paths, bootstrap=Bootstrap(n, 3, 0.8))
+    request = EvalRequest(MeanMasks(MeanMasksOptions(smallest)), Compared(truth, tuple(paths)), Bootstrap(n, confidence=0.8, seed=3))
     said: list[str] = []
     reports = []
     for workers in (1, 3):
@@ -141,45 +141,25 @@ def test_what_a_metric_refuses(tmp_path: Path) -> None:
     truth = write(tmp_path / "truth.json", data.truth)
     none = write(tmp_path / "none.json", [MaskSet(s.image, ()) for s in data.predictions])
     with pytest.raises(UsageError, match="--smallest"):
-        EvalRequest(MeanMasks(MeanMasksOptions(-1)), truth, [none])
-    request = EvalRequest(MeanMasks(MeanMasksOptions()), truth, [none])
+        EvalRequest(MeanMasks(MeanMasksOptions(-1)), Compared(truth, (none,)))
+    request = EvalRequest(MeanMasks(MeanMasksOptions()), Compared(truth, (none,)))
     with pytest.raises(InputError, match=r"none.json: not one mask"):
         list(run_evaluation(request))
 
 
 def test_names() -> None:
-    for entry in METRICS:
-        own = metric_class(entry.name)
-        assert own.name == entry.name
-        assert make_metric(entry.name).options == own.Options()
-    with pytest.raises(UsageError, match="one of ar, ap, hierarchy, miou"):
+    for method in EVAL:
+        own = make_metric(method.name)
+        assert (own.name, own.options) == (method.name, method.options())
+    with pytest.raises(UsageError, match="--metric iou: choose from ar, ap, hierarchy, miou"):
         make_metric("iou")
-
-
-@pytest.mark.parametrize(
-    ("name", "given", "words"),
-    [
-        ("hierarchy", {"per_annotator": True}, "knows neither categories nor annotators"),
-        ("miou", {"by_category": True}, "nothing but categories"),
-        ("ar", {"layout": "voc"}, "belong to --metric miou"),
-        ("hierarchy", {"match": "hungarian", "bg": "joint"}, "belong to --metric miou"),
-        ("ap", {"bg": "joint"}, "add --match hungarian"),
-        ("miou", {"bg": "joint"}, "add --match hungarian"),
-    ],
-)
-def test_options_of_other_metrics(name: str, given: dict[str, Any], words: str) -> None:
-    with pytest.raises(UsageError, match=words):
-        chosen_metric(name, given)
-
-
-def test_what_is_not_given_is_not_refused() -> None:
-    assert chosen_metric("hierarchy", {"by_category": False, "layout": None}).options == make_metric("hierarchy").options
-    assert chosen_metric("ap", {"by_category": True, "layout": None, "maxima": (5,)}).options.maxima == (5,)
+    with pytest.raises(UsageError, match="add --match hungarian"):
+        make_metric("miou", bg="joint")
 
 
 def test_what_a_metric_is_made_of_is_imported_when_it_scores() -> None:
     """So that a command can list metrics and their options in no time."""
-    modules = [entry.where.partition(":")[0] for entry in METRICS]
+    modules = [f"{EVAL.package}.{name}" for name in EVAL.names]
     code = f"import sys, importlib, ovskit.core.eval.registry as r; own = {modules}; assert not sys.modules.keys() & set(own);"
     code += " [importlib.import_module(m) for m in own]; print(sorted(sys.modules.keys() & {'numpy', 'numba', 'scipy', 'torch'}))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -12,7 +12,7 @@ import numpy as np
 from ovskit.core.formats.labels.census import census_of
 from ovskit.core.formats.labels.layouts import PLAIN, layout_of
 from ovskit.core.formats.labels.maps import LabelTruth, open_label_folder
-from ovskit.core.formats.labels.spaces import LARGEST_ID, LabelSpace, open_label_space
+from ovskit.core.formats.labels.spaces import LabelSpace, open_label_space
 from ovskit.core.formats.paths import show_path
 from ovskit.core.masks import rle
 from ovskit.core.records import LabelMap, Mask, MaskSet
@@ -66,16 +66,6 @@ def chosen_space(layout: str | None, names: str | None) -> LabelSpace | None:
     own = None if layout is None else layout_of(layout).space
     named = own if names is None else names
     return None if named is None else open_label_space(named)
-
-
-def parse_void(text: str | None) -> tuple[int, ...] | None:
-    """``--void``: ids with commas between them, or ``none``; None if nobody said. Raises UsageError."""
-    if text is None or text == "none":
-        return None if text is None else ()
-    words = [word.strip() for word in text.split(",")]
-    if not all(word.isdecimal() and int(word) <= LARGEST_ID for word in words):
-        raise UsageError(f"--void {text}: give ids from 0 to {LARGEST_ID} with commas between them, such as 255, or none")
-    return tuple(dict.fromkeys(map(int, words)))
 
 
 def open_named_maps(
