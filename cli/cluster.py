@@ -22,7 +22,7 @@ from ovskit.core.runtime.errors import UsageError
 if TYPE_CHECKING:
     from ovskit.core.cluster.crop_features import CropExtractor
     from ovskit.core.formats.streams.features import FeatureHeader
-    from ovskit.core.models.backbone import BackboneSpec
+    from ovskit.core.models.backbones.interface import BackboneSpec
 
 app = OvsApp(
     "ovs-cluster",
@@ -191,7 +191,7 @@ def cluster(
     from ovskit.core.cluster.streams import FeatureInputs, cluster_stream
     from ovskit.core.formats.photographs.photographs import settled_exif
     from ovskit.core.formats.streams.masks import MasksHeader, MasksWriter
-    from ovskit.core.models.backbone import BackboneSpec
+    from ovskit.core.models.backbones.interface import BackboneSpec
     from ovskit.core.runtime.failures import Failures
     from ovskit.core.runtime.progress import track
     from ovskit.core.runtime.workers import default_workers

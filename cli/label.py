@@ -20,7 +20,7 @@ from ovskit.core.runtime.errors import UsageError
 if TYPE_CHECKING:
     from ovskit.core.formats.streams.masks import MasksHeader
     from ovskit.core.label.mask_vectors import LookOptions, MaskVectors
-    from ovskit.core.models.backbone import Backbone
+    from ovskit.core.models.backbones.interface import Backbone
     from ovskit.core.records import MaskSet
     from ovskit.core.runtime.failures import Failures
 
@@ -177,7 +177,7 @@ def _by_names(
 ) -> None:
     from ovskit.core.formats.labels.spaces import open_label_space
     from ovskit.core.formats.streams.mask_inputs import MaskInputs
-    from ovskit.core.models.names import CLIP
+    from ovskit.core.models.backbones.names import CLIP
     from ovskit.core.runtime.failures import Failures
     from ovskit.core.runtime.progress import track
 
@@ -201,7 +201,7 @@ def _by_names(
         if _is_there(ctx, settings, new, backbone):
             return
 
-        from ovskit.core.models.clip_text import load_clip_text
+        from ovskit.core.models.clip.text_tower import load_clip_text
 
         text = load_clip_text(backbone.spec, weights=wish.weights, device=backbone.device)
         words = read_words(space, text, lambda classes: track(classes, "reading names", total=len(space.classes)))

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ovskit.core.formats.streams.masks import MasksHeader
     from ovskit.core.label.crops import CropOptions
     from ovskit.core.label.mask_vectors import LookOptions
-    from ovskit.core.models.backbone import Backbone
+    from ovskit.core.models.backbones.interface import Backbone
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +98,7 @@ def _is_zip(path: str) -> bool:
 
 def backbone_of(wish: Wish, features: FeatureHeader | None, said: Any = None, *, default: str = "builtin") -> Backbone:
     """What looks at the masks: --model, or what ``said`` (a specification as JSON) or the features were made with."""
-    from ovskit.core.models.backbone import BackboneSpec
+    from ovskit.core.models.backbones.interface import BackboneSpec
     from ovskit.core.models.registry import load_backbone, reload_backbone
     from ovskit.core.runtime.device import choose_device
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from ovskit.core.masks import rle
-from ovskit.core.models.backbone import BackboneSpec
-from ovskit.core.models.names import BUILTIN, CLIP
+from ovskit.core.models.backbones.interface import BackboneSpec
+from ovskit.core.models.backbones.names import BUILTIN, CLIP
 from ovskit.core.records import Mask, UInt8
 
 _USUAL_SIZE = 224

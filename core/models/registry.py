@@ -8,9 +8,9 @@ from typing import get_args
 
 import torch
 
-from ovskit.core.models.backbone import FACETS, Backbone, BackboneSpec, Facet, Interpolation, PositionsWish
-from ovskit.core.models.names import BUILTIN, CLIP, HANDMADE, ModelName, model_names, resolve_name
-from ovskit.core.models.weights import WeightsSource
+from ovskit.core.models.backbones.interface import FACETS, Backbone, BackboneSpec, Facet, Interpolation, PositionsWish
+from ovskit.core.models.backbones.names import BUILTIN, CLIP, HANDMADE, ModelName, model_names, resolve_name
+from ovskit.core.models.weights.source import WeightsSource
 from ovskit.core.runtime.errors import InputError, UsageError
 
 __all__ = ["ModelName", "load_backbone", "model_names", "reload_backbone"]
@@ -92,7 +92,7 @@ def _load(name: str, model: str, weights: Path | None, device: torch.device, how
     if model == HANDMADE:
         if weights is not None:
             raise UsageError(f"--weights: {name} has no weights to replace; name a model that has with --model")
-        from ovskit.core.models.handmade import load_handmade
+        from ovskit.core.models.backbones.handmade import load_handmade
 
         return load_handmade(name, device=device, interpolation=interpolation)
     if model == BUILTIN:
@@ -103,10 +103,10 @@ def _load(name: str, model: str, weights: Path | None, device: torch.device, how
     source = WeightsSource(name, weights)
     source.fail_early()
     if model.startswith(CLIP):
-        from ovskit.core.models.clip_backbone import load_clip
+        from ovskit.core.models.clip.image_tower import load_clip
 
         return load_clip(name, model, facet=facet, layer=layer, source=source, device=device, dtype=dtype, interpolation=interpolation)
-    from ovskit.core.models.timm_backbone import load_timm
+    from ovskit.core.models.backbones.timm_vit import load_timm
 
     return load_timm(
         name,

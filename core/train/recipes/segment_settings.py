@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal, cast
 
-from ovskit.core.models.pyramid import says_what_belongs_together
+from ovskit.core.models.pyramids.pyramid import says_what_belongs_together
 from ovskit.core.models.segmenter.config import KINDS, PLACE_QUERIES, SIZES, SegmenterConfig
 from ovskit.core.models.segmenter.losses import LossOptions
 from ovskit.core.models.segmenter.network import MULTIPLE, STRIDE, Segmenter

@@ -1,0 +1,199 @@
+"""Backbones that are trained: from images to feature maps at strides 4, 8, 16 and 32.
+
+A dense predictor (a segmenter) stands on a ``Pyramid`` and need not know what is inside: a plain vision transformer with an
+adapter (``vit_adapter``), a network of timm that has these strides by itself (``convolutional``), or the built-in
+network (``builtin.pyramid``). ``build_pyramid`` makes one from a model's name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+from ovskit.core.models.backbones.interface import check_images
+from ovskit.core.models.backbones.names import BUILTIN, TIMM, resolve_name
+from ovskit.core.models.weights.source import WeightsSource
+from ovskit.core.runtime.errors import UsageError
+
+STRIDES = (4, 8, 16, 32)
+Maps = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
+Channels = tuple[int, int, int, int]
+
+
+class Pyramid(nn.Module):
+    """The base of every trainable backbone.
+
+    ``name`` is the model's name as typed, ``channels`` are the widths of the maps at ``STRIDES``. ``trunk`` is the network
+    that was there before: the one that ``freeze`` freezes, and whose weights a file brings. ``mean`` and ``std`` are those of
+    its training images, of values from 0 to 1. A subclass computes ``_maps`` and says in which order its parameters come.
+    """
+
+    name: str
+    channels: Channels
+    mean: torch.Tensor
+    std: torch.Tensor
+
+    def __init__(
+        self, name: str, trunk: nn.Module, channels: Channels, mean: Iterable[float], std: Iterable[float], *, freeze: bool
+    ) -> None:
+        super().__init__()
+        self.name, self.channels, self.frozen = name, channels, freeze
+        self.trunk = trunk
+        # Not in the state dict: they belong to the architecture, as the code does.
+        self.register_buffer("mean", 255 * torch.tensor(tuple(mean)).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", 255 * torch.tensor(tuple(std)).view(1, 3, 1, 1), persistent=False)
+        if freeze:
+            trunk.requires_grad_(False)
+
+    def forward(self, images: torch.Tensor) -> Maps:
+        """The maps (b, channels[k], H / STRIDES[k], W / STRIDES[k]) of RGB images (b, 3, H, W), uint8 or floating point from 0 to 255.
+
+        The maps are float32, but under autocast may be of its type. Raises UsageError for images of other values, such as those
+        from 0 to 1 or normalised before, and ValueError if H or W is no positive multiple of 32.
+        """
+        return self._maps(self._normalised(images))
+
+    def grouped(self, images: torch.Tensor) -> tuple[Maps, torch.Tensor]:
+        """The maps, and vectors (b, g, H / 4, W / 4) of length 1, float32, whose products say how much two places belong together.
+
+        The first map may be another one than without them. Of pyramids that ``build_pyramid`` made with ``grouping``; raises what
+        ``forward`` raises.
+        """
+        return self._grouped(self._normalised(images))
+
+    def _normalised(self, images: torch.Tensor) -> torch.Tensor:
+        _check_values(images, self.name)
+        height, width = images.shape[2:]
+        if min(height, width) < STRIDES[-1] or height % STRIDES[-1] or width % STRIDES[-1]:
+            raise ValueError(f"size {height}×{width}: {self.name} needs multiples of {STRIDES[-1]}")
+        return (images.to(self.mean.dtype) - self.mean) / self.std
+
+    def train(self, mode: bool = True) -> Pyramid:
+        """As ever, but a frozen trunk stays in evaluation mode: no dropout in it, and its statistics stay as they are."""
+        super().train(mode)
+        if self.frozen:
+            self.trunk.eval()
+        return self
+
+    def config(self) -> dict[str, Any]:
+        """JSON values that, beside the name, decide the architecture: what ``build_pyramid`` needs to make it again without ``weights``."""
+        return {}
+
+    def depth_groups(self) -> list[list[nn.Parameter]]:
+        """All parameters that require gradients, each once, in groups from the input outwards.
+
+        They are for learning rates that fall from layer to layer towards the input; a group is about a block, and what has
+        not been trained before is in the last. Empty if nothing is to be trained.
+        """
+        groups = [[parameter for parameter in group if parameter.requires_grad] for group in self._depth_groups()]
+        return [group for group in groups if group]
+
+    def _maps(self, images: torch.Tensor) -> Maps:
+        """The maps of normalised images."""
+        raise NotImplementedError
+
+    def _grouped(self, images: torch.Tensor) -> tuple[Maps, torch.Tensor]:
+        """The maps and the vectors of grouping of normalised images."""
+        raise NotImplementedError
+
+    def _depth_groups(self) -> Iterator[list[nn.Parameter]]:
+        """See ``depth_groups``; frozen parameters may be among them."""
+        raise NotImplementedError
+
+
+def _check_values(images: torch.Tensor, name: str) -> None:
+    if not images.is_floating_point():
+        check_images(images, name)
+    elif images.numel():  # looking at values waits for a GPU; recipes and predictions hand over uint8
+        low, high = (float(value) for value in images.detach().aminmax())
+        if low < 0 or high > 255 or 0 < high <= 1:
+            raise UsageError(f"{name} takes images of values from 0 to 255, and normalises them itself; these are {low:g} to {high:g}")
+
+
+def says_what_belongs_together(name: str) -> bool:
+    """Whether ``build_pyramid`` can make a pyramid of this name with ``grouping``. Raises UsageError for an unknown name."""
+    return resolve_name(name) == BUILTIN
+
+
+def build_pyramid(
+    name: str,
+    *,
+    weights: Path | None,
+    pretrained: bool,
+    freeze: bool,
+    checkpointing: bool = False,
+    config: Mapping[str, Any] | None = None,
+    grouping: bool = False,
+) -> Pyramid:
+    """The trainable backbone of that name, on the CPU in float32, in training mode.
+
+    The trunk's weights are those of the file ``weights``; or the published ones, or those that come with ovskit, if
+    ``pretrained``; or else random, for a checkpoint to be loaded over them. The weights of an adapter are always random.
+    ``freeze`` leaves the trunk as it is: no gradients for its parameters, evaluation mode. ``checkpointing`` computes the
+    inside of blocks again in the backward pass instead of keeping it. ``config`` is what ``Pyramid.config`` said of the backbone whose
+    checkpoint is to be loaded; it matters only for random weights. ``grouping`` asks for a pyramid that can say what belongs together
+    (``Pyramid.grouped``), which only the built-in network does.
+
+    Raises UsageError for a name that is unknown, or a model that gives no such maps or no grouping, and what ``load_backbone`` raises for
+    weights that are missing, damaged or another model's.
+    """
+    model = resolve_name(name)
+    if model == BUILTIN:
+        from ovskit.core.models.builtin.pyramid import build_grouping_pyramid
+
+        given = None if weights is None else WeightsSource(name, weights).path(None)
+        return build_grouping_pyramid(
+            name, given, pretrained, freeze=freeze, checkpointing=checkpointing, config=config, grouping=grouping
+        ).train()
+    if grouping:
+        raise UsageError(f"{name} does not say what belongs together, which queries from places begin with; take builtin, or kinds=0")
+    if not model.startswith(TIMM):
+        raise UsageError(
+            f"{name} cannot be trained for masks; give builtin, a short name of a ViT, or timm:NAME (CLIP's towers are there as well)"
+        )
+    source = WeightsSource(name, weights) if pretrained or weights is not None else None
+    if source is not None:
+        source.fail_early()
+    from ovskit.core.models.backbones.timm_vit import look_up
+    from ovskit.core.models.pyramids.convolutional import build_convolutional_pyramid
+    from ovskit.core.models.pyramids.vit_adapter import build_vit_adapter
+
+    full_name, hub = look_up(name, model)
+    found = build_vit_adapter(name, full_name, source, hub, freeze=freeze, checkpointing=checkpointing)
+    if found is None:
+        return build_convolutional_pyramid(name, full_name, source, hub, freeze=freeze, checkpointing=checkpointing).train()
+    return found.train()
+
+
+def run_block(block: Callable[..., torch.Tensor], *inputs: Any, checkpointing: bool, norms: nn.Module | None = None) -> torch.Tensor:
+    """``block(*inputs)``; with ``checkpointing``, what it computes inside is computed again when gradients are wanted.
+
+    Batch normalisation in ``norms`` counts the images once all the same.
+    """
+    if not checkpointing or not torch.is_grad_enabled():
+        return block(*inputs)
+
+    def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+        return contextlib.nullcontext(), contextlib.nullcontext() if norms is None else _without_counting(norms)
+
+    return checkpoint(block, *inputs, use_reentrant=False, context_fn=contexts)
+
+
+@contextlib.contextmanager
+def _without_counting(network: nn.Module) -> Iterator[None]:
+    norms = [each for each in network.modules() if isinstance(each, nn.modules.batchnorm._BatchNorm)]
+    before = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
+    try:
+        for norm in norms:
+            norm.momentum, norm.num_batches_tracked = 0.0, None
+        yield
+    finally:
+        for norm, (momentum, count) in zip(norms, before, strict=True):
+            norm.momentum, norm.num_batches_tracked = momentum, count
