@@ -18,7 +18,7 @@ from ovskit.core.models.backbones.timm_vit import move, open_vit
 from ovskit.core.models.backbones.vit import VitBackbone
 from ovskit.core.models.builtin.diffusion import probability
 from ovskit.core.models.builtin.extractor import load_builtin
-from ovskit.core.models.pyramids.pyramid import build_pyramid
+from ovskit.core.models.registry import build_pyramid
 from ovskit.core.models.weights.state_dict import NoInit
 from tests.differences import between_patches, least_cosine, relative
 

@@ -1,17 +1,17 @@
 """What a frozen feature extractor is to the rest of ovskit.
 
 ``ovs-extract`` runs one over whole images; the local step of ``ovs-cluster`` runs the same one over crops, found
-again from the description that the feature stream carries. Families (hand-made, timm, open_clip) implement
-``Backbone``; nobody outside ``core/models`` knows which one it talks to.
+again from the description that the feature stream carries. Families (``families``) implement ``Backbone``; nobody
+outside ``core/models`` knows which one it talks to.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 
-from ovskit.core.records import UInt8
+from ovskit.core.records import Float, UInt8
 from ovskit.core.runtime.errors import InputError, UsageError
 
 if TYPE_CHECKING:  # a stream's header is read without torch
@@ -119,6 +119,19 @@ class Backbone(Protocol):
         saves work. Raises UsageError if ``cls`` is asked of a model that has none, or for images that are not as ``prepare``
         makes them, see ``check_images``.
         """
+        ...
+
+
+class TextTower(Protocol):
+    """What makes vectors of words, in the space of the ``cls`` of the image tower beside it.
+
+    ``scale`` is what the model multiplies cosines with before a softmax.
+    """
+
+    scale: float
+
+    def embed(self, prompts: Sequence[str]) -> Float:
+        """(n, c) float32, of length 1; what exceeds the model's context is cut off."""
         ...
 
 

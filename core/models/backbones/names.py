@@ -1,4 +1,4 @@
-"""The names a person may give to ``--model``, and what they stand for.
+"""The short names of models, and what they stand for; ``families`` says what opens them.
 
 Imports neither torch nor a model library, so that ``--help`` stays quick.
 """
@@ -8,8 +8,6 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
-
-from ovskit.core.runtime.errors import UsageError
 
 HANDMADE = "handmade-v1"
 BUILTIN = "builtin-v1"
@@ -26,9 +24,7 @@ class ModelName:
     description: str
 
 
-_MODELS = (
-    ModelName("builtin", BUILTIN, "the default, no download: a small network of our own beside handmade-v1; CLS, no facets"),
-    ModelName("handmade", HANDMADE, "colour, gradients and context on an 8-pixel grid, no learning; no facets, no CLS"),
+TIMM_NAMES = (
     ModelName("dino-vits8", "timm:vit_small_patch8_224.dino", "DINO ViT-S/8, 384 channels"),
     ModelName("dino-vits16", "timm:vit_small_patch16_224.dino", "DINO ViT-S/16, 384 channels"),
     ModelName("dino-vitb8", "timm:vit_base_patch8_224.dino", "DINO ViT-B/8, 768 channels; SOHES uses its keys"),
@@ -48,35 +44,12 @@ _MODELS = (
     ModelName("dinov3-vitl16", "timm:vit_large_patch16_dinov3_qkvb.lvd1689m", "DINOv3 ViT-L/16, 1024 channels"),
     ModelName("dinov3-vith16plus", "timm:vit_huge_plus_patch16_dinov3_qkvb.lvd1689m", "DINOv3 ViT-H+/16, 1280 channels"),
     ModelName("dinov3-vit7b16", "timm:vit_7b_patch16_dinov3.lvd1689m", "DINOv3 ViT-7B/16, 4096 channels"),
-    ModelName("clip:ARCH/TAG", "clip:ARCH/TAG", "image tower of any ViT of open_clip, for instance clip:ViT-B-16/openai"),
-    ModelName("timm:NAME", "timm:NAME", "any plain ViT of timm, for instance timm:vit_base_patch16_224.mae"),
 )
-
-_BY_NAME = {entry.name: entry.model for entry in _MODELS if not entry.name.startswith((TIMM, CLIP))}
-
-
-def model_names() -> list[ModelName]:
-    """Every short name with its description, in the order of the models table; the last two are patterns."""
-    return list(_MODELS)
-
-
-def resolve_name(name: str) -> str:
-    """What a name stands for: ``builtin-v1``, ``handmade-v1``, ``timm:NAME`` or ``clip:ARCH/TAG``.
-
-    Names with a ``timm:`` or ``clip:`` prefix come back as they are; whether the library has such a model is for the
-    library to say. Raises UsageError, with the closest match and the valid names, for any other name.
-    """
-    if name in _BY_NAME:
-        return _BY_NAME[name]
-    if name in (BUILTIN, HANDMADE) or (name.startswith((TIMM, CLIP)) and not name.endswith(":")):
-        return name
-    valid = ", ".join(entry.name for entry in _MODELS)
-    raise UsageError(f"unknown model {name!r}{suggest(name, _BY_NAME)}; valid: {valid}")
 
 
 def short_name(model: str) -> str | None:
-    """The short name of a model, ``dino-vits8`` for ``timm:vit_small_patch8_224.dino``, or None if it has none."""
-    return next((entry.name for entry in _MODELS if entry.model == model), None)
+    """The short name of a model of timm, ``dino-vits8`` for ``timm:vit_small_patch8_224.dino``, or None if it has none."""
+    return next((entry.name for entry in TIMM_NAMES if entry.model == model), None)
 
 
 def suggest(word: str, choices: Iterable[str]) -> str:

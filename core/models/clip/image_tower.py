@@ -175,6 +175,13 @@ def look_up_clip(name: str, rest: str, *, need_tag: bool) -> tuple[str, str | No
     return arch, tag or None, config
 
 
+def trained_size(model: str) -> int | None:
+    """The shorter side in pixels of the images that ``model`` (``clip:ARCH/TAG``) was trained at; None if open_clip does not say."""
+    config = open_clip.get_model_config(model.removeprefix(CLIP).partition("/")[0]) or {}
+    size = config.get("vision_cfg", {}).get("image_size")
+    return None if size is None else int(size if isinstance(size, int) else min(size))
+
+
 def _open(tower: torch.nn.Module, name: str) -> ClipTrunk | ClipTimmTrunk:
     if isinstance(tower, TimmModel):
         return ClipTimmTrunk(tower, name)

@@ -2,15 +2,14 @@
 
 A dense predictor (a segmenter) stands on a ``Pyramid`` and need not know what is inside: a plain vision transformer with an
 adapter (``vit_adapter``), a network of timm that has these strides by itself (``convolutional``), or the built-in
-network (``builtin.pyramid``). ``build_pyramid`` makes one from a model's name.
+network (``builtin.pyramid``). ``registry.build_pyramid`` makes one from a model's name.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,8 +17,6 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from ovskit.core.models.backbones.interface import check_images
-from ovskit.core.models.backbones.names import BUILTIN, TIMM, resolve_name
-from ovskit.core.models.weights.source import WeightsSource
 from ovskit.core.runtime.errors import UsageError
 
 STRIDES = (4, 8, 16, 32)
@@ -63,7 +60,7 @@ class Pyramid(nn.Module):
     def grouped(self, images: torch.Tensor) -> tuple[Maps, torch.Tensor]:
         """The maps, and vectors (b, g, H / 4, W / 4) of length 1, float32, whose products say how much two places belong together.
 
-        The first map may be another one than without them. Of pyramids that ``build_pyramid`` made with ``grouping``; raises what
+        The first map may be another one than without them. Of pyramids that ``registry.build_pyramid`` made with ``grouping``; raises what
         ``forward`` raises.
         """
         return self._grouped(self._normalised(images))
@@ -83,7 +80,7 @@ class Pyramid(nn.Module):
         return self
 
     def config(self) -> dict[str, Any]:
-        """JSON values that, beside the name, decide the architecture: what ``build_pyramid`` needs to make it again without ``weights``."""
+        """JSON values that, beside the name, decide the architecture: what makes it again without ``weights``."""
         return {}
 
     def depth_groups(self) -> list[list[nn.Parameter]]:
@@ -115,61 +112,6 @@ def _check_values(images: torch.Tensor, name: str) -> None:
         low, high = (float(value) for value in images.detach().aminmax())
         if low < 0 or high > 255 or 0 < high <= 1:
             raise UsageError(f"{name} takes images of values from 0 to 255, and normalises them itself; these are {low:g} to {high:g}")
-
-
-def says_what_belongs_together(name: str) -> bool:
-    """Whether ``build_pyramid`` can make a pyramid of this name with ``grouping``. Raises UsageError for an unknown name."""
-    return resolve_name(name) == BUILTIN
-
-
-def build_pyramid(
-    name: str,
-    *,
-    weights: Path | None,
-    pretrained: bool,
-    freeze: bool,
-    checkpointing: bool = False,
-    config: Mapping[str, Any] | None = None,
-    grouping: bool = False,
-) -> Pyramid:
-    """The trainable backbone of that name, on the CPU in float32, in training mode.
-
-    The trunk's weights are those of the file ``weights``; or the published ones, or those that come with ovskit, if
-    ``pretrained``; or else random, for a checkpoint to be loaded over them. The weights of an adapter are always random.
-    ``freeze`` leaves the trunk as it is: no gradients for its parameters, evaluation mode. ``checkpointing`` computes the
-    inside of blocks again in the backward pass instead of keeping it. ``config`` is what ``Pyramid.config`` said of the backbone whose
-    checkpoint is to be loaded; it matters only for random weights. ``grouping`` asks for a pyramid that can say what belongs together
-    (``Pyramid.grouped``), which only the built-in network does.
-
-    Raises UsageError for a name that is unknown, or a model that gives no such maps or no grouping, and what ``load_backbone`` raises for
-    weights that are missing, damaged or another model's.
-    """
-    model = resolve_name(name)
-    if model == BUILTIN:
-        from ovskit.core.models.builtin.pyramid import build_grouping_pyramid
-
-        given = None if weights is None else WeightsSource(name, weights).path(None)
-        return build_grouping_pyramid(
-            name, given, pretrained, freeze=freeze, checkpointing=checkpointing, config=config, grouping=grouping
-        ).train()
-    if grouping:
-        raise UsageError(f"{name} does not say what belongs together, which queries from places begin with; take builtin, or kinds=0")
-    if not model.startswith(TIMM):
-        raise UsageError(
-            f"{name} cannot be trained for masks; give builtin, a short name of a ViT, or timm:NAME (CLIP's towers are there as well)"
-        )
-    source = WeightsSource(name, weights) if pretrained or weights is not None else None
-    if source is not None:
-        source.fail_early()
-    from ovskit.core.models.backbones.timm_vit import look_up
-    from ovskit.core.models.pyramids.convolutional import build_convolutional_pyramid
-    from ovskit.core.models.pyramids.vit_adapter import build_vit_adapter
-
-    full_name, hub = look_up(name, model)
-    found = build_vit_adapter(name, full_name, source, hub, freeze=freeze, checkpointing=checkpointing)
-    if found is None:
-        return build_convolutional_pyramid(name, full_name, source, hub, freeze=freeze, checkpointing=checkpointing).train()
-    return found.train()
 
 
 def run_block(block: Callable[..., torch.Tensor], *inputs: Any, checkpointing: bool, norms: nn.Module | None = None) -> torch.Tensor:

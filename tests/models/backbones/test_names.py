@@ -10,14 +10,14 @@ import pytest
 import timm
 import torch
 
-from ovskit.core.models.backbones.names import model_names, resolve_name
+from ovskit.core.models.families import model_names, resolve_name
 from ovskit.core.runtime.errors import UsageError
 
 SHORT_TIMM = [entry for entry in model_names() if entry.model.startswith("timm:") and not entry.name.startswith("timm:")]
 
 
 def test_the_table_imports_no_model_library() -> None:
-    code = "import sys, ovskit.core.models.backbones.names; assert not {'torch', 'timm', 'open_clip', 'numpy'} & set(sys.modules)"
+    code = "import sys, ovskit.core.models.families; assert not {'torch', 'timm', 'open_clip', 'numpy'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 

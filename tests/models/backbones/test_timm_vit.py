@@ -14,9 +14,9 @@ import torch
 from PIL import Image
 
 from ovskit.core.models.backbones.interface import FACETS, BackboneSpec
-from ovskit.core.models.backbones.names import resolve_name
 from ovskit.core.models.backbones.timm_vit import look_up, resamples_as_dino
 from ovskit.core.models.backbones.vit import VitBackbone
+from ovskit.core.models.families import resolve_name
 from ovskit.core.models.registry import load_backbone, reload_backbone
 from ovskit.core.runtime.errors import InputError, UsageError
 from tests.reference import vit

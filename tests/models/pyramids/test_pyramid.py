@@ -15,7 +15,8 @@ from safetensors.torch import load_file, save_file
 from ovskit.core.models.builtin.network import GroupingNetwork, NetworkConfig, normalise
 from ovskit.core.models.builtin.pyramid import GroupingPyramid
 from ovskit.core.models.builtin.weights import save_network
-from ovskit.core.models.pyramids.pyramid import STRIDES, Pyramid, build_pyramid
+from ovskit.core.models.pyramids.pyramid import STRIDES, Pyramid
+from ovskit.core.models.registry import build_pyramid
 from ovskit.core.runtime.errors import InputError, MissingInputError, UsageError, WeightsUnavailableError
 
 TINY = NetworkConfig(widths=(8, 12, 16, 20), blocks=(1, 1, 2, 1), attention=1, pyramid=8, embedding=4, levels=1, projection=4)

@@ -10,8 +10,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from ovskit.core.models.pyramids.pyramid import build_pyramid
 from ovskit.core.models.pyramids.vit_adapter import ViTAdapter
+from ovskit.core.models.registry import build_pyramid
 
 Checkpoint = Callable[[str], tuple[torch.nn.Module, Path]]
 # Learned positions; a patch that does not divide 32, with rotary ones; rotary ones that learn and differ from block to block.
