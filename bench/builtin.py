@@ -37,12 +37,12 @@ from ovskit.core.eval.evaluation import evaluate
 from ovskit.core.formats.photographs.decoding import decode_image
 from ovskit.core.formats.photographs.sources import list_sources
 from ovskit.core.models import builtin
+from ovskit.core.models.backbones.resize import resize_rgb
 from ovskit.core.models.builtin.extractor import COUNTS, WEIGHTS, BuiltinBackbone, Composition, load_builtin
 from ovskit.core.models.builtin.global_vector import SIDE, WIDTH, GlobalVector, describe, fit_axes, oriented_gradients
 from ovskit.core.models.builtin.network import MEAN, STD, Grouping, GroupingNetwork, normalise
 from ovskit.core.models.builtin.weights import NetworkFile, load_network
 from ovskit.core.models.registry import load_backbone
-from ovskit.core.models.resize import resize_rgb
 from ovskit.core.records import Image, MaskSet, UInt8
 from ovskit.core.runtime.workers import ordered_map
 

@@ -63,7 +63,7 @@ def cluster(
     from ovskit.core.formats.photographs.photographs import settled_exif
     from ovskit.core.formats.streams.masks import MasksHeader, MasksWriter
     from ovskit.core.formats.streams.numpy_features import with_arrays
-    from ovskit.core.models.backbone import BackboneSpec
+    from ovskit.core.models.backbones.interface import BackboneSpec
     from ovskit.core.runtime.progress import track
 
     if sys.stderr.isatty() and not is_compiled():

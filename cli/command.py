@@ -39,7 +39,8 @@ from ovskit.core.runtime.signals import Terminated, handle_sigterm
 log = get_logger("cli")
 
 # oneDNN 3.12 (torch 2.14) on a CPU with AMX: a convolution in bfloat16 with a stride, over a map of few pixels, gives noise that changes
-# from run to run (tests/models/test_pyramid.py finds it). Without AMX it is right; float32 does not use it. Read before torch is imported.
+# from run to run (tests/models/pyramids/test_pyramid.py finds it). Without AMX it is right; float32 does not use it. Read before torch
+# is imported.
 os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_BF16")
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")

@@ -68,7 +68,7 @@ class DType(StrEnum):
 
 def _list_models(value: bool) -> None:
     if value:
-        from ovskit.core.models.names import model_names
+        from ovskit.core.models.families import model_names
 
         for entry in model_names():
             typer.echo(plain(f"{entry.name:<20} {entry.description}"))

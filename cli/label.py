@@ -20,7 +20,7 @@ from ovskit.core.runtime.errors import UsageError
 if TYPE_CHECKING:
     from ovskit.core.formats.streams.masks import MasksHeader
     from ovskit.core.label.mask_vectors import LookOptions, MaskVectors
-    from ovskit.core.models.backbone import Backbone
+    from ovskit.core.models.backbones.interface import Backbone
     from ovskit.core.records import MaskSet
     from ovskit.core.runtime.failures import Failures
 
@@ -177,7 +177,7 @@ def _by_names(
 ) -> None:
     from ovskit.core.formats.labels.spaces import open_label_space
     from ovskit.core.formats.streams.mask_inputs import MaskInputs
-    from ovskit.core.models.names import CLIP
+    from ovskit.core.models.families import has_words, names_with_words
     from ovskit.core.runtime.failures import Failures
     from ovskit.core.runtime.progress import track
 
@@ -185,9 +185,9 @@ def _by_names(
     if min_prob is not None and not drop and space.background is None:
         raise UsageError(f"--min-prob: the label space {space.name} has no background to give to such masks; add --drop to leave them out")
     known = wish.model or (None if settings.features is None else str(settings.features.model.get("model", "")))
-    if known is None or not known.startswith(CLIP):
+    if known is None or not has_words(known):
         looks = "" if known is None else f", and {known} knows none"
-        raise UsageError(f"--names needs a model that knows words{looks}: give --model clip:ARCH/TAG, such as clip:ViT-B-16/openai")
+        raise UsageError(f"--names needs a model that knows words{looks}: give --model {names_with_words()}")
 
     from ovskit.core.label.words import NameOptions, name_categories, read_words, with_names
 
@@ -201,9 +201,9 @@ def _by_names(
         if _is_there(ctx, settings, new, backbone):
             return
 
-        from ovskit.core.models.clip_text import load_clip_text
+        from ovskit.core.models.registry import load_text
 
-        text = load_clip_text(backbone.spec, weights=wish.weights, device=backbone.device)
+        text = load_text(backbone.spec, weights=wish.weights, device=backbone.device)
         words = read_words(space, text, lambda classes: track(classes, "reading names", total=len(space.classes)))
         del text
         look = settings.look(crop_of(wish, backbone), opened.header)

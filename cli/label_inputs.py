@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ovskit.core.formats.streams.masks import MasksHeader
     from ovskit.core.label.crops import CropOptions
     from ovskit.core.label.mask_vectors import LookOptions
-    from ovskit.core.models.backbone import Backbone
+    from ovskit.core.models.backbones.interface import Backbone
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,9 +96,10 @@ def _is_zip(path: str) -> bool:
         return False  # to be said by whoever reads it
 
 
-def backbone_of(wish: Wish, features: FeatureHeader | None, said: Any = None, *, default: str = "builtin") -> Backbone:
+def backbone_of(wish: Wish, features: FeatureHeader | None, said: Any = None) -> Backbone:
     """What looks at the masks: --model, or what ``said`` (a specification as JSON) or the features were made with."""
-    from ovskit.core.models.backbone import BackboneSpec
+    from ovskit.core.models.backbones.interface import BackboneSpec
+    from ovskit.core.models.families import DEFAULT
     from ovskit.core.models.registry import load_backbone, reload_backbone
     from ovskit.core.runtime.device import choose_device
 
@@ -108,14 +109,16 @@ def backbone_of(wish: Wish, features: FeatureHeader | None, said: Any = None, *,
         spec = BackboneSpec.from_json(given)
         _check_global(spec.name, spec.has_cls)
         return reload_backbone(spec, weights=wish.weights, device=target)
-    backbone = load_backbone(wish.model or default, weights=wish.weights, device=target)
+    backbone = load_backbone(wish.model or DEFAULT, weights=wish.weights, device=target)
     _check_global(backbone.spec.name, backbone.spec.has_cls)
     return backbone
 
 
 def _check_global(name: str, has_cls: bool) -> None:
+    from ovskit.core.models.families import DEFAULT
+
     if not has_cls:
-        raise UsageError(f"{name} has no vector of a whole image (CLS): name a model that has with --model, such as builtin")
+        raise UsageError(f"{name} has no vector of a whole image (CLS): name a model that has with --model, such as {DEFAULT}")
 
 
 def crop_of(wish: Wish, backbone: Backbone) -> CropOptions:

@@ -103,7 +103,7 @@ def backbone(
 
     from ovskit.core.runtime.progress import track
     from ovskit.core.train.engine.devices import open_devices
-    from ovskit.core.train.recipes.backbone import BackboneRecipe, BackboneSettings, precompute
+    from ovskit.core.train.recipes.backbone import BackboneRecipe, BackboneSettings, extractor_of, precompute
 
     settings = BackboneSettings(**run.fields_of(setting, BackboneSettings, batch=batch))
     options = run.train_options(
@@ -120,7 +120,7 @@ def backbone(
             masks=segments,
             watch=lambda items: track(items, "preparing", total=len(sources.items)),
         )
-    judge = None if truth is None else dev.recall_on(truth, eval_root, eval_limit, devices.device, exif)
+    judge = None if truth is None else dev.recall_on(truth, eval_root, eval_limit, extractor_of(devices.device), exif)
     recipe = BackboneRecipe(pool, settings, seed=seed, init=init, evaluate=judge)
     run.run_recipe(ctx, recipe, options, folder, devices, resume=resume, arguments=inputs or [])
     failures.report(len(pool))

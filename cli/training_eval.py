@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
@@ -13,7 +12,7 @@ from ovskit.core.runtime.errors import UsageError
 if TYPE_CHECKING:
     import torch
 
-    from ovskit.core.models.builtin.network import GroupingNetwork
+    from ovskit.core.models.backbones.interface import Backbone
     from ovskit.core.models.segmenter.network import Segmenter
     from ovskit.core.records import Image, MaskSet, UInt8
 
@@ -25,6 +24,8 @@ Photographs = Annotated[
     str | None, typer.Option("--eval-root", metavar="DIR", show_default="the ground truth's folder", help="Where those photographs are.")
 ]
 Limit = Annotated[int, typer.Option("--eval-limit", min=1, metavar="N", help="Only the first N of them.")]
+
+Network = TypeVar("Network")
 
 _SIZE = 1024  # as ovs-extract
 
@@ -39,21 +40,21 @@ def every(eval_every: int, checkpoint_every: int, truth: str | None) -> int:
 
 
 def recall_on(
-    truth: str, root: str | None, limit: int, device: torch.device, exif: str | None = None
-) -> Callable[[GroupingNetwork], dict[str, float]]:
+    truth: str, root: str | None, limit: int, extractor: Callable[[Network], Backbone], exif: str | None = None
+) -> Callable[[Network], dict[str, float]]:
     """A function from a network to its AR and AP on the first ``limit`` photographs of a ground truth, in percent.
 
-    Features as by ``ovs-extract --model builtin``, masks as by ``ovs-cluster``, with the defaults of both and without refinement.
+    Features as by ``ovs-extract`` of what ``extractor`` makes of the network, masks as by ``ovs-cluster``, with the defaults of both and
+    without refinement.
     Raises, before anything is trained, MissingInputError or InputError for a ground truth or photographs that cannot be used.
     """
     from ovskit.core.cluster.sohes import SohesOptions, cluster_regions
-    from ovskit.core.models.builtin.extractor import BuiltinBackbone
     from ovskit.core.records import FeatureMap
 
     judge = _Judge(truth, root, limit, exif)
 
-    def score(network: GroupingNetwork) -> dict[str, float]:
-        backbone = BuiltinBackbone("builtin", copy.deepcopy(network), "", device)
+    def score(network: Network) -> dict[str, float]:
+        backbone = extractor(network)
         options = SohesOptions(counts=backbone.spec.counts)
 
         def masks(image: Image) -> MaskSet:

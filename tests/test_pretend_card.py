@@ -132,9 +132,9 @@ def test_what_waits_is_counted() -> None:
 
 def test_photographs_go_to_the_card_as_bytes() -> None:
     """Converted on the way they would be four times as many, and converted by the CPU."""
-    from ovskit.core.models.backbone import BackboneSpec
-    from ovskit.core.models.timm_backbone import move, open_vit
-    from ovskit.core.models.vit import VitBackbone
+    from ovskit.core.models.backbones.interface import BackboneSpec
+    from ovskit.core.models.backbones.timm_vit import move, open_vit
+    from ovskit.core.models.backbones.vit import VitBackbone
 
     trunk = open_vit("test_vit", "test_vit")
     move(trunk.network, GPU, torch.float32)

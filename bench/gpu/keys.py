@@ -21,7 +21,7 @@ from gpu.card import BACKENDS, attention_by
 from gpu.flops import VitShape, floor_seconds, keys_flops
 from gpu.lines import Value
 from gpu.work import Peak, Work
-from ovskit.core.models.backbone import Backbone
+from ovskit.core.models.backbones.interface import Backbone
 from ovskit.core.models.registry import load_backbone
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32, "tf32": torch.float32}

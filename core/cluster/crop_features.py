@@ -9,7 +9,7 @@ import torch
 
 from ovskit.core.cluster.crops import Crop
 from ovskit.core.formats.photographs.photographs import APPLY, Photographs
-from ovskit.core.models.backbone import Backbone
+from ovskit.core.models.backbones.interface import Backbone
 from ovskit.core.records import Float, Image
 from ovskit.core.runtime.errors import MissingInputError
 

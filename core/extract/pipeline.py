@@ -13,7 +13,7 @@ import torch
 from ovskit.core.formats.paths import show_path
 from ovskit.core.formats.photographs.photographs import read_source
 from ovskit.core.formats.photographs.sources import Source
-from ovskit.core.models.backbone import Backbone, Features
+from ovskit.core.models.backbones.interface import Backbone, Features
 from ovskit.core.records import EmbeddingBlock, FeatureMap, Float, Image
 from ovskit.core.runtime.batching import batches, run_halving, successes
 from ovskit.core.runtime.errors import InputError, MissingInputError

@@ -8,12 +8,11 @@ from typing import Any
 import numpy as np
 
 from ovskit.core.masks import rle
-from ovskit.core.models.backbone import BackboneSpec
-from ovskit.core.models.names import BUILTIN, CLIP
+from ovskit.core.models.backbones.interface import BackboneSpec
+from ovskit.core.models.families import image_size
 from ovskit.core.records import Mask, UInt8
 
-_USUAL_SIZE = 224
-_BUILTIN_SIZE = 128  # what its vector of an image is taken of
+_USUAL_SIZE = 224  # of models that do not say
 # ImageNet's, which models have that keep theirs to themselves.
 _MEAN = (0.485, 0.456, 0.406)
 
@@ -38,24 +37,12 @@ class CropOptions:
 def crop_options(spec: BackboneSpec, *, size: int | None = None, context: float = 0.1, masked: bool = False) -> CropOptions:
     """Crops for a model: of its own size unless ``size`` is given, a multiple of its patch; filled with the mean that it subtracts.
 
-    Its own size is what it was trained at for CLIP, 128 for the built-in one, which looks at no more, else 224 [choice].
+    Its own size is what its family says (``families.image_size``), else 224 [choice].
     """
-    wanted = _own_size(spec) if size is None else size
+    wanted = size or image_size(spec.model) or _USUAL_SIZE
     mean = spec.mean if any(spec.mean) else _MEAN
     fill = tuple(round(255 * value) for value in mean)
     return CropOptions(max(1, round(wanted / spec.stride)) * spec.stride, context, masked, (fill[0], fill[1], fill[2]))
-
-
-def _own_size(spec: BackboneSpec) -> int:
-    if spec.model == BUILTIN:
-        return _BUILTIN_SIZE
-    if spec.model.startswith(CLIP):
-        import open_clip
-
-        config = open_clip.get_model_config(spec.model.removeprefix(CLIP).partition("/")[0]) or {}
-        size = config.get("vision_cfg", {}).get("image_size", _USUAL_SIZE)
-        return int(size if isinstance(size, int) else min(size))
-    return _USUAL_SIZE
 
 
 def crop_box(bbox: tuple[float, float, float, float], height: int, width: int, context: float) -> tuple[int, int, int, int]:

@@ -12,7 +12,7 @@ from ovskit.core.formats.paths import show_path
 from ovskit.core.formats.photographs.photographs import APPLY, Photographs
 from ovskit.core.label.crops import CropOptions, crop_mask
 from ovskit.core.label.keep import keep_masks
-from ovskit.core.models.backbone import Backbone
+from ovskit.core.models.backbones.interface import Backbone
 from ovskit.core.records import Float, MaskSet, UInt8
 from ovskit.core.runtime.batching import run_halving
 from ovskit.core.runtime.errors import InputError, MissingInputError

@@ -1,4 +1,4 @@
-"""Names for masks, zero-shot: the class with a word whose text is nearest to the mask's crop, in CLIP's space.
+"""Names for masks, zero-shot: the class with a word whose text is nearest to the mask's crop, in the space of a model that knows words.
 
 As in CLIP (Radford et al., ICML 2021, section 3.1.4): every prompt's vector at length 1, their mean over the templates for each word,
 at length 1 again. A class has the cosine of its best word (METHODS §5); a softmax with the model's own scale makes probabilities.
@@ -9,30 +9,21 @@ best probability is below ``min_prob``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from ovskit.core.formats.labels.spaces import LabelClass, LabelSpace, prompt
 from ovskit.core.label.keep import keep_masks
+from ovskit.core.models.backbones.interface import TextTower
 from ovskit.core.records import Float, Mask, MaskSet
 from ovskit.core.runtime.errors import UsageError
 
 Score = Literal["keep", "label", "product"]
 _DIGITS = 6
-
-
-class Text(Protocol):
-    """What makes vectors of prompts."""
-
-    scale: float
-
-    def embed(self, prompts: Sequence[str]) -> Float:
-        """(n, c) float32, of length 1."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +59,7 @@ class Words:
         return found
 
 
-def read_words(space: LabelSpace, text: Text, watch: Callable[[Iterable[LabelClass]], Iterable[LabelClass]] = iter) -> Words:
+def read_words(space: LabelSpace, text: TextTower, watch: Callable[[Iterable[LabelClass]], Iterable[LabelClass]] = iter) -> Words:
     """The words of a label space as vectors. Raises UsageError for one that has nothing but its background."""
     classes = tuple(each for each in space.classes if each.id != space.background)
     if not classes:

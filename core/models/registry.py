@@ -1,19 +1,19 @@
-"""From a model's name, or from a feature stream's header, to a frozen backbone."""
+"""From a model's name, or from a feature stream's header, to what is computed with: a frozen backbone, its text tower, a pyramid."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import torch
 
-from ovskit.core.models.backbone import FACETS, Backbone, BackboneSpec, Facet, Interpolation, PositionsWish
-from ovskit.core.models.names import BUILTIN, CLIP, HANDMADE, ModelName, model_names, resolve_name
-from ovskit.core.models.weights import WeightsSource
+from ovskit.core.models.backbones.interface import FACETS, Backbone, BackboneSpec, Facet, Interpolation, PositionsWish, TextTower
+from ovskit.core.models.families import find_family, names_with_grouping, names_with_words
+from ovskit.core.models.family import BackboneRequest, PyramidRequest
+from ovskit.core.models.pyramids.pyramid import Pyramid
 from ovskit.core.runtime.errors import InputError, UsageError
-
-__all__ = ["ModelName", "load_backbone", "model_names", "reload_backbone"]
 
 
 def load_backbone(
@@ -39,7 +39,7 @@ def load_backbone(
     InputError if it is damaged, holds code, or belongs to another model; WeightsUnavailableError if there is no
     ``weights`` and the published ones are neither cached nor to be downloaded.
     """
-    return _load(name, resolve_name(name), weights, device, _How(facet, layer, dtype, positions, interpolation))
+    return _load(BackboneRequest(name, name, weights, device, dtype, facet, layer, positions, interpolation))
 
 
 def reload_backbone(
@@ -51,8 +51,7 @@ def reload_backbone(
     model differently; and whatever ``load_backbone`` raises.
     """
     wish: PositionsWish = "official" if spec.positions == "scale" else "size"
-    how = _How(spec.facet, spec.layer, dtype, wish, spec.interpolation)
-    backbone = _load(spec.name, resolve_name(spec.model), weights, device, how)
+    backbone = _load(BackboneRequest(spec.name, spec.model, weights, device, dtype, spec.facet, spec.layer, wish, spec.interpolation))
     now, then = backbone.spec.weights_sha256, spec.weights_sha256
     if now != then:
         source = f"--weights {weights}" if weights is not None else "the published weights"
@@ -70,52 +69,61 @@ def _short(sha256: str | None) -> str:
     return "(none)" if sha256 is None else f"sha256 {sha256[:12]}…"
 
 
-@dataclass(frozen=True, slots=True)
-class _How:
-    facet: Facet
-    layer: int
-    dtype: torch.dtype
-    positions: PositionsWish
-    interpolation: Interpolation | None
+def _load(request: BackboneRequest) -> Backbone:
+    """``request.model`` may be a name as typed."""
+    family, model = find_family(request.model)
+    if request.facet not in FACETS:
+        raise UsageError(f"--facet {request.facet}: choose {', '.join(FACETS)}")
+    if not request.dtype.is_floating_point:
+        raise UsageError(f"--dtype {request.dtype}: choose a floating-point type")
+    if request.positions not in get_args(PositionsWish):
+        raise UsageError(f"--positions {request.positions}: choose {', '.join(get_args(PositionsWish))}")
+    if request.interpolation is not None and request.interpolation not in get_args(Interpolation):
+        raise UsageError(f"--resample {request.interpolation}: choose {', '.join(get_args(Interpolation))}")
+    return family.load(replace(request, model=model))
 
 
-def _load(name: str, model: str, weights: Path | None, device: torch.device, how: _How) -> Backbone:
-    facet, layer, dtype, interpolation = how.facet, how.layer, how.dtype, how.interpolation
-    if facet not in FACETS:
-        raise UsageError(f"--facet {facet}: choose {', '.join(FACETS)}")
-    if not dtype.is_floating_point:
-        raise UsageError(f"--dtype {dtype}: choose a floating-point type")
-    if how.positions not in get_args(PositionsWish):
-        raise UsageError(f"--positions {how.positions}: choose {', '.join(get_args(PositionsWish))}")
-    if interpolation is not None and interpolation not in get_args(Interpolation):
-        raise UsageError(f"--resample {interpolation}: choose {', '.join(get_args(Interpolation))}")
-    if model == HANDMADE:
-        if weights is not None:
-            raise UsageError(f"--weights: {name} has no weights to replace; name a model that has with --model")
-        from ovskit.core.models.handmade import load_handmade
+def load_text(spec: BackboneSpec, *, weights: Path | None = None, device: torch.device) -> TextTower:
+    """The text tower beside the image tower that ``spec`` describes, from ``weights`` or else the published ones.
 
-        return load_handmade(name, device=device, interpolation=interpolation)
-    if model == BUILTIN:
-        from ovskit.core.models.builtin.extractor import load_builtin
+    Raises UsageError for a model that knows no words (``families.has_words``); InputError where the weights have no text tower, or not
+    this one; WeightsUnavailableError where they, or what the tokenizer needs, are neither cached nor to be downloaded.
+    """
+    family, _ = find_family(spec.model)
+    if family.text is None:
+        raise UsageError(f"{spec.name} knows no words: name {names_with_words()}")
+    return family.text(spec, weights, device)
 
-        given = None if weights is None else WeightsSource(name, weights).path(None)
-        return load_builtin(name, weights=given, device=device, interpolation=interpolation)
-    source = WeightsSource(name, weights)
-    source.fail_early()
-    if model.startswith(CLIP):
-        from ovskit.core.models.clip_backbone import load_clip
 
-        return load_clip(name, model, facet=facet, layer=layer, source=source, device=device, dtype=dtype, interpolation=interpolation)
-    from ovskit.core.models.timm_backbone import load_timm
+def build_pyramid(
+    name: str,
+    *,
+    weights: Path | None,
+    pretrained: bool,
+    freeze: bool,
+    checkpointing: bool = False,
+    config: Mapping[str, Any] | None = None,
+    grouping: bool = False,
+) -> Pyramid:
+    """The trainable backbone of that name, on the CPU in float32, in training mode.
 
-    return load_timm(
-        name,
-        model,
-        facet=facet,
-        layer=layer,
-        source=source,
-        device=device,
-        dtype=dtype,
-        positions=how.positions,
-        interpolation=interpolation,
-    )
+    The trunk's weights are those of the file ``weights``; or the published ones, or those that come with ovskit, if
+    ``pretrained``; or else random, for a checkpoint to be loaded over them. The weights of an adapter are always random.
+    ``freeze`` leaves the trunk as it is: no gradients for its parameters, evaluation mode. ``checkpointing`` computes the
+    inside of blocks again in the backward pass instead of keeping it. ``config`` is what ``Pyramid.config`` said of the backbone whose
+    checkpoint is to be loaded; it matters only for random weights. ``grouping`` asks for a pyramid that can say what belongs together
+    (``Pyramid.grouped``), which not every family can (``families.has_grouping``).
+
+    Raises UsageError for a name that is unknown, or a model that gives no such maps or no grouping, and what ``load_backbone`` raises for
+    weights that are missing, damaged or another model's.
+    """
+    family, model = find_family(name)
+    if grouping and not family.has_grouping:
+        raise UsageError(
+            f"{name} does not say what belongs together, which queries from places begin with; take {names_with_grouping()}, or kinds=0"
+        )
+    if family.pyramid is None:
+        raise UsageError(
+            f"{name} cannot be trained for masks; give builtin, a short name of a ViT, or timm:NAME (CLIP's towers are there as well)"
+        )
+    return family.pyramid(PyramidRequest(name, model, weights, pretrained, freeze, checkpointing, config, grouping)).train()

@@ -25,7 +25,7 @@ from ovskit.core.formats.photographs.photographs import read_source
 from ovskit.core.formats.photographs.sources import Source
 from ovskit.core.masks import rle
 from ovskit.core.masks.pairs import overlaps
-from ovskit.core.models.resize import resize_rgb
+from ovskit.core.models.backbones.resize import resize_rgb
 from ovskit.core.models.segmenter.forest import forest
 from ovskit.core.models.segmenter.network import MULTIPLE, Segmenter
 from ovskit.core.predict.outlines import outline

@@ -10,7 +10,7 @@ from PIL import Image as Pillow
 
 from ovskit.core.extract.pipeline import BLOCK_ROWS, ExtractOptions, extract_features, frame_size
 from ovskit.core.formats.photographs.sources import Source, list_sources
-from ovskit.core.models.backbone import BackboneSpec, Features
+from ovskit.core.models.backbones.interface import BackboneSpec, Features
 from ovskit.core.records import EmbeddingBlock, FeatureMap, UInt8
 from ovskit.core.runtime.errors import InputError, MissingInputError
 from ovskit.core.runtime.failures import Failures, PartialError

@@ -14,8 +14,8 @@ from PIL import Image as Pillow
 from safetensors.torch import save_file
 
 from ovskit.core.masks import rle
-from ovskit.core.models.backbone import BackboneSpec, Features
-from ovskit.core.models.resize import resize_rgb
+from ovskit.core.models.backbones.interface import BackboneSpec, Features
+from ovskit.core.models.backbones.resize import resize_rgb
 from ovskit.core.records import Image, Mask, MaskSet, UInt8
 
 torch.set_num_threads(1)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ovskit.core.label.crops import CropOptions, crop_box, crop_mask, crop_options
-from ovskit.core.models.backbone import BackboneSpec
+from ovskit.core.models.backbones.interface import BackboneSpec
 from ovskit.core.records import Image
 
 from .conftest import Clip, Corners, mask_of

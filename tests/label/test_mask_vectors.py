@@ -13,7 +13,7 @@ from PIL import Image as Pillow
 from ovskit.core.label.crops import CropOptions
 from ovskit.core.label.mask_vectors import LookOptions, MaskVectors, look_at_masks
 from ovskit.core.masks import rle
-from ovskit.core.models.backbone import Features
+from ovskit.core.models.backbones.interface import Features
 from ovskit.core.records import Image, MaskSet
 from ovskit.core.runtime.errors import InputError, MissingInputError
 from ovskit.core.runtime.failures import Failures

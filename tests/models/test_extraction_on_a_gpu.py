@@ -12,14 +12,14 @@ import pytest
 import torch
 from timm.data import resolve_model_data_config
 
-from ovskit.core.models.backbone import BackboneSpec
+from ovskit.core.models.backbones.handmade import load_handmade
+from ovskit.core.models.backbones.interface import BackboneSpec
+from ovskit.core.models.backbones.timm_vit import move, open_vit
+from ovskit.core.models.backbones.vit import VitBackbone
+from ovskit.core.models.builtin.diffusion import probability
 from ovskit.core.models.builtin.extractor import load_builtin
-from ovskit.core.models.diffusion import probability
-from ovskit.core.models.handmade import load_handmade
-from ovskit.core.models.pyramid import build_pyramid
-from ovskit.core.models.state_dict import NoInit
-from ovskit.core.models.timm_backbone import move, open_vit
-from ovskit.core.models.vit import VitBackbone
+from ovskit.core.models.registry import build_pyramid
+from ovskit.core.models.weights.source.state_dict import NoInit
 from tests.differences import between_patches, least_cosine, relative
 
 pytestmark = pytest.mark.gpu
@@ -160,8 +160,8 @@ def test_builtin_as_it_runs_by_default_is_near(measured: Measured) -> None:
 def test_clip_gives_the_same(name: str, dtype: torch.dtype, request: pytest.FixtureRequest, measured: Measured) -> None:
     """As for a ViT; weights and their positions move to the card after the network was opened."""
     pytest.importorskip("open_clip", reason="open_clip is not installed")
-    from ovskit.core.models.clip_backbone import load_clip
-    from ovskit.core.models.weights import WeightsSource
+    from ovskit.core.models.clip.image_tower import load_clip
+    from ovskit.core.models.weights.source.source import WeightsSource
 
     path: Path = request.getfixturevalue("clip_checkpoint")(name)[1]
     images = pictures(2, 64, 96)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from ovskit.core.models.backbone import Backbone
+from ovskit.core.models.backbones.interface import Backbone
 from ovskit.core.models.registry import load_backbone
 from ovskit.core.runtime.errors import UsageError
 

@@ -1,6 +1,6 @@
 """Deformable attention as Zhu et al. (ICLR 2021) write it, Equation 3 with bilinear interpolation spelled out, place by place in float64.
 
-It shares nothing with ``ovskit.core.models.deformable_attention``.
+It shares nothing with ``ovskit.core.models.pyramids.deformable_attention``.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from ovskit.core.runtime.settings import Effect, Options, fields_of, option
 if TYPE_CHECKING:
     from ovskit.core.cluster.crop_features import CropExtractor
     from ovskit.core.formats.streams.features import FeatureHeader
-    from ovskit.core.models.backbone import BackboneSpec
+    from ovskit.core.models.backbones.interface import BackboneSpec
 
 log = get_logger("cluster")
 
@@ -99,7 +99,7 @@ class SohesOptions(Options):
 def run(job: ClusterJob, options: SohesOptions) -> Clustered:
     """Regions of every image. Raises UsageError for options that do not go together, and what opening the streams raises."""
     from ovskit.core.cluster.streams import FeatureInputs, cluster_stream
-    from ovskit.core.models.backbone import BackboneSpec
+    from ovskit.core.models.backbones.interface import BackboneSpec
 
     streams = job.stack.enter_context(FeatureInputs(job.sources))
     spec = BackboneSpec.from_json(streams.header.model)

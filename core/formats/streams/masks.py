@@ -24,8 +24,10 @@ from typing import Any, BinaryIO
 from ovskit.core.formats import jsonbytes
 from ovskit.core.formats.coco import documents as coco_documents
 from ovskit.core.formats.coco import entries as coco
+from ovskit.core.formats.streams.resume_masks import resume_point
+from ovskit.core.formats.streams.same_run import begun_otherwise, unlike
 from ovskit.core.records import Image, Mask, MaskSet
-from ovskit.core.runtime.errors import InputError
+from ovskit.core.runtime.errors import InputError, UsageError
 from ovskit.core.runtime.failures import Failures
 from ovskit.core.runtime.shard import Shard, shard_of
 
@@ -97,10 +99,9 @@ class MasksWriter:
 
     @classmethod
     def resume(cls, file: BinaryIO, header: MasksHeader, what: str) -> tuple[MasksWriter, set[int]]:
-        """Continue an unfinished stream (see ``formats.resume_masks``)."""
-        from ovskit.core.formats.streams.resume_masks import resume_point
-
-        done = resume_point(file, header.to_line(), what)
+        """Continue an unfinished stream (see ``resume_masks``). Raises UsageError where it was begun with another header."""
+        line = header.to_line()
+        done = resume_point(file, line, what, lambda first: _begun_otherwise(first, line, what))
         if done is None:
             file.seek(0)
             file.truncate()
@@ -133,6 +134,12 @@ class MasksWriter:
             for i in sorted(self._images, key=lambda image: image.id)
         ]
         out.write(b",\n".join(entries) + (b"\n" if entries else b"") + _END + b"\n")
+
+
+def _begun_otherwise(first: bytes, header_line: bytes, what: str) -> UsageError:
+    if not is_masks_stream(first):
+        return UsageError(begun_otherwise(what, "is no masks stream of ovskit"))
+    return UsageError(begun_otherwise(what, unlike(parse_header(first, what), parse_header(header_line, what))))
 
 
 def _annotation(mask: Mask, new_ids: Mapping[int, int], image: Image) -> dict[str, Any]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import BinaryIO
 
 from ovskit.core.formats import jsonbytes
 from ovskit.core.formats.coco import entries as coco
-from ovskit.core.formats.streams.masks import is_masks_stream, parse_header
-from ovskit.core.formats.streams.same_run import begun_otherwise, unlike
 from ovskit.core.records import Image
 from ovskit.core.runtime.errors import InputError, UsageError
 
@@ -22,21 +21,19 @@ class ResumePoint:
     next_id: int
 
 
-def resume_point(file: BinaryIO, header_line: bytes, what: str) -> ResumePoint | None:
+def resume_point(file: BinaryIO, header_line: bytes, what: str, otherwise: Callable[[bytes], UsageError]) -> ResumePoint | None:
     """How far the stream in ``file`` got; None where it holds nothing to keep.
 
     The last image's annotations are given up, since nothing tells whether they are all there. Images without a mask
-    leave no trace before the stream is finished and are simply done again. Raises UsageError where the stream was begun
-    with another header, that is with other inputs or options.
+    leave no trace before the stream is finished and are simply done again. Raises what ``otherwise`` makes of the first line where
+    the stream was begun with another header, that is with other inputs or options.
     """
     file.seek(0)
     first = file.readline()
     if not first.endswith(b"\n"):
         return None
     if first != header_line:
-        if not is_masks_stream(first):
-            raise UsageError(begun_otherwise(what, "is no masks stream of ovskit"))
-        raise UsageError(begun_otherwise(what, unlike(parse_header(first, what), parse_header(header_line, what))))
+        raise otherwise(first)
     offset = start_of_last = len(first)
     images: list[Image] = []
     last_id = last_id_before = 0

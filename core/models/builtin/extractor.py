@@ -25,15 +25,15 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
-from ovskit.core.models.backbone import BackboneSpec, Features, Interpolation, check_images
+from ovskit.core.models.backbones.handmade import HandmadeBackbone
+from ovskit.core.models.backbones.interface import BackboneSpec, Features, Interpolation, check_images
+from ovskit.core.models.backbones.names import BUILTIN
+from ovskit.core.models.backbones.resize import resize_rgb
+from ovskit.core.models.backbones.whitening import half_whiten, principal_components, quantise
+from ovskit.core.models.builtin.diffusion import conductance, diffuse, neighbour_distances, probability
 from ovskit.core.models.builtin.global_vector import GlobalVector
 from ovskit.core.models.builtin.network import Grouping, GroupingNetwork, fold_batch_norms, normalise
 from ovskit.core.models.builtin.weights import load_network
-from ovskit.core.models.diffusion import conductance, diffuse, neighbour_distances, probability
-from ovskit.core.models.handmade import HandmadeBackbone
-from ovskit.core.models.names import BUILTIN
-from ovskit.core.models.resize import resize_rgb
-from ovskit.core.models.whitening import half_whiten, principal_components, quantise
 from ovskit.core.records import UInt8
 from ovskit.core.runtime.errors import InputError, UsageError
 

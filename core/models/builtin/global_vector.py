@@ -21,8 +21,8 @@ from functools import cache
 import torch
 import torch.nn.functional as F
 
+from ovskit.core.models.backbones.whitening import quantise
 from ovskit.core.models.builtin.network import GroupingNetwork, normalise
-from ovskit.core.models.whitening import quantise
 
 SIDE = 128
 FIELDS = 4

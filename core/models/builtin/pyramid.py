@@ -14,7 +14,7 @@ from torch import nn
 
 from ovskit.core.models.builtin.network import MEAN, STD, GroupingNetwork, NetworkConfig, join
 from ovskit.core.models.builtin.weights import load_network
-from ovskit.core.models.pyramid import STRIDES, Maps, Pyramid, run_block
+from ovskit.core.models.pyramids.pyramid import STRIDES, Maps, Pyramid, run_block
 from ovskit.core.runtime.errors import InputError, UsageError
 
 # The architecture of the weights that come with ovskit, for a start from random ones [choice].

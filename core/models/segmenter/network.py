@@ -61,7 +61,7 @@ class Predictions:
 class Segmenter(nn.Module):
     """See the module. Made with random weights (torch's global generator), except those that ``pyramid`` brings.
 
-    ``pyramid`` (core/models/pyramid.py) has ``channels``, those of its maps at strides 4, 8, 16 and 32, takes images
+    ``pyramid`` (core/models/pyramids/pyramid.py) has ``channels``, those of its maps at strides 4, 8, 16 and 32, takes images
     (b, 3, H, W), uint8 or float in 0 … 255, and learns what it says ``requires_grad`` of.
     """
 

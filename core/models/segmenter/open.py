@@ -6,7 +6,7 @@ from pathlib import Path
 
 from torch import nn
 
-from ovskit.core.models.pyramid import build_pyramid
+from ovskit.core.models.registry import build_pyramid
 from ovskit.core.models.segmenter.checkpoint import LoadedSegmenter, load_segmenter
 from ovskit.core.models.segmenter.config import SegmenterConfig
 from ovskit.core.models.segmenter.network import MULTIPLE

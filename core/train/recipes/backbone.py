@@ -10,6 +10,7 @@ with AdamW; what is kept is the moving average of the weights. The recipe is our
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,6 +22,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from ovskit.core.formats.photographs.sources import Source
+from ovskit.core.models.backbones.interface import Backbone
+from ovskit.core.models.builtin.extractor import BuiltinBackbone
 from ovskit.core.models.builtin.global_vector import GlobalVector, describe, fit_axes, glance
 from ovskit.core.models.builtin.network import GroupingNetwork, NetworkConfig
 from ovskit.core.models.builtin.weights import load_network, save_network
@@ -251,6 +254,11 @@ class BackboneRecipe:
                 images = [torch.from_numpy(np.array(self._cache[k][0])).permute(2, 0, 1)[None] for k in chosen[first : first + _AT_ONCE]]
                 found.append(describe(self._network, torch.cat([glance(image.to(device)) for image in images]), place))
         return GlobalVector(*(fit_axes(torch.cat(rows)) for rows in zip(*found, strict=True)))
+
+
+def extractor_of(device: torch.device) -> Callable[[GroupingNetwork], Backbone]:
+    """What makes a network under training the extractor that ``ovs-extract`` runs: a copy of it on ``device``, without global vectors."""
+    return lambda network: BuiltinBackbone("builtin", copy.deepcopy(network), "", device)
 
 
 def _start(config: NetworkConfig, seed: int, init: Path | None) -> GroupingNetwork:

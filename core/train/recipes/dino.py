@@ -27,8 +27,8 @@ from timm.data import resolve_model_data_config
 from torch import nn
 
 from ovskit.core.formats.photographs.sources import Source
-from ovskit.core.models.names import suggest
-from ovskit.core.models.timm_backbone import TimmTrunk
+from ovskit.core.models.backbones.names import suggest
+from ovskit.core.models.backbones.timm_vit import TimmTrunk
 from ovskit.core.runtime.errors import InputError, UsageError
 from ovskit.core.runtime.failures import Failures
 from ovskit.core.runtime.logs import get_logger

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from ovskit.core.models.pyramid import build_pyramid
+from ovskit.core.models.registry import build_pyramid
 from ovskit.core.models.segmenter.losses import segmenter_losses
 from ovskit.core.models.segmenter.network import Segmenter
 from ovskit.core.train.recipes.mask_recipe import MaskRecipe, targets_of

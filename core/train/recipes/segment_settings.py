@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal, cast
 
-from ovskit.core.models.pyramid import says_what_belongs_together
+from ovskit.core.models.families import DEFAULT, has_grouping
 from ovskit.core.models.segmenter.config import KINDS, PLACE_QUERIES, SIZES, SegmenterConfig
 from ovskit.core.models.segmenter.losses import LossOptions
 from ovskit.core.models.segmenter.network import MULTIPLE, STRIDE, Segmenter
@@ -35,7 +35,7 @@ class SegmentSettings:
     queries: int = 0
     points: int = 0
     kinds: int = -1
-    backbone: str = "builtin"
+    backbone: str = DEFAULT
     freeze: bool = False
     checkpointing: bool = False
 
@@ -86,7 +86,7 @@ class SegmentSettings:
     def config(self) -> SegmenterConfig:
         """The segmenter that these settings train. Raises UsageError for an unknown backbone, or fewer queries than kinds."""
         chosen = SIZES[self.size]
-        kinds = self.kinds if self.kinds >= 0 else KINDS * says_what_belongs_together(self.backbone)
+        kinds = self.kinds if self.kinds >= 0 else KINDS * has_grouping(self.backbone)
         queries = self.queries or (PLACE_QUERIES if kinds else chosen.queries)
         if kinds > queries:
             raise UsageError(f"queries {queries}: give at least as many as there are kinds, {kinds}")

@@ -20,7 +20,7 @@ from ovskit.core.formats.streams import numpy_arrays
 from ovskit.core.formats.streams.features import HEADER, FeatureHeader, FeatureWriter
 from ovskit.core.formats.streams.numpy_arrays import holds_arrays
 from ovskit.core.formats.streams.numpy_features import NumpyFeatures, layout_of, with_arrays
-from ovskit.core.models.backbone import BackboneSpec
+from ovskit.core.models.backbones.interface import BackboneSpec
 from ovskit.core.records import FeatureMap, Image
 from ovskit.core.runtime.errors import InputError, MissingInputError, OvsError, UsageError
 from ovskit.core.runtime.failures import Failures

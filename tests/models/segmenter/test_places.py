@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from stand_in import TINY, StandIn, scene
 from torch import Tensor
 
-from ovskit.core.models.pyramid import build_pyramid
+from ovskit.core.models.registry import build_pyramid
 from ovskit.core.models.segmenter.checkpoint import load_segmenter, save_segmenter
 from ovskit.core.models.segmenter.losses import LossOptions, segmenter_losses
 from ovskit.core.models.segmenter.network import Segmenter

@@ -1,0 +1,78 @@
+"""The text tower of an open_clip model: words as vectors in the space of its images.
+
+The image tower is ``image_tower``'s; only this half is built and loaded here, from the same file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import open_clip
+import torch
+from open_clip.model import _build_text_tower
+
+from ovskit.core.models.backbones.interface import BackboneSpec
+from ovskit.core.models.backbones.names import CLIP
+from ovskit.core.models.clip.image_tower import clip_hub_file, look_up_clip
+from ovskit.core.models.weights.source.source import WeightsSource
+from ovskit.core.models.weights.source.state_dict import NoInit, State, fit, read_state_dict
+from ovskit.core.records import Float
+from ovskit.core.runtime.errors import InputError, WeightsUnavailableError
+
+_BATCH = 32  # prompts; fixed, so that rounding does not depend on any option
+_SCALE = "logit_scale"
+_OWN_LAYOUT = ("token_embedding", "positional_embedding", "transformer", "ln_final", "text_projection", "cls_emb")
+# What transformers saved once, and computes now.
+_COMPUTED = ("transformer.embeddings.position_ids",)
+
+
+class ClipText:
+    """Prompts to vectors; ``scale`` is what the model multiplies cosines with before a softmax."""
+
+    def __init__(self, tower: Any, tokenizer: Any, scale: float, device: torch.device) -> None:
+        self._tower, self._tokenizer, self.scale, self._device = tower, tokenizer, scale, device
+
+    def embed(self, prompts: Sequence[str]) -> Float:
+        """(n, c) float32, of length 1; what exceeds the model's context is cut off by its tokenizer."""
+        rows = []
+        with torch.inference_mode():
+            for start in range(0, len(prompts), _BATCH):
+                found = self._tower(self._tokenizer(list(prompts[start : start + _BATCH])).to(self._device))
+                rows.append((found[0] if isinstance(found, tuple) else found).double().cpu().numpy())
+        exact = np.concatenate(rows)
+        return (exact / np.sqrt(np.square(exact).sum(axis=1, keepdims=True))).astype(np.float32)
+
+
+def load_clip_text(spec: BackboneSpec, *, weights: Path | None = None, device: torch.device) -> ClipText:
+    """The text tower beside the image tower that ``spec`` describes (``clip:ARCH/TAG``).
+
+    Raises InputError where the weights have no text tower, or not this one; WeightsUnavailableError where they, or what the
+    tokenizer needs, are not to be had.
+    """
+    source = WeightsSource(spec.name, weights)
+    arch, tag, config = look_up_clip(spec.name, spec.model.removeprefix(CLIP), need_tag=not source.given)
+    preprocess = open_clip.get_pretrained_cfg(arch, tag) if tag else {}
+    quick_gelu = bool(preprocess.get("quick_gelu", config.get("quick_gelu", False)))
+    path = source.path(clip_hub_file(preprocess))
+    try:
+        tokenizer = open_clip.get_tokenizer(arch)
+        with NoInit():
+            tower = _build_text_tower(config["embed_dim"], {**config["text_cfg"], "hf_model_pretrained": False}, quick_gelu)
+    except (OSError, ImportError) as error:  # the tokenizers and text towers of others, which come from the hub
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
+        raise WeightsUnavailableError(f"no tokenizer for {spec.name}: {reason}") from None
+    state = read_state_dict(path)
+    if _SCALE not in state:
+        raise InputError(f"{path}: has no {_SCALE}, so it is no whole CLIP; --names needs the text tower too")
+    fit(tower, _text_state(state), path, f"{spec.name}'s text tower", ignore=_COMPUTED)
+    tower.eval().requires_grad_(False).to(device, torch.float32)
+    return ClipText(tower, tokenizer, float(state[_SCALE].double().exp().max()), device)
+
+
+def _text_state(state: State) -> State:
+    """The text tower's part of a CLIP checkpoint, which keeps it under ``text.`` or at its top."""
+    inner = {key.removeprefix("text."): value for key, value in state.items() if key.startswith("text.")}
+    return inner or {key: value for key, value in state.items() if key.split(".")[0] in _OWN_LAYOUT}
