@@ -32,7 +32,8 @@ from harness.photographs import SETS, SIZE, described, pixels_of, pool, recall_o
 from harness.report import made_by, percent, progress, publish, section, with_interval
 from scipy.cluster.vq import kmeans2
 
-from ovskit.core.cluster.sohes import SohesOptions, cluster_regions
+from ovskit.core.cluster.options import SohesOptions
+from ovskit.core.cluster.sohes import cluster_regions
 from ovskit.core.eval.evaluation import evaluate
 from ovskit.core.formats.photographs.decoding import decode_image
 from ovskit.core.formats.photographs.sources import list_sources

@@ -25,7 +25,8 @@ from harness.measure import use_threads
 from harness.photographs import SETS, SIZE, described, pixels_of, recall_of, truth_of
 from harness.report import show, write_json
 
-from ovskit.core.cluster.sohes import SohesOptions, cluster_regions
+from ovskit.core.cluster.options import SohesOptions
+from ovskit.core.cluster.sohes import cluster_regions
 from ovskit.core.eval.evaluation import evaluate
 from ovskit.core.masks.rle import RunTable, area, bbox, intersections
 from ovskit.core.models.registry import load_backbone

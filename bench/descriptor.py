@@ -24,7 +24,8 @@ from harness.photographs import DATA, SETS, SIZE, described, pixels_of, recall_o
 from harness.report import show, write_json
 
 from ovskit.core.cluster.crop_features import CropExtractor
-from ovskit.core.cluster.sohes import SohesOptions, cluster_regions
+from ovskit.core.cluster.options import SohesOptions
+from ovskit.core.cluster.sohes import cluster_regions
 from ovskit.core.eval.evaluation import Evaluation, evaluate
 from ovskit.core.models.registry import load_backbone
 from ovskit.core.records import MaskSet

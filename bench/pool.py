@@ -24,8 +24,9 @@ from merge import KINDS, THRESHOLDS
 from ovskit.core.cluster import pool as pool_module
 from ovskit.core.cluster.float16 import widened
 from ovskit.core.cluster.merge import merge_sequence, partition, snapshot_steps
+from ovskit.core.cluster.options import SohesOptions
 from ovskit.core.cluster.scores import region_scores
-from ovskit.core.cluster.sohes import SohesOptions, cluster_regions
+from ovskit.core.cluster.sohes import cluster_regions
 from ovskit.core.formats.streams.masks import MasksHeader, MasksWriter
 from ovskit.core.masks.grid import edges, nested_rles
 from ovskit.core.records import FeatureMap, Image

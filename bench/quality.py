@@ -38,7 +38,8 @@ from rich.console import Console
 from rich.progress import Progress
 
 from ovskit.core.cluster.crop_features import CropExtractor
-from ovskit.core.cluster.sohes import SohesOptions, cluster_regions
+from ovskit.core.cluster.options import SohesOptions
+from ovskit.core.cluster.sohes import cluster_regions
 from ovskit.core.eval.evaluation import Evaluation, evaluate
 from ovskit.core.eval.registry import make_metric
 from ovskit.core.hier.coverage_forest import grow_forest

@@ -97,7 +97,7 @@ def segment(
     from functools import partial
 
     from ovskit.core.models.segmenter.open import open_segmenter
-    from ovskit.core.models.weights.source.source import sha256_of
+    from ovskit.core.models.weights.source import sha256_of
     from ovskit.core.train.recipes.segment import SegmentRecipe, new_segmenter
     from ovskit.core.train.recipes.segment_settings import SegmentSettings
 

@@ -48,7 +48,8 @@ def recall_on(
     without refinement.
     Raises, before anything is trained, MissingInputError or InputError for a ground truth or photographs that cannot be used.
     """
-    from ovskit.core.cluster.sohes import SohesOptions, cluster_regions
+    from ovskit.core.cluster.options import SohesOptions
+    from ovskit.core.cluster.sohes import cluster_regions
     from ovskit.core.records import FeatureMap
 
     judge = _Judge(truth, root, limit, exif)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from harness import DATA
-from ovskit.core.cluster.sohes import SohesOptions
+from ovskit.core.cluster.options import SohesOptions
 from ovskit.core.eval.metric import Metric
 from ovskit.core.eval.registry import make_metric
 from ovskit.core.formats.photographs.photographs import load_photograph

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 
 from ovskit.core.cluster.lightcluster import Margins, foreground_of_image
-from ovskit.core.cluster.methods.lightcluster import Side, Sign
+from ovskit.core.cluster.options import Side, Sign
 from ovskit.core.cluster.patch_sample import PatchSample, unit_rows
 from ovskit.core.formats.paths import show_path
 from ovskit.core.models.kmeans import Centroids, KMeansOptions, assign, fit, fit_each, scores

@@ -16,7 +16,7 @@ import torch
 
 from ovskit.core.cluster.light_levels import Levels, Seen, Votes, fit_levels, foreground_last, see, turned
 from ovskit.core.cluster.lightcluster import Margins, joined, masks_of_margin
-from ovskit.core.cluster.methods.lightcluster import Level, LightOptions
+from ovskit.core.cluster.options import Level, LightOptions
 from ovskit.core.cluster.patch_sample import PatchSample
 from ovskit.core.cluster.streams import RootedFeatures
 from ovskit.core.models.kmeans import KMeansOptions

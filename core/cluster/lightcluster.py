@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from ovskit.core.cluster.methods.lightcluster import Level, LightOptions, Side
+from ovskit.core.cluster.options import Level, LightOptions, Side
 from ovskit.core.formats.streams.soft_margin import KEY as SOFT
 from ovskit.core.formats.streams.soft_margin import SoftMargin
 from ovskit.core.masks.rle import RunTable, encode

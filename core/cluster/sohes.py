@@ -17,7 +17,7 @@ import numpy.typing as npt
 from ovskit.core.cluster.crops import Crop, plan_crops, region_boxes, touches_border
 from ovskit.core.cluster.float16 import widened
 from ovskit.core.cluster.merge import merge_sequence, snapshot_steps
-from ovskit.core.cluster.methods.sohes import SohesOptions
+from ovskit.core.cluster.options import SohesOptions
 from ovskit.core.cluster.pool import Pool, pool_regions
 from ovskit.core.formats.streams.soft_margin import KEY as SOFT
 from ovskit.core.formats.streams.soft_margin import SoftGrid

@@ -9,7 +9,7 @@ from heapq import heapify, heappop, heapreplace
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from ovskit.core.cluster.methods.sohes import SohesOptions
+from ovskit.core.cluster.options import SohesOptions
 from ovskit.core.cluster.sohes import cluster_regions
 from ovskit.core.formats.paths import show_path
 from ovskit.core.formats.streams.features import FeatureReader

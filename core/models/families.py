@@ -58,13 +58,13 @@ def _builtin_size(model: str) -> int:
 
 
 def _given(name: str, weights: Path | None) -> Path | None:
-    from ovskit.core.models.weights.source.source import WeightsSource
+    from ovskit.core.models.weights.source import WeightsSource
 
     return None if weights is None else WeightsSource(name, weights).path(None)
 
 
 def _load_clip(request: BackboneRequest) -> Backbone:
-    from ovskit.core.models.weights.source.source import WeightsSource
+    from ovskit.core.models.weights.source import WeightsSource
 
     source = WeightsSource(request.name, request.weights)
     source.fail_early()
@@ -95,7 +95,7 @@ def _clip_size(model: str) -> int | None:
 
 
 def _load_timm(request: BackboneRequest) -> Backbone:
-    from ovskit.core.models.weights.source.source import WeightsSource
+    from ovskit.core.models.weights.source import WeightsSource
 
     source = WeightsSource(request.name, request.weights)
     source.fail_early()
@@ -115,7 +115,7 @@ def _load_timm(request: BackboneRequest) -> Backbone:
 
 
 def _timm_pyramid(request: PyramidRequest) -> Pyramid:
-    from ovskit.core.models.weights.source.source import WeightsSource
+    from ovskit.core.models.weights.source import WeightsSource
 
     wanted = request.pretrained or request.weights is not None
     source = WeightsSource(request.name, request.weights) if wanted else None

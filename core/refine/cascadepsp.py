@@ -22,8 +22,8 @@ import torch
 
 from ovskit.core.masks.boxes import Box, decode_box, encode_box
 from ovskit.core.masks.rle import RunTable
-from ovskit.core.models.weights.source.source import WeightsSource, sha256_of
-from ovskit.core.models.weights.source.state_dict import NoInit, fit, read_state_dict
+from ovskit.core.models.weights.source import WeightsSource, sha256_of
+from ovskit.core.models.weights.state_dict import NoInit, fit, read_state_dict
 from ovskit.core.records import Mask, Rle, UInt8
 from ovskit.core.refine.refiner import Refiner, check_sizes
 from ovskit.core.runtime.device import choose_device

@@ -9,7 +9,7 @@ import torch
 from ovskit.core.cluster import kmeans_masks
 from ovskit.core.cluster.kmeans_masks import CPU, ShapeOptions, cluster_by, cluster_each, fit_dataset
 from ovskit.core.cluster.light_stream import Margined, fit_light, light_masks
-from ovskit.core.cluster.lightcluster import LightOptions
+from ovskit.core.cluster.options import LightOptions
 from ovskit.core.cluster.streams import RootedFeatures
 from ovskit.core.models.kmeans import KMeansOptions
 from ovskit.core.records import FeatureMap, Image, MaskSet

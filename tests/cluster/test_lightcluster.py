@@ -13,7 +13,8 @@ from hypothesis.extra.numpy import arrays
 
 from ovskit.core.cluster.light_levels import Levels, Seen, Votes, see
 from ovskit.core.cluster.light_stream import Margined, fit_light, light_masks, margins_of
-from ovskit.core.cluster.lightcluster import LightOptions, Margins, foreground_of_image, joined, masks_of_margin
+from ovskit.core.cluster.lightcluster import Margins, foreground_of_image, joined, masks_of_margin
+from ovskit.core.cluster.options import LightOptions
 from ovskit.core.cluster.patch_sample import PatchSample
 from ovskit.core.cluster.streams import RootedFeatures
 from ovskit.core.formats.streams.soft_margin import SoftMargin, read_soft_margin

@@ -9,7 +9,8 @@ from pycocotools import mask as coco_mask
 from ovskit.core.cluster import sohes
 from ovskit.core.cluster.crops import Crop
 from ovskit.core.cluster.merge import merge_sequence, partition, snapshot_steps
-from ovskit.core.cluster.sohes import SohesOptions, cluster_regions
+from ovskit.core.cluster.options import SohesOptions
+from ovskit.core.cluster.sohes import cluster_regions
 from ovskit.core.formats.streams.soft_margin import SoftGrid, read_soft_margin
 from ovskit.core.masks import rle
 from ovskit.core.records import FeatureMap, Image, MaskSet

@@ -19,7 +19,7 @@ from ovskit.core.models.backbones.vit import VitBackbone
 from ovskit.core.models.builtin.diffusion import probability
 from ovskit.core.models.builtin.extractor import load_builtin
 from ovskit.core.models.registry import build_pyramid
-from ovskit.core.models.weights.source.state_dict import NoInit
+from ovskit.core.models.weights.state_dict import NoInit
 from tests.differences import between_patches, least_cosine, relative
 
 pytestmark = pytest.mark.gpu
@@ -161,7 +161,7 @@ def test_clip_gives_the_same(name: str, dtype: torch.dtype, request: pytest.Fixt
     """As for a ViT; weights and their positions move to the card after the network was opened."""
     pytest.importorskip("open_clip", reason="open_clip is not installed")
     from ovskit.core.models.clip.image_tower import load_clip
-    from ovskit.core.models.weights.source.source import WeightsSource
+    from ovskit.core.models.weights.source import WeightsSource
 
     path: Path = request.getfixturevalue("clip_checkpoint")(name)[1]
     images = pictures(2, 64, 96)

@@ -1,56 +1,18 @@
-"""What the methods that cluster vectors share: how k-means is run, and centroids kept in a file for other images."""
+"""What the methods that cluster vectors share: centroids kept in a file for other images."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from ovskit.core.cluster.job import ClusterJob
+from ovskit.core.cluster.options import FittingOptions
 from ovskit.core.runtime.errors import InputError, UsageError
 from ovskit.core.runtime.methods import Said
-from ovskit.core.runtime.settings import Options, option
 
 if TYPE_CHECKING:
     from ovskit.core.formats.streams.features import FeatureHeader
-    from ovskit.core.models.kmeans import Centroids, KMeansOptions
-
-POINTS = 65_536  # patches of all images that centroids are fitted on [choice]
-
-
-@dataclass(frozen=True, slots=True)
-class FittingOptions(Options):
-    """How centroids are fitted, kept and taken."""
-
-    soft: bool = option(
-        True, "Masks keep what cutting them took away, for ovs-refine --method crf, convcrf.", flag=True, off="--no-soft", shown="soft"
-    )
-    save: Path | None = option(
-        None, "Keep the centroids (lightcluster; kmeans of --scope dataset).", flag=True, metavar="FILE.npz", decides=False,
-        environment="never",
-    )  # fmt: skip
-    source: Path | None = option(
-        None, "Take these centroids instead of fitting some: one pass is enough.", flag="--from", metavar="FILE.npz", environment="never"
-    )
-    seed: int = option(0, "Random seed of k-means.", flag=True, low=0)
-    metric: Literal["cosine", "euclidean"] = option("cosine", "What k-means goes by.")
-    iterations: int = option(20, "Steps of k-means.", low=1)
-    restarts: int = option(1, "Runs of k-means, of which the best is taken.", low=1)
-    max_points: int | None = option(
-        None, "Patches of all images that centroids are fitted on, a sample; 0 takes all.", low=0, shown=f"{POINTS}; 0 with --scope image"
-    )
-
-    def beside(self) -> Sequence[str]:
-        """See ``Options``."""
-        return () if self.save is None else (str(self.save),)
-
-    def clustering(self, k: int, points: int) -> KMeansOptions:
-        """Options of k-means with ``k`` clusters, on at most ``points`` patches if nothing else is said."""
-        from ovskit.core.models.kmeans import KMeansOptions
-
-        most = points if self.max_points is None else self.max_points
-        return KMeansOptions(k, self.metric, self.iterations, self.restarts, self.seed, most)
+    from ovskit.core.models.kmeans import Centroids
 
 
 def check_files(job: ClusterJob, options: FittingOptions) -> None:

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from ovskit.core.cluster.job import Clustered, ClusterJob, left_of
-from ovskit.core.cluster.methods.centroids import POINTS, FittingOptions, check_files, check_fitting, load, save
+from ovskit.core.cluster.methods.centroids import check_files, check_fitting, load, save
+from ovskit.core.cluster.options import POINTS, FittingOptions
 from ovskit.core.runtime.errors import UsageError
 from ovskit.core.runtime.methods import Method, Said
 from ovskit.core.runtime.settings import Effect, option

@@ -2,42 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
-
 from ovskit.core.cluster.job import Clustered, ClusterJob, left_of
-from ovskit.core.cluster.methods.centroids import POINTS, FittingOptions, check_files, check_fitting, load, save
+from ovskit.core.cluster.methods.centroids import check_files, check_fitting, load, save
+from ovskit.core.cluster.options import POINTS, LightOptions
 from ovskit.core.runtime.methods import Method
-from ovskit.core.runtime.settings import option
-
-Level = Literal["final", "image", "category", "dataset"]
-Side = Literal["border", "share", "smaller"]
-Sign = Literal["overlap", "share", "images"]
-
-
-@dataclass(frozen=True, slots=True)
-class LightOptions(FittingOptions):
-    """Every value that the paper leaves open [choices]; docs/reference/choices.md says what each does."""
-
-    emit: Level = option("final", "What all levels agree on, or the foreground of one of them.", flag=True)
-    superclasses: int = option(4, "Superclasses of the images, clusters of their CLS vectors.", low=1)
-    side: Side = option(
-        "border",
-        "Which cluster of an image is its foreground: that with fewer patches on its border, that with the smaller share of its patches "
-        "there, or the smaller one. Of two equal ones always the smaller.",
-    )
-    sign: Sign = option(
-        "overlap",
-        "Which cluster of a data set or a superclass is its foreground: that which shares more patches with its images' own, that of which "
-        "this is a larger share, or that of more images.",
-    )
-    vote: Literal["and", "two"] = option("and", "A pixel is foreground where data set and superclass agree, or two of the three levels.")
-    overlap: float = option(0.5, "A connected piece stays if this share of it is the image's own foreground.", low=0, high=1)
-    min_patches: int = option(4, "Smallest piece, in patches.", low=0)
-    connectivity: Literal[4, 8] = option(8, "Which patches are neighbours.")
-    fallback: Literal["category", "image", "none"] = option(
-        "category", "If nothing is left the superclass's mask stands, then the image's; or the image's at once; or none."
-    )
 
 
 def run(job: ClusterJob, options: LightOptions) -> Clustered:

@@ -42,9 +42,9 @@ from ovskit.core.models.backbones.vit import (
     resolve_layer,
     rows_of,
 )
-from ovskit.core.models.weights.source.layouts import to_authors_names
-from ovskit.core.models.weights.source.source import HubFile, WeightsSource, sha256_of
-from ovskit.core.models.weights.source.state_dict import Checkpoint, NoInit, State, fit, read_checkpoint, shape_text
+from ovskit.core.models.weights.layouts import to_authors_names
+from ovskit.core.models.weights.source import HubFile, WeightsSource, sha256_of
+from ovskit.core.models.weights.state_dict import Checkpoint, NoInit, State, fit, read_checkpoint, shape_text
 from ovskit.core.runtime.errors import InputError, UsageError
 from ovskit.core.runtime.logs import get_logger
 

@@ -31,8 +31,8 @@ from ovskit.core.models.backbones.vit import (
     resolve_layer,
     rows_of,
 )
-from ovskit.core.models.weights.source.source import HubFile, WeightsSource, sha256_of
-from ovskit.core.models.weights.source.state_dict import NoInit, State, fit, read_checkpoint
+from ovskit.core.models.weights.source import HubFile, WeightsSource, sha256_of
+from ovskit.core.models.weights.state_dict import NoInit, State, fit, read_checkpoint
 from ovskit.core.runtime.errors import UsageError
 from ovskit.core.runtime.logs import get_logger
 

@@ -17,8 +17,8 @@ from open_clip.model import _build_text_tower
 from ovskit.core.models.backbones.interface import BackboneSpec
 from ovskit.core.models.backbones.names import CLIP
 from ovskit.core.models.clip.image_tower import clip_hub_file, look_up_clip
-from ovskit.core.models.weights.source.source import WeightsSource
-from ovskit.core.models.weights.source.state_dict import NoInit, State, fit, read_state_dict
+from ovskit.core.models.weights.source import WeightsSource
+from ovskit.core.models.weights.state_dict import NoInit, State, fit, read_state_dict
 from ovskit.core.records import Float
 from ovskit.core.runtime.errors import InputError, WeightsUnavailableError
 

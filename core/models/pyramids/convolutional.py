@@ -20,8 +20,8 @@ from torch import nn
 
 from ovskit.core.models.backbones.timm_vit import converted_by_timm
 from ovskit.core.models.pyramids.pyramid import STRIDES, Channels, Maps, Pyramid
-from ovskit.core.models.weights.source.source import HubFile, WeightsSource
-from ovskit.core.models.weights.source.state_dict import NoInit, State, fit, read_state_dict
+from ovskit.core.models.weights.source import HubFile, WeightsSource
+from ovskit.core.models.weights.state_dict import NoInit, State, fit, read_state_dict
 from ovskit.core.runtime.errors import UsageError
 
 _PROBE = (64, 96)  # multiples of 32, and not a size that networks are made for

@@ -6,7 +6,7 @@ from ovskit.core.models.backbones.timm_vit import look_up
 from ovskit.core.models.pyramids.convolutional import build_convolutional_pyramid
 from ovskit.core.models.pyramids.pyramid import Pyramid
 from ovskit.core.models.pyramids.vit_adapter import build_vit_adapter
-from ovskit.core.models.weights.source.source import WeightsSource
+from ovskit.core.models.weights.source import WeightsSource
 
 
 def build_timm_pyramid(name: str, model: str, source: WeightsSource | None, *, freeze: bool, checkpointing: bool) -> Pyramid:

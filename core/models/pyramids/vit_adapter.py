@@ -35,8 +35,8 @@ from torch import nn
 from ovskit.core.models.backbones.timm_vit import TimmTrunk, fill, open_vit
 from ovskit.core.models.pyramids.deformable_attention import DeformableAttention, Shape, centres
 from ovskit.core.models.pyramids.pyramid import Maps, Pyramid, run_block
-from ovskit.core.models.weights.source.source import HubFile, WeightsSource
-from ovskit.core.models.weights.source.state_dict import NoInit
+from ovskit.core.models.weights.source import HubFile, WeightsSource
+from ovskit.core.models.weights.state_dict import NoInit
 from ovskit.core.runtime.errors import UsageError
 
 _INTERACTIONS = 4

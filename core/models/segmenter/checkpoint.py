@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from ovskit.core.models.segmenter.config import SegmenterConfig
 from ovskit.core.models.segmenter.network import Segmenter
-from ovskit.core.models.weights.source.state_dict import shape_text
+from ovskit.core.models.weights.state_dict import shape_text
 from ovskit.core.runtime.errors import InputError, MissingInputError, OutputError, UsageError
 from ovskit.core.runtime.output import open_output
 

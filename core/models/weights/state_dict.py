@@ -18,8 +18,8 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 
-from ovskit.core.models.weights.source.layouts import Origin, State, is_openai_clip, strip_prefixes, unwrap
-from ovskit.core.models.weights.source.torchscript import read_torchscript
+from ovskit.core.models.weights.layouts import Origin, State, is_openai_clip, strip_prefixes, unwrap
+from ovskit.core.models.weights.torchscript import read_torchscript
 from ovskit.core.runtime.errors import InputError
 from ovskit.core.runtime.logs import get_logger
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from ovskit.core.models.weights.source.layouts import State
+from ovskit.core.models.weights.layouts import State
 from ovskit.core.runtime.errors import InputError
 
 _DTYPES = {

@@ -29,7 +29,7 @@ from ovskit.core.formats.paths import show_path
 from ovskit.core.formats.photographs.photographs import IGNORE, read_source
 from ovskit.core.formats.photographs.sources import Source
 from ovskit.core.models.superpixels import superpixels
-from ovskit.core.models.weights.source.source import sha256_of
+from ovskit.core.models.weights.source import sha256_of
 from ovskit.core.records import Int32, MaskSet, UInt8
 from ovskit.core.runtime.errors import InputError, MissingInputError
 from ovskit.core.runtime.failures import Failures

@@ -32,7 +32,7 @@ from ovskit.core.formats.photographs.photographs import check_named
 from ovskit.core.formats.photographs.sources import Source
 from ovskit.core.formats.streams.masks import open_masks
 from ovskit.core.masks.rle import RunTable, coverage
-from ovskit.core.models.weights.source.source import sha256_of
+from ovskit.core.models.weights.source import sha256_of
 from ovskit.core.records import Mask, MaskSet, Rle
 from ovskit.core.runtime.errors import InputError, MissingInputError
 from ovskit.core.runtime.failures import Failures

@@ -28,8 +28,8 @@ from transformers import (
 
 from ovskit.core.models.backbones.timm_vit import fill
 from ovskit.core.models.registry import load_backbone
-from ovskit.core.models.weights.source.layouts import to_authors_names
-from ovskit.core.models.weights.source.state_dict import read_checkpoint, read_state_dict
+from ovskit.core.models.weights.layouts import to_authors_names
+from ovskit.core.models.weights.state_dict import read_checkpoint, read_state_dict
 from ovskit.core.runtime.errors import InputError
 from tests.models.conftest import randomise
 

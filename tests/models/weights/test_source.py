@@ -21,7 +21,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ovskit.core.models.weights.source.source import HubFile, WeightsSource, sha256_of
+from ovskit.core.models.weights.source import HubFile, WeightsSource, sha256_of
 from ovskit.core.runtime.errors import MissingInputError
 
 CONTENT = b"weights" * 1000
@@ -29,7 +29,7 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 FETCH = """
 import json, sys
 from pathlib import Path
-from ovskit.core.models.weights.source.source import HubFile, WeightsSource
+from ovskit.core.models.weights.source import HubFile, WeightsSource
 from ovskit.core.runtime.errors import OvsError
 try:
     path = WeightsSource("tiny-net", None).path(HubFile.of("timm/tiny", "pytorch_model.bin"))

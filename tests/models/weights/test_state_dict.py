@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from ovskit.core.models.weights.source.state_dict import NoInit, fit, read_state_dict
+from ovskit.core.models.weights.state_dict import NoInit, fit, read_state_dict
 from ovskit.core.runtime.errors import InputError
 
 STATE = {"weight": torch.arange(6.0).reshape(2, 3), "bias": torch.tensor([1.0, 2.0])}

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from ovskit.core.models.backbones.interface import BackboneSpec
 from ovskit.core.models.clip.text_tower import load_clip_text
 from ovskit.core.models.registry import load_backbone
-from ovskit.core.models.weights.source.state_dict import read_state_dict
+from ovskit.core.models.weights.state_dict import read_state_dict
 from ovskit.core.runtime.errors import InputError
 
 CPU = torch.device("cpu")
