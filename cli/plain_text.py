@@ -33,7 +33,7 @@ def plain(text: str, encoding: str | None = None) -> str:
 
 
 def stdout_bytes(text: str) -> bytes:
-    """``text`` as stdout shows it. Names that are no Unicode are escaped, as they are everywhere."""
+    """``text`` as stdout shows it. Names that are not Unicode are escaped, as they are everywhere."""
     encoding = _encoding(sys.stdout)
     return plain(text.encode("utf-8", "backslashreplace").decode(), encoding).encode(encoding, "replace")
 

@@ -208,12 +208,12 @@ def _all_words() -> frozenset[str]:
 def _no_such(key: str, item: Any, name: str, ctx: Any) -> str:
     if name:
         tool = ctx.command_path if ctx.parent is None or name.count(".") else ctx.parent.command_path
-        return f"{name} has {key!r}, which is no option of {tool}"
+        return f"{name} has {key!r}, which is not an option of {tool}"
     if key in COMMANDS:
         return f"[{key}] must be a table"
     near = get_close_matches(_word(key.removeprefix("ovs-")), COMMANDS if isinstance(item, dict) else _all_words(), 1)
     hint = f"; did you mean {near[0]}?" if near else ""
-    return f"[{key}] is no command{hint}" if isinstance(item, dict) else f"{key!r} is no option of any command{hint}"
+    return f"[{key}] is not a command{hint}" if isinstance(item, dict) else f"{key!r} is not an option of any command{hint}"
 
 
 def _setting(parameter: Any, item: Any, opposite: bool, where: str) -> Any:

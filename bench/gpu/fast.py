@@ -4,7 +4,7 @@
 
 Each measurement has a process of its own with a time limit, so that none can take the others with it, and writes its lines as soon
 as it knows them (``bench/gpu/lines.py``, part "fast"). One for which the seconds left are too few is skipped, and its line says so.
-``--dry`` does all in miniature on a CPU by the same code; its numbers are no measurements. Nothing is downloaded: networks other than
+``--dry`` does all in miniature on a CPU by the same code; its numbers are not measurements. Nothing is downloaded: networks other than
 the built-in one have random weights, of which no time depends. Photographs come from ``$OVSKIT_TEST_DATA`` (default: ../shared/data
 beside the checkout), or are generated. Prints the table of what it found.
 """

@@ -56,7 +56,7 @@ class Evaluator:
     ``truth`` is what the ``metric`` compares with, as its ``open_truth`` gives it: masks for most. Holds the metric's sums of every image,
     never masks. ``images``: "all" of the ground truth, or those "listed" by the predictions. ``what`` names the predictions in messages,
     and ``header`` is what their file says of them: whether their images have names, how orientations were taken, what their categories
-    are, and whether it is a results list, which says nothing of images without a mask, so that one without any is no mistake. Raises
+    are, and whether it is a results list, which says nothing of images without a mask, so that one without any is not a mistake. Raises
     InputError for predictions and a ground truth that cannot be compared.
     """
 
@@ -213,7 +213,7 @@ class Evaluation:
     def intervals(self, n: int = 1000, seed: int = 0, confidence: float = 0.95) -> dict[str, tuple[float, float] | None]:
         """Every metric's percentile interval from ``n`` resamples of the images; None where it has none.
 
-        ``confidence`` is the share of resamples within. Maxima of trees have no interval: the bootstrap is no guide to extremes.
+        ``confidence`` is the share of resamples within. Maxima of trees have no interval: the bootstrap is not a guide to extremes.
         """
         return self._intervals(self._resampled(n, seed), confidence)
 

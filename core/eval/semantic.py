@@ -9,7 +9,7 @@ points, so both are given:
 
 Clusters (``match`` "counts" or "iou") get classes by the assignment of one cluster to one class that makes the sum of common pixels, or
 of IoUs, largest (Kuhn, 1955; scipy's). It is fitted on the images that are scored, so it is a ceiling, not a prediction. Clusters that
-are left over are no class: their pixels are errors, never dropped. Classes that are left over have IoU 0.
+are left over have no class: their pixels are errors, never dropped. Classes that are left over have IoU 0.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ class SemanticScores(Scores):
         self._fitted = None
 
     def check(self, truth: str, predictions: str) -> None:
-        """Raises InputError for ids that are no class, or no pixel to score."""
+        """Raises InputError for ids that are not classes, or no pixel to score."""
         _, pairs = self._confusion.rows()
         if not len(pairs.pixels):
             raise InputError(f"{truth}: every pixel is void: there is nothing to score")
@@ -194,7 +194,7 @@ class SemanticScores(Scores):
 
 class _Fitted:
     """The confusion matrix with its columns as classes: ``row`` and ``column`` of its cells, and for each image's share of a cell its
-    ``position``, ``cell`` and ``pixels``. A column of -1 is no class."""
+    ``position``, ``cell`` and ``pixels``. A column of -1 is not a class."""
 
     def __init__(
         self,

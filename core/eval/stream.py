@@ -27,7 +27,7 @@ class ImageCounts:
 
 
 class Pairing:
-    """Finds the images of a stream of predictions, called ``what``, in a ground truth; ``named``: they have names that are no mere ids;
+    """Finds the images of a stream of predictions, called ``what``, in a ground truth; ``named``: they have names that are not mere ids;
     ``exif``: how EXIF orientations were taken when they were made (``formats.photographs``); ``may_be_empty``: there may be none."""
 
     def __init__(self, truth: TruthImages, what: str, *, named: bool = True, exif: str = UNKNOWN, may_be_empty: bool = False) -> None:

@@ -35,7 +35,7 @@ def loads(data: bytes | bytearray | memoryview, what: str) -> Any:
                 if surrogates:
                     return value
             except _NotANumberError as name:
-                raise InputError(f"{what} is not valid JSON: {name} is no number there; write null, or leave the key out") from None
+                raise InputError(f"{what} is not valid JSON: {name} is not a number there; write null, or leave the key out") from None
             except (ValueError, RecursionError):
                 pass
         raise InputError(f"{what} is not valid JSON: {first}") from None

@@ -42,5 +42,5 @@ def spellings(text: str) -> list[str]:
 def _is_there(path: str) -> bool:
     try:
         return os.path.lexists(path)
-    except ValueError:  # NUL, or a surrogate that is no byte: no file has such a name
+    except ValueError:  # NUL, or a surrogate that is not a byte: no file has such a name
         return False

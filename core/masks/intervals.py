@@ -72,7 +72,7 @@ def merge(text: UInt8, bounds: Int64, total: int, unite: bool) -> tuple[Int64, i
         for i in range(count):
             pixel += int(runs[i])
             new[i] = pixel
-        # The last entry, ``total``, ends the list and is no change.
+        # The last entry, ``total``, ends the list and is not a change.
         if k == 0:
             size = count - 1
             merged[:count] = new[:count]

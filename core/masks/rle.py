@@ -251,7 +251,7 @@ def _ascii(counts: bytes | str, height: int, width: int) -> bytes:
 
 
 def _integers(counts: Any, height: int, width: int) -> npt.NDArray[np.int64]:
-    """A list as int64; unlike NumPy, ``array`` refuses what is no integer, and it is faster."""
+    """A list as int64; unlike NumPy, ``array`` refuses what is not an integer, and it is faster."""
     if isinstance(counts, (list, tuple)):
         try:
             return np.array(array("q", counts), np.int64)

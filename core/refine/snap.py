@@ -79,7 +79,7 @@ def snap_masks(table: RunTable, found: Superpixels, options: SnapOptions) -> lis
         box = box_around(table, k, max(reach) + 1)
         mask = decode_box(table, k, box)
         if mask.size:
-            # OpenCV takes what lies beyond the box for neither side: the image's border is no boundary of a mask.
+            # OpenCV takes what lies beyond the box for neither side: the image's border is not a boundary of a mask.
             inside: UInt8 = np.asarray(cv2.erode(mask, window), np.uint8)
             near: UInt8 = np.asarray(cv2.dilate(mask, window), np.uint8)
             own = slice(table.offsets[k], table.offsets[k + 1])

@@ -18,7 +18,7 @@ B = TypeVar("B")
 
 
 def successes(results: Iterable[A | InputError | MissingInputError], failures: Failures) -> Iterator[A]:
-    """The results that are no errors, in order; the errors go to ``failures`` as they come."""
+    """The results that are not errors, in order; the errors go to ``failures`` as they come."""
     for result in results:
         if isinstance(result, InputError | MissingInputError):
             failures.handle(result)

@@ -10,7 +10,7 @@ made of pickles, which run what is in them. So one place decides. Machine code i
 
 where 3 and 4 are looked at only if what is before them cannot be written. It is written to the first of these that can be, and to none
 if none can: then every process compiles for itself. Folders 3 and 4 must be the user's own, and nobody else's to write. What is
-damaged, of another version or of sources that have changed since is compiled anew; that it cannot be kept is no error.
+damaged, of another version or of sources that have changed since is compiled anew; that it cannot be kept is not an error.
 """
 
 from __future__ import annotations

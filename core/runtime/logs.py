@@ -14,7 +14,7 @@ class _StderrHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         try:
             sys.stderr.write(self.format(record) + "\n")
-        except OSError:  # nobody is left to read it, and a log line is no reason to stop
+        except OSError:  # nobody is left to read it, and a log line is not a reason to stop
             pass
 
 

@@ -37,12 +37,12 @@ class Shard:
 
 
 def shard_of(value: object) -> Shard | None:
-    """The shard that a header names as text, None where it names none. Raises ValueError if it is no shard."""
+    """The shard that a header names as text, None where it names none. Raises ValueError if it is not a shard."""
     if value is None:
         return None
     match = re.fullmatch(r"(\d{1,9})/(\d{1,9})", value) if isinstance(value, str) else None
     if match is None or int(match[1]) >= int(match[2]):
-        raise ValueError(f"{value!r} is no shard")
+        raise ValueError(f"{value!r} is not a shard")
     return Shard(int(match[1]), int(match[2]))
 
 
@@ -110,7 +110,7 @@ def _from_slurm(environ: Mapping[str, str]) -> Shard:
         array_index, off = divmod(number("SLURM_ARRAY_TASK_ID", first) - first, step)
         if first > 1 or last != first + (array_count - 1) * step or off or not 0 <= array_index < array_count:
             raise UsageError(
-                f"--shard auto: task {task} is of an array of {array_count} from {first} to {last}, which is no whole one (0 to N-1, or "
+                f"--shard auto: task {task} is of an array of {array_count} from {first} to {last}, which is not a whole one (0 to N-1, or "
                 "1 to N): sent again by themselves, tasks do not know their N; say it: --shard $SLURM_ARRAY_TASK_ID/N, as counted from 0"
             )
     tasks = number("SLURM_STEP_NUM_TASKS", 1)

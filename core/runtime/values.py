@@ -75,7 +75,7 @@ LARGEST_ID = 65535  # of a class: that of a 16-bit image
 
 
 def void_ids(text: str) -> tuple[int, ...]:
-    """``0,255``: different ids of a label map; ``none`` is no id at all."""
+    """``0,255``: different ids of a label map; ``none`` is not an id at all."""
     if text == "none":
         return ()
     words = [word.strip() for word in text.split(",")]

@@ -39,7 +39,7 @@ def _escape(part: str) -> str:
 
 
 def _escaped(code: int) -> str:
-    if 0xDC80 <= code <= 0xDCFF:  # a byte that was no UTF-8, as Python carries it
+    if 0xDC80 <= code <= 0xDCFF:  # a byte that was not UTF-8, as Python carries it
         return f"%{code - 0xDC00:02X}"
     return f"%{code:02X}" if code < 0x80 else f"%u{{{code:X}}}"
 

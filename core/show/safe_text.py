@@ -15,7 +15,7 @@ def printable(text: str) -> str:
 
 def _backslashed(character: str) -> str:
     code = ord(character)
-    if 0xDC80 <= code <= 0xDCFF:  # a byte that was no UTF-8, as Python carries it
+    if 0xDC80 <= code <= 0xDCFF:  # a byte that was not UTF-8, as Python carries it
         return f"\\x{code - 0xDC00:02x}"
     return repr(character)[1:-1]
 

@@ -129,7 +129,7 @@ def test_a_crf_starts_from_the_grid(features: Path, ovs: Run, tmp_path: Path, me
     assert by_order == by_hard != by_soft
     assert not any("soft" in one for one in by_soft + by_forest)
     assert [one["segmentation"] for one in by_forest] == [one["segmentation"] for one in by_soft]
-    if method == "sohes":  # k-means' masks are no partition of a level
+    if method == "sohes":  # k-means' masks are not a partition of a level
         together = ("ovs-refine", "--method", "crf", "--joint", "--min-iou", "0", "--no-pg")
         by_soft, by_hard, by_order = (
             masks_of(ovs(*together, *more))

@@ -35,7 +35,7 @@ ALIKE = {
     "nms": "the IoU above which the worse of two masks goes",
     "precision": "of computing; fp16 is ovs-train's: OVS_TRAIN_PRECISION",
     "seed": "of whatever is drawn",
-    "void": "ids of label maps that are no class",
+    "void": "ids of label maps that are not classes",
 }
 
 
@@ -243,8 +243,8 @@ def test_settings_of_a_method_from_a_file(ovs: Run, features: Path, masks: Path,
         ("ovs-train backbone", "", {"OVS_TRAIN_BACKBONE_STEPS": "0"}, ["--steps 0 (from OVS_TRAIN_BACKBONE_STEPS)", "from 1 up"]),
         ("ovs-train backbone -o r", "[train.set]\ncrop = 40", {}, ["crop 40: give a multiple", "--set is from [train] in FILE"]),
         ("ovs-eval --gt x", "", {"OVS_EVAL_MAX": "x"}, ["--max x", "--max is from OVS_EVAL_MAX"]),
-        ("ovs-cluster", "nmss = 1", {}, ["'nmss' is no option of any command", "nms?"]),
-        ("ovs-cluster", "[clustr]\nnms = 1", {}, ["[clustr] is no command", "cluster?"]),
+        ("ovs-cluster", "nmss = 1", {}, ["'nmss' is not an option of any command", "nms?"]),
+        ("ovs-cluster", "[clustr]\nnms = 1", {}, ["[clustr] is not a command", "cluster?"]),
         ("ovs-cluster", "[cluster]\nmax = 1", {}, ["[cluster] has 'max'", "no option of ovs-cluster"]),
         ("ovs-cluster", "train = 3", {}, ["[train] must be a table"]),
         ("ovs-cluster", "[cluster]\nconfig = 'x'", {}, ["[cluster] has 'config'"]),

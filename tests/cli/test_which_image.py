@@ -114,7 +114,7 @@ def test_two_predictions_for_one_image_are_refused(ovs: Run, tmp_path: Path) -> 
 
 @pytest.mark.parametrize("lines", [False, True])
 def test_a_results_list_goes_by_ids_as_in_pycocotools(ovs: Run, tmp_path: Path, lines: bool) -> None:
-    # Files that are called as other images' ids: names of a results list are no names.
+    # Files that are called as other images' ids: names of a results list are not names.
     truth = document({k: (k, str(k + 1)) for k in range(3)})
     results = [square(k, k) for k in range(4)]  # one more than the truth has, and that is called "3"
     text = "\n".join(map(json.dumps, results)) if lines else json.dumps(results)

@@ -97,7 +97,7 @@ def test_ids_without_a_name_are_named_by_their_number_and_have_its_colour() -> N
     assert alone.of(nameless, 7).name == "class 7"
     assert list(alone.of(nameless, 7).rgb) == category_colours()[7].tolist()
     both = Categories([nameless, other])
-    # So that they are no category's of another file.
+    # So that they have no category of another file.
     assert list(both.of(nameless, 0).rgb) == category_colours()[2].tolist()
     assert both.of(nameless, 65535).name == "class 65535"
 

@@ -57,7 +57,7 @@ def mask_sets(values: list[Any], what: str, failures: Failures | None = None) ->
     elif is_results(values):
         yield from _results(values, what, failures)
     else:
-        raise InputError(f"{what} is no COCO file: expected instances, a results list, SA-1B's per-image form or lines of those")
+        raise InputError(f"{what} is not a COCO file: expected instances, a results list, SA-1B's per-image form or lines of those")
 
 
 def categories(values: list[Any]) -> list[dict[str, Any]]:

@@ -15,7 +15,7 @@ from ovskit.core.records import LabelMap
 from ovskit.core.runtime.errors import InputError
 
 NOTICEABLE = 0.1
-"""Void beyond this share of all pixels is no thin border and no few odd ones: VOC has 0.05, COCO-Stuff 0.06 [choice]."""
+"""Void beyond this share of all pixels is neither a thin border nor a few odd pixels: VOC has 0.05, COCO-Stuff 0.06 [choice]."""
 
 
 class Census:

@@ -47,7 +47,7 @@ class NamedMaps:
         return () if self.space is None else tuple({"id": one.id, "name": one.name} for one in self.space.classes)
 
     def load(self, k: int) -> LabelMap:
-        """The map of ``maps.images[k]``. Raises InputError if it cannot be used or has an id that is no class."""
+        """The map of ``maps.images[k]``. Raises InputError if it cannot be used or has an id that is not a class."""
         found = self.maps.load(k)
         if self.space is not None:
             strangers = np.setdiff1d(found.labels, [-1, *(one.id for one in self.space.classes)])
@@ -84,7 +84,7 @@ def open_named_maps(
     UsageError, InputError and MissingInputError for what cannot be used.
     """
     if layout is not None and not os.path.isdir(path):
-        raise UsageError(f"--layout {layout}: {show_path(path)} is no folder; a layout says how a folder of label maps is kept")
+        raise UsageError(f"--layout {layout}: {show_path(path)} is not a folder; a layout says how a folder of label maps is kept")
     if void is not None and layout is not None:
         raise UsageError(f"--void says which ids are void where no layout does, and --layout {layout} does: leave one of them out")
     chosen = PLAIN if layout is None else layout_of(layout)

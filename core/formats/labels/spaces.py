@@ -379,7 +379,7 @@ def _read(path: str) -> bytes:
             data = file.read(_LARGEST_FILE + 1)
     except OSError as error:
         raise MissingInputError(f"cannot read {show_path(path)}: {error.strerror}") from None
-    except ValueError:  # NUL, or a surrogate that is no byte: no file has such a name
+    except ValueError:  # NUL, or a surrogate that is not a byte: no file has such a name
         raise MissingInputError(f"cannot read {show_path(path)}: not a possible file name") from None
     if len(data) > _LARGEST_FILE:
         raise InputError(f"{show_path(path)} is larger than {_LARGEST_FILE >> 20} MiB; no list of classes is")

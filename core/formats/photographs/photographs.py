@@ -160,7 +160,7 @@ def photograph_names(
 ) -> list[str | None]:
     """The names, relative to ``root``, of the photographs that ``images`` are of; None where there is none, or no single one.
 
-    ``plain_name`` makes names comparable; what is in the folder ``maps`` are no photographs; a damaged tar goes to ``failures``. Raises
+    ``plain_name`` makes names comparable; what is in the folder ``maps`` are not photographs; a damaged tar goes to ``failures``. Raises
     MissingInputError if there is no photograph below ``root``, InputError if two have one plain name.
     """
     there = list_sources([root], root=root, failures=failures).items

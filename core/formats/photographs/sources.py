@@ -51,7 +51,7 @@ class Source:
                 return file.read(self.length)
         except OSError as error:
             raise MissingInputError(f"cannot read {show_path(self.path)}: {error.strerror}") from None
-        except ValueError:  # NUL, or a surrogate that is no byte: no file has such a name
+        except ValueError:  # NUL, or a surrogate that is not a byte: no file has such a name
             raise MissingInputError(f"cannot read {show_path(self.path)}: not a possible file name") from None
 
 

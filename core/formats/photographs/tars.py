@@ -70,7 +70,7 @@ def _index(path: str, what: str) -> dict[str, Member]:
             while start is not None:
                 start = _next_archive(file, _read_archive(file, start, found, what), what)
     except tarfile.TarError:
-        raise InputError(f"{what} is no readable tar: it is truncated, damaged or of another kind; make it again") from None
+        raise InputError(f"{what} is not a readable tar: it is truncated, damaged or of another kind; make it again") from None
     except OSError as error:
         raise MissingInputError(f"cannot read {what}: {error.strerror}") from None
     _follow(found, what)
@@ -150,7 +150,9 @@ def _next_archive(file: BinaryIO, end: int, what: str) -> int | None:
         return None
     following = end + zeros // _BLOCK * _BLOCK  # a header begins with a name, which no zero does
     if zeros % _BLOCK or not _is_header(file, following):
-        raise InputError(f"{what} is damaged: what follows the end of the archive, at byte {following}, is no other one; make it again")
+        raise InputError(
+            f"{what} is damaged: what follows the end of the archive, at byte {following}, is not another archive; make it again"
+        )
     return following
 
 

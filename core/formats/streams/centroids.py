@@ -87,7 +87,7 @@ def load_centroids(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[s
         if not start:
             raise InputError(f"{what} is empty: zero bytes; {_WANTED}")
         if start != _START[: len(start)]:
-            raise InputError(f"{what} is no file of centroids; {_WANTED}")
+            raise InputError(f"{what} is not a file of centroids; {_WANTED}")
         return _parse(read_members(stream, what), what)
 
 
@@ -140,7 +140,7 @@ def _member(members: Iterator[tuple[str, memoryview]], name: str, what: str) -> 
 
 
 def _problem(one: Centroids) -> str | None:
-    """Why these are no centroids, if they are none."""
+    """Why these are not centroids, if they are none."""
     rows, counts = one.rows, one.counts
     if one.metric not in METRICS:
         return f"metric {one.metric!r} is none of {', '.join(METRICS)}"
@@ -149,7 +149,7 @@ def _problem(one: Centroids) -> str | None:
     if counts.dtype != np.int64 or counts.shape != rows.shape[:1] or (counts < 0).any():
         return f"counts are {counts.dtype} {counts.shape}, want one int64 of 0 or more for each of {len(rows)} rows"
     if type(one.objective) not in (int, float, np.float32, np.float64) or not 0 <= one.objective < math.inf:
-        return f"objective {one.objective!r} is no mean of squares"
+        return f"objective {one.objective!r} is not a mean of squares"
     if not np.isfinite(rows).all():
         return "rows hold infinities or NaN"
     lengths = np.linalg.norm(rows.astype(np.float64), axis=1)

@@ -33,7 +33,7 @@ def _features(path: str, what: str, header: FeatureHeader) -> set[int]:
     with open_input(path) as file:
         members = read_directory(file, what)
         if not members or members[0].name != HEADER:
-            raise InputError(f"{what} is there, but is no feature stream: remove it, or name another file with -o")
+            raise InputError(f"{what} is there, but is not a feature stream: remove it, or name another file with -o")
         file.seek(0)
         found = bytes(next(read_members(file, what))[1])
         if found != header.to_bytes():

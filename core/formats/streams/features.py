@@ -157,7 +157,7 @@ def image_ids(file: BinaryIO, members: Sequence[Member], header: FeatureHeader, 
         return _pooled_ids(file, len(members), what)
     folders = {name.removesuffix("/image.json") for name, *_ in members if name.endswith("/image.json")}
     if not all(folder.isdecimal() for folder in folders):
-        raise InputError(f"{what}: unexpected members; this is no stream that ovs-extract wrote")
+        raise InputError(f"{what}: unexpected members; this is not a stream that ovs-extract wrote")
     return {int(folder) for folder in folders}
 
 
@@ -210,7 +210,7 @@ class FeatureReader:
                     raise InputError(f"{where} is not a list of images")
                 images = tuple(_image(entry, where) for entry in listed)
             else:
-                raise InputError(f"{self._what}: unexpected member {name!r}; this is no stream that ovs-extract wrote")
+                raise InputError(f"{self._what}: unexpected member {name!r}; this is not a stream that ovs-extract wrote")
             self._next = (f"{folder}/{'' if part == 'image.json' else 'embedding.npy'}", images)
         return self._next[1]
 

@@ -44,7 +44,7 @@ _DTYPES = frozenset(f"{order}f{size}" for order in "<>" for size in (2, 4, 8))
 _BLOCK = 4 << 20
 
 # What zipfile lets escape at damage or at what it does not know: its own error, those of the three decompressors, of a member that ends
-# early, of encrypted members (RuntimeError) and unknown methods (NotImplementedError is one), of names that are no text and of offsets
+# early, of encrypted members (RuntimeError) and unknown methods (NotImplementedError is one), of names that are not text and of offsets
 # that no file has.
 _DAMAGE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, RuntimeError, ValueError, OverflowError, struct.error)
 

@@ -216,7 +216,7 @@ def _rows(count: int, channels: int, image: Image, grid: Grid | None, said: str)
         raise InputError(f"{said}: {count} rows could be {' or '.join(map(_text, grids))} patches of {where}; add --grid HxW")
     less = _usual_grids(count - 1, image)
     hint = f" ({_text(less[0])} if the first row is CLS)" if less else ""
-    raise InputError(f"{said}: {count} rows are no grid of {where}; add --grid HxW{hint}, or save (h, w, c)")
+    raise InputError(f"{said}: {count} rows do not make a grid of {where}; add --grid HxW{hint}, or save (h, w, c)")
 
 
 def _usual_grids(count: int, image: Image) -> list[Grid]:

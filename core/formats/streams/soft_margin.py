@@ -37,7 +37,7 @@ Int64 = npt.NDArray[np.int64]
 
 KEY = "soft"
 _MOST = 127
-_LARGEST_GRID = 1 << 16  # cells along a side: beyond it is no map of patches
+_LARGEST_GRID = 1 << 16  # cells along a side: beyond it is not a map of patches
 
 
 @dataclass(frozen=True, slots=True)

@@ -238,7 +238,7 @@ def read_directory(file: BinaryIO, what: str) -> list[Member]:
                 at = after + _ZIP64_CENTRAL.size
             if len(members) == count and b"".join(map(_central_header, members)) == directory:
                 return members
-    raise InputError(f"{what} is no whole feature stream: its end is missing or damaged; remove it and {_AGAIN}")
+    raise InputError(f"{what} is not a whole feature stream: its end is missing or damaged; remove it and {_AGAIN}")
 
 
 # The dialect, each record written in one place; readers compare against these bytes.

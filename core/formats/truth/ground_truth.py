@@ -231,7 +231,7 @@ def _load(path: str, failures: Failures | None) -> MaskSet:
         values = coco_documents.parse_document(first, file, what)
     one = len(values) == 1 and isinstance(values[0], dict) and "image" in values[0] and "annotations" in values[0]
     if not one and not coco_documents.is_of_one_image(values):
-        raise InputError(f'{what} is no file of SA-1B: it needs "image" and "annotations"')
+        raise InputError(f'{what} is not a file of SA-1B: it needs "image" and "annotations"')
     return next(coco_documents.mask_sets(values, what, failures))
 
 

@@ -93,7 +93,7 @@ def _labels(entry: PanopticImage) -> Int32:
     try:
         with open(entry.png, "rb") as file:
             data = file.read()
-    except (OSError, ValueError) as error:  # ValueError: NUL, or a surrogate that is no byte
+    except (OSError, ValueError) as error:  # ValueError: NUL, or a surrogate that is not a byte
         why = error.strerror if isinstance(error, OSError) else "not a possible file name"
         raise MissingInputError(
             f"cannot read {show_path(entry.png)}: {why}; panoptic ground truth needs its folder of PNG files (--segments DIR)"
@@ -107,6 +107,6 @@ def _labels(entry: PanopticImage) -> Int32:
     except InputError:
         raise
     except Exception as error:  # Pillow raises whatever its parsers do
-        raise InputError(f"{entry.png} is no PNG that can be decoded: {error}") from None
+        raise InputError(f"{entry.png} is not a PNG that can be decoded: {error}") from None
     labels: Int32 = rgb[..., 0] | rgb[..., 1] << 8 | rgb[..., 2] << 16
     return labels

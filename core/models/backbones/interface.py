@@ -34,7 +34,7 @@ class BackboneSpec:
     the width of a patch feature; ``mean`` and ``std`` are the model's own preprocessing, and so is ``interpolation``, by which
     photographs are resized, unless a person says otherwise; ``positions`` is how its position embeddings are resampled.
     ``weights_sha256`` is None for a model without weights. ``counts``, if not None, descend: the numbers of regions at which
-    partitions of its features are best recorded, for models whose similarities are no DINO's. ``local`` says whether a closer
+    partitions of its features are best recorded, for models whose similarities are not DINO's. ``local`` says whether a closer
     look at small regions is worth its time by default.
     """
 

@@ -195,7 +195,7 @@ def load_builtin(
 def _compose(handmade: torch.Tensor, seen: list[Grouping], grid: tuple[int, int], how: Composition) -> torch.Tensor:
     """Steps 1 to 4 of the module: (b, h, w, 64) float32 from the hand-made channels (b, 60, h, w)."""
     parts = [_components(handmade, how.handmade, 1.0)] if how.handmade else []
-    # Where there is nothing to see, what the network makes of the image's borders is no evidence.
+    # Where there is nothing to see, what the network makes of the image's borders is not evidence.
     anything = (handmade != 0).flatten(1).any(dim=1)[:, None, None, None]
     parts += [_resized(_components(grouping.embedding, how.embedded, how.learned), grid) * anything for grouping in seen]
     finish = _whitened if how.whiten else _centred

@@ -120,7 +120,7 @@ def load_clip(
 
     ``interpolation`` is by which photographs are resized, the tag's own if None.
 
-    Raises UsageError for an unknown architecture or tag, one whose image tower is no plain ViT, or a layer it does
+    Raises UsageError for an unknown architecture or tag, one whose image tower is not a plain ViT, or a layer it does
     not have; InputError for weights that are not this model's; and what ``WeightsSource.path`` raises.
     """
     arch, tag, config = look_up_clip(name, model.removeprefix(CLIP), need_tag=not source.given)
@@ -187,7 +187,7 @@ def _open(tower: torch.nn.Module, name: str) -> ClipTrunk | ClipTimmTrunk:
         return ClipTimmTrunk(tower, name)
     if isinstance(tower, VisionTransformer) and len(set(tower.patch_size)) == 1:
         return ClipTrunk(tower)
-    raise UsageError(f"{name} is not supported: its image tower is no ViT ({type(tower).__name__})")
+    raise UsageError(f"{name} is not supported: its image tower is not a ViT ({type(tower).__name__})")
 
 
 def clip_hub_file(preprocess: Mapping[str, Any]) -> HubFile | None:

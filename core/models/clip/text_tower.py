@@ -66,7 +66,7 @@ def load_clip_text(spec: BackboneSpec, *, weights: Path | None = None, device: t
         raise WeightsUnavailableError(f"no tokenizer for {spec.name}: {reason}") from None
     state = read_state_dict(path)
     if _SCALE not in state:
-        raise InputError(f"{path}: has no {_SCALE}, so it is no whole CLIP; --names needs the text tower too")
+        raise InputError(f"{path}: has no {_SCALE}, so it is not a whole CLIP; --names needs the text tower too")
     fit(tower, _text_state(state), path, f"{spec.name}'s text tower", ignore=_COMPUTED)
     tower.eval().requires_grad_(False).to(device, torch.float32)
     return ClipText(tower, tokenizer, float(state[_SCALE].double().exp().max()), device)

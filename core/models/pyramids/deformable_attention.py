@@ -53,7 +53,7 @@ def sample_and_sum(values: torch.Tensor, shapes: Sequence[Shape], locations: tor
 class DeformableAttention(nn.Module):
     """Equation 3: from queries (b, q, width) at reference points, and the values of ``maps`` maps, to (b, q, width).
 
-    ``inner`` is the width of all heads together. Raises ValueError if that is no multiple of ``heads``.
+    ``inner`` is the width of all heads together. Raises ValueError if that is not a multiple of ``heads``.
     """
 
     def __init__(self, width: int, *, heads: int, maps: int, places: int = 4, inner: int | None = None) -> None:

@@ -53,7 +53,7 @@ class Pyramid(nn.Module):
         """The maps (b, channels[k], H / STRIDES[k], W / STRIDES[k]) of RGB images (b, 3, H, W), uint8 or floating point from 0 to 255.
 
         The maps are float32, but under autocast may be of its type. Raises UsageError for images of other values, such as those
-        from 0 to 1 or normalised before, and ValueError if H or W is no positive multiple of 32.
+        from 0 to 1 or normalised before, and ValueError if H or W is not a positive multiple of 32.
         """
         return self._maps(self._normalised(images))
 

@@ -215,7 +215,7 @@ def _convolution(inputs: int, outputs: int, stride: int) -> nn.Sequential:
 
 
 def _layer_norm(width: int) -> nn.LayerNorm:
-    """With the authors' ε of 10⁻⁶. It was 10⁻⁵ once; it is no parameter, so segmenters trained with that load as they are."""
+    """With the authors' ε of 10⁻⁶. It was 10⁻⁵ once; it is not a parameter, so segmenters trained with that load as they are."""
     return nn.LayerNorm(width, eps=1e-6)
 
 

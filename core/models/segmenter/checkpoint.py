@@ -45,7 +45,7 @@ def save_segmenter(folder: Path, segmenter: Segmenter, training: Mapping[str, An
 
     ``training`` (JSON values: provenance, data, step, scores) is kept with the weights. Weights are float32; what counts is left as it
     is. The same weights and ``training`` give the same bytes. Raises InputError for weights that are not finite, before anything is
-    written, ValueError for a ``training`` that is no JSON, OutputError if a file cannot be written.
+    written, ValueError for a ``training`` that is not JSON, OutputError if a file cannot be written.
     """
     tensors = {}
     for name, tensor in segmenter.state_dict().items():
@@ -97,7 +97,7 @@ def _read(path: Path) -> bytes:
     """The whole file at once, so that weights, header and sha256 are of one file even if it is replaced meanwhile."""
     try:
         if path.exists() and not path.is_file():  # a device or a named pipe may have no end
-            raise InputError(f"{path}: is no ordinary file; give the folder of a finished run")
+            raise InputError(f"{path}: is not an ordinary file; give the folder of a finished run")
         return path.read_bytes()
     except FileNotFoundError:
         folder = path.parent

@@ -131,7 +131,7 @@ def match(classes: Tensor, masks: Tensor, targets: Sequence[Target], options: Lo
             places = torch.rand(1, options.points, 2, device=masks.device)
             logits = sample_point(masks[k : k + 1].float(), places, align_corners=False)[0]
             labels = sample_point(target.masks[None].float(), places, align_corners=False)[0]
-            # A cost that is no number goes to whoever is left, instead of ending the run here.
+            # A cost that is not a number goes to whoever is left, instead of ending the run here.
             costs.append(torch.nan_to_num(_costs(classes[k].float(), logits, labels, options), nan=_WORST, posinf=_WORST, neginf=_WORST))
         read = torch.cat([one.flatten() for one in costs]).cpu().split([one.numel() for one in costs]) if costs else ()
     found, each = [], iter(read)

@@ -37,7 +37,7 @@ class Journal:
         """Whether the evaluation of ``step`` itself is in the log already."""
         writer = _tensorboard_writer() if tensorboard else None
         if self.path.exists() and not self.path.is_file():  # a device may have no end
-            raise OutputError(f"cannot write {self.path}: it is no ordinary file; use another folder")
+            raise OutputError(f"cannot write {self.path}: it is not an ordinary file; use another folder")
         with self._errors():
             self._file = open(self.path, "a+b", buffering=0)
         try:

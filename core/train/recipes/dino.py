@@ -147,7 +147,7 @@ class DinoRecipe:
     """See the module; a ``Recipe``.
 
     ``steps`` is the length of the run, over which the teacher's momentum rises to 1. Raises UsageError for an architecture
-    that does not do, or crops that are no multiples of its patch.
+    that does not do, or crops that are not multiples of its patch.
     """
 
     name = "dino"

@@ -124,4 +124,6 @@ def settings_from(training: Mapping[str, Any], changes: Mapping[str, Any], what:
         found = {name: tuple(value) if isinstance(value, list) else value for name, value in dict(training["settings"]).items()}
         return SegmentSettings(**{"kinds": 0, **found, **changes})  # runs from before there were places do not say
     except (KeyError, TypeError, ValueError):
-        raise InputError(f"{what}: does not say what settings it was trained with; it is no run of ovs-train segment or correct") from None
+        raise InputError(
+            f"{what}: does not say what settings it was trained with; it is not a run of ovs-train segment or correct"
+        ) from None

@@ -58,7 +58,7 @@ class SampleOptions:
 
     def __post_init__(self) -> None:
         if self.side < 1 or self.stride < 1 or self.side % self.stride:
-            raise ValueError(f"a side of {self.side} pixels is no multiple of the stride {self.stride}")
+            raise ValueError(f"a side of {self.side} pixels is not a multiple of the stride {self.stride}")
 
 
 class Sample(NamedTuple):

@@ -139,10 +139,10 @@ def test_a_byte_order_mark_is_passed_over(end: str) -> None:
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity"])
 def test_what_is_no_number_is_called_by_its_name(number: str) -> None:
     value = document({"id": 1, "image_id": 7, "segmentation": SQUARE_JSON, "score": float(number), "label": "\ud800"})
-    with pytest.raises(InputError, match=f"x is not valid JSON: {number} is no number there"):
+    with pytest.raises(InputError, match=f"x is not valid JSON: {number} is not a number there"):
         read(value)
     value["annotations"][0] |= {"score": 0.5, "label": f"{number} in a text"}
     assert read(value)[0].masks[0].extra == {"label": f"{number} in a text"}
     with pytest.raises(InputError, match="x is not valid JSON") as caught:
         list(open_masks(io.BytesIO(json.dumps(value).encode()[:-1]), "x")[1])
-    assert "is no number" not in str(caught.value)
+    assert "is not a number" not in str(caught.value)

@@ -62,7 +62,7 @@ def test_what_cannot_be_used_is_said(tmp_path: Path) -> None:
         open_named_maps(str(tmp_path / "m"), space=chosen_space(None, ",".join(f"c{k}" for k in range(22)))).load(0)
     with pytest.raises(UsageError, match="--layout vok: choose voc, "):
         chosen_space("vok", None)
-    with pytest.raises(UsageError, match="is no folder"):
+    with pytest.raises(UsageError, match="is not a folder"):
         open_named_maps(str(tmp_path / "m" / "a.png"), layout="voc")
     with pytest.raises(MissingInputError, match="is not a folder"):
         open_named_maps(str(tmp_path / "none"))

@@ -121,7 +121,7 @@ def test_foreign_files(tmp_path: Path) -> None:
     np.savez(pickled, rows=np.array([{}], object), allow_pickle=True)
     for data in (foreign.getvalue(), pickled.getvalue(), b"\x89PNG\r\n\x1a\n" + b"0" * 50, b'{"a": 1}', b"P"):
         if data != b"P":
-            assert "is no file of centroids; expected centroids, as ovs-cluster --save writes them" in refused(path, data)
+            assert "is not a file of centroids; expected centroids, as ovs-cluster --save writes them" in refused(path, data)
     assert "is empty: zero bytes" in refused(path, b"")
     features = io.BytesIO()
     FeatureWriter(features, FeatureHeader(MODEL, None, "float16", "imgs")).finish()

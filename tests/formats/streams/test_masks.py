@@ -170,5 +170,5 @@ def test_a_byte_order_mark_is_passed_over() -> None:
     data = stream_of([mask_set(1, "a", 2)])
     header, sets = open_masks(io.BytesIO(b"\xef\xbb\xbf" + data), "x")
     assert (header, [len(found.masks) for found in sets]) == (HEADER, [2])
-    with pytest.raises(InputError, match="x: line 2 is not valid JSON: NaN is no number there"):
+    with pytest.raises(InputError, match="x: line 2 is not valid JSON: NaN is not a number there"):
         list(open_masks(io.BytesIO(data.replace(b"0.125", b"NaN")), "x")[1])

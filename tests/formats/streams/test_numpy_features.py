@@ -242,7 +242,7 @@ def test_shapes_that_are_read(
         ((64, 128, 128), SQUARE, None, ["looks like (c, h, w)"]),
         ((384, 30, 40), WIDE, (30, 40), ["looks like (c, h, w)"]),
         ((28, 28, 384), WIDE, (30, 40), ["another grid than --grid 30x40"]),
-        ((785, 384), SQUARE, None, ["785 rows are no grid", "500×500", "--grid HxW", "28x28 if the first row is CLS"]),
+        ((785, 384), SQUARE, None, ["785 rows do not make a grid", "500×500", "--grid HxW", "28x28 if the first row is CLS"]),
         ((1764, 384), WIDE, None, ["36x49 or 42x42", "--grid"]),
         ((756, 384), SQUARE, None, ["27x28 or 28x27", "--grid"]),
         ((7, 384), SQUARE, None, ["no grid"]),

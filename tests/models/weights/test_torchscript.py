@@ -67,7 +67,7 @@ def test_the_tensors_are_those_that_torch_finds(archive: Path) -> None:
 def test_no_code_is_opened(archive: Path, tmp_path: Path) -> None:
     """Code that torch could not even compile makes no difference."""
     spoilt = tmp_path / "spoilt.pt"
-    _copy(archive, spoilt, lambda name, content: b"import os; this is no code" if name.endswith(".py") else content)
+    _copy(archive, spoilt, lambda name, content: b"import os; this is not code" if name.endswith(".py") else content)
     with pytest.raises(RuntimeError):
         torch.jit.load(spoilt)
     assert read_state_dict(spoilt).keys() == read_state_dict(archive).keys()
