@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-from decimal import Decimal, InvalidOperation
 from itertools import pairwise
 
 
@@ -13,6 +12,8 @@ def thresholds(text: str) -> tuple[float, ...]:
 
     Steps are taken in decimal, so that 0.6..0.1 ends at exactly 0.1.
     """
+    from decimal import Decimal, InvalidOperation  # which --help does without
+
     try:
         if ".." in text:
             match = re.fullmatch(r"([^:]+?)\.\.([^:.]*\.?[^:.]*)(?::(.+))?", text)
