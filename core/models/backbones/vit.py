@@ -147,7 +147,7 @@ class VitBackbone:
         self._std = torch.tensor(spec.std, device=device).view(1, 3, 1, 1)
 
     def prepare(self, image: UInt8, height: int, width: int) -> torch.Tensor:
-        """See ``Backbone.prepare``; the specification says how to interpolate. Raises UsageError if a side is not a multiple of the patch."""
+        """See ``Backbone.prepare``; the specification says how. Raises UsageError if a side is not a multiple of the patch."""
         self._check_size(height, width)
         return resize_rgb(image, height, width, self.spec.interpolation)
 
