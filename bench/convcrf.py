@@ -35,6 +35,8 @@ from ovskit.core.models.registry import load_backbone
 from ovskit.core.records import FeatureMap, Image, Mask, Rle
 from ovskit.core.refine.convcrf import convcrf_refiner
 from ovskit.core.refine.crf import crf_refiner
+from ovskit.core.refine.methods.convcrf import ConvCrfOptions
+from ovskit.core.refine.methods.crf import CrfOptions
 
 KEPT = 0.5
 
@@ -52,7 +54,7 @@ def measure(name: str, backbone: Any, limit: int) -> dict[str, Any]:
     images = sorted(truth["images"], key=lambda image: image["file_name"])
     images = images[:: max(1, len(images) // limit)][:limit]
     ids = [image["id"] for image in images]
-    refiners = {"crf": crf_refiner(), "convcrf": convcrf_refiner()}
+    refiners = {"crf": crf_refiner(CrfOptions()), "convcrf": convcrf_refiner(ConvCrfOptions())}
     found: dict[str, list[dict[str, Any]]] = defaultdict(list)
     ious, before, times = defaultdict(list), defaultdict(list), defaultdict(list)
     for number, image in enumerate(images):

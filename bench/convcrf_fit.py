@@ -28,17 +28,18 @@ import torch
 from convcrf import pair_ious
 from descriptor import DATA, SETS, SIZE, machine
 from numba import set_num_threads
-from quality import truth_of
+from quality import settings_from, truth_of
 from rich.console import Console
 from rich.table import Table
 
-from ovskit.cli.method_settings import parse_fields
 from ovskit.core.cluster.sohes import SohesOptions, cluster_regions
 from ovskit.core.formats.photographs.photographs import load_photograph
 from ovskit.core.models.registry import load_backbone
 from ovskit.core.records import FeatureMap, Mask, Rle, UInt8
-from ovskit.core.refine.convcrf import ConvCrfOptions, convcrf_refiner
-from ovskit.core.refine.crf import CrfOptions, crf_refiner
+from ovskit.core.refine.convcrf import convcrf_refiner
+from ovskit.core.refine.crf import crf_refiner
+from ovskit.core.refine.methods.convcrf import ConvCrfOptions
+from ovskit.core.refine.methods.crf import CrfOptions
 
 SMALLEST = 64
 VALUES: dict[str, tuple[float, ...]] = {
@@ -155,7 +156,7 @@ def main() -> None:
     if arguments.rounds:
         settings["fitted"] = fit(fitting, ConvCrfOptions(), arguments.rounds, console)
     for text in arguments.others:
-        settings[text] = replace(ConvCrfOptions(), **parse_fields(text.split(","), ConvCrfOptions))
+        settings[text] = replace(ConvCrfOptions(), **settings_from(ConvCrfOptions, text.split(",")))
     table = Table(title=f"convcrf's IoU with crf, {len(others)} photographs that had no part in the fit")
     for column in ("settings", "start", "IoU", "before", "changed", "nearer", "farther"):
         table.add_column(column, justify="left" if column in ("settings", "start") else "right")

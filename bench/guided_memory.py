@@ -24,7 +24,8 @@ from rich.table import Table
 
 from ovskit.core.masks import rle
 from ovskit.core.records import Mask, UInt8
-from ovskit.core.refine.guided import GuidedOptions, guided_refiner
+from ovskit.core.refine.guided import guided_refiner
+from ovskit.core.refine.methods.guided import GuidedOptions
 
 
 def scene(side: int) -> tuple[UInt8, Mask]:

@@ -32,11 +32,10 @@ import numpy as np
 import torch
 from descriptor import DATA, SETS, SIZE, machine
 from numba import set_num_threads
-from quality import command_line
+from quality import command_line, refiner_of
 from rich.console import Console
 from rich.table import Table
 
-from ovskit.cli.method_settings import parse_fields
 from ovskit.core.cluster.crop_features import CropExtractor
 from ovskit.core.cluster.sohes import SohesOptions, cluster_regions
 from ovskit.core.eval.evaluation import EvalOptions, evaluate
@@ -45,9 +44,9 @@ from ovskit.core.formats.truth.ground_truth import GroundTruth, open_ground_trut
 from ovskit.core.masks.rle import RunTable, iou
 from ovskit.core.models.registry import load_backbone
 from ovskit.core.records import FeatureMap, Image, MaskSet
-from ovskit.core.refine.pipeline import RefineOptions, refine_masks
+from ovskit.core.refine.options import RefineOptions
+from ovskit.core.refine.pipeline import refine_masks
 from ovskit.core.refine.refiner import Refiner
-from ovskit.core.refine.registry import load_refiner, options_of
 
 METRICS = ("AR@1000", "AR_S", "AR_M", "AR_L")
 EVERYTHING = RefineOptions(min_iou=0, max_area=1)
@@ -78,7 +77,7 @@ def chain_of(method: str) -> list[Refiner]:
     for part in method.split("+"):
         name, *texts = part.split(":")
         if name != "none":
-            chain.append(load_refiner(name, parse_fields(texts, options_of(name)), device="cpu"))
+            chain.append(refiner_of(name, texts))
     return chain
 
 

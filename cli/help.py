@@ -63,7 +63,8 @@ def sections(parts: Sequence[Part], about: str | None) -> list[tuple[str, list[t
                 continue
             rows = [record(one) for one in options if one.flags]
             if about is not None:
-                rows += [(f"--set {one.name}=X", _with_default(one)) for one in _without_flags(part, method)]
+                owner = f"{method}." if part.choice is not None and part.choice.several else ""
+                rows += [(f"--set {owner}{one.name}=X", _with_default(one)) for one in _without_flags(part, method)]
             if rows:
                 found.setdefault(title, []).extend(rows)
     return list(found.items())
@@ -89,7 +90,8 @@ def _with_default(declared: Declared) -> str:
     said = []
     if declared.default_text is not None:
         said.append(f"default {declared.default_text}")
-    if any(bound is not None for bound in (declared.low, declared.high, declared.above, declared.multiple)) and declared.parse is None:
+    bounds = (declared.low, declared.high, declared.above, declared.below, declared.multiple)
+    if any(bound is not None for bound in bounds) and declared.parse is None:
         said.append(wanted(declared).removeprefix("a whole number ").removeprefix("a number "))
     if declared.source is not None:
         said.append(declared.source)
