@@ -28,7 +28,7 @@ class GuidedOptions(Options):
     """
 
     radius: int = option(16, "Largest radius of a window, in pixels.", low=1, high=MAX_RADIUS)
-    eps: float = option(1e-3, "Variance of colours in [0, 1] below which an edge of the photograph counts for little.", low=MIN_EPS)
+    eps: float = option(1e-3, "Variance of colours, of 0 to 1, below which an edge of the photograph counts for little.", low=MIN_EPS)
     share: float = option(
         0.25, "The radius is at most this share of the square root of the mask's area, but a pixel; inf: as large for every mask.",
         above=0, high=math.inf,
