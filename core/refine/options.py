@@ -28,4 +28,4 @@ class RefineOptions(Options):
         1 / 16384, "Remove specks and fill holes below this share of the image; 0 keeps them.",
         flag=True, metavar="SHARE", parse=values.share, shown="1/16384",
     )  # fmt: skip
-    fill_holes: bool = option(True, "Fill small holes, or leave them.", flag=True, off="--no-fill-holes", shown="fill")
+    fill_holes: bool = option(True, "Fill small holes, or leave them.", flag=True, off="--no-fill-holes", shown="fill", rare=True)

@@ -31,7 +31,9 @@ class CascadeOptions(Options):
     )  # fmt: skip
     smallest: int = option(100, "Smallest longer side of a crop as the network sees it, in pixels.", low=LEAST_SIDE, source="UnSAM's code")
     largest: int = option(900, "Largest longer side of a crop as the network sees it, in pixels.", low=LEAST_SIDE, source="UnSAM's code")
-    fast: bool = option(True, "The global step only; false: the paper's local step (section 3.3) after it.", source="UnSAM's code")
+    fast: bool = option(
+        True, "The global step only; false: the paper's local step (section 3.3) after it.", shown="true", source="UnSAM's code"
+    )
 
     def check(self) -> None:
         """See ``Options``."""
