@@ -33,6 +33,8 @@ from ovskit.core.models.registry import load_backbone
 from ovskit.core.records import Mask, MaskSet, Rle
 from ovskit.core.refine.convcrf import convcrf_refiner
 from ovskit.core.refine.crf import crf_refiner
+from ovskit.core.refine.methods.convcrf import ConvCrfOptions
+from ovskit.core.refine.methods.crf import CrfOptions
 
 KEPT = 0.5
 
@@ -47,7 +49,7 @@ def pair_ious(first: Sequence[Rle], second: Sequence[Rle]) -> np.ndarray:
 
 def measure(name: str, backbone: Any, limit: int) -> dict[str, Any]:
     truth = truth_of(name, limit, spread=True)
-    refiners = {"crf": crf_refiner(), "convcrf": convcrf_refiner()}
+    refiners = {"crf": crf_refiner(CrfOptions()), "convcrf": convcrf_refiner(ConvCrfOptions())}
     found: dict[Any, list[MaskSet]] = defaultdict(list)
     ious, before, times = defaultdict(list), defaultdict(list), defaultdict(list)
     for number, image in enumerate(truth.images):

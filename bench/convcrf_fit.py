@@ -22,13 +22,15 @@ from harness.machine import machine
 from harness.measure import use_threads
 from harness.photographs import SETS, SIZE, described, in_order, pixels_of, recommended, truth_of
 from harness.report import progress, show, write_json
+from quality import settings_from
 
-from ovskit.cli.method_settings import parse_fields
 from ovskit.core.cluster.sohes import cluster_regions
 from ovskit.core.models.registry import load_backbone
 from ovskit.core.records import Mask, Rle, UInt8
-from ovskit.core.refine.convcrf import ConvCrfOptions, convcrf_refiner
-from ovskit.core.refine.crf import CrfOptions, crf_refiner
+from ovskit.core.refine.convcrf import convcrf_refiner
+from ovskit.core.refine.crf import crf_refiner
+from ovskit.core.refine.methods.convcrf import ConvCrfOptions
+from ovskit.core.refine.methods.crf import CrfOptions
 
 SMALLEST = 64
 VALUES: dict[str, tuple[float, ...]] = {
@@ -132,7 +134,7 @@ def main() -> None:
     if arguments.rounds:
         settings["fitted"] = fit(fitting, ConvCrfOptions(), arguments.rounds)
     for text in arguments.others:
-        settings[text] = replace(ConvCrfOptions(), **parse_fields(text.split(","), ConvCrfOptions))
+        settings[text] = replace(ConvCrfOptions(), **settings_from(ConvCrfOptions, text.split(",")))
     results, rows, notes = {}, [], []
     for name, options in settings.items():
         own = {key: getattr(options, key) for key in VALUES}

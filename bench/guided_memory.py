@@ -23,7 +23,8 @@ from harness.report import show, write_json
 
 from ovskit.core.masks import rle
 from ovskit.core.records import Mask, UInt8
-from ovskit.core.refine.guided import GuidedOptions, guided_refiner
+from ovskit.core.refine.guided import guided_refiner
+from ovskit.core.refine.methods.guided import GuidedOptions
 
 
 def scene(side: int) -> tuple[UInt8, Mask]:

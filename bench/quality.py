@@ -24,7 +24,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -48,6 +48,9 @@ from ovskit.core.masks.grid import edges, nested_rles
 from ovskit.core.models.registry import load_backbone
 from ovskit.core.records import Image, Mask, MaskSet, UInt8
 from ovskit.core.runtime.workers import ordered_map
+
+if TYPE_CHECKING:
+    from ovskit.core.refine.refiner import Refiner
 
 THRESHOLDS = (0.6, 0.5, 0.4, 0.3, 0.2, 0.1)
 OF_THE_LOCAL_STEP = frozenset({"small", "min_local", "context", "min_crop", "share"})
@@ -183,11 +186,28 @@ class Photograph:
         self.masks[stage.name] = found
 
 
+def settings_from(options: type, texts: Iterable[str]) -> dict[str, Any]:
+    """Values of a method's options, from ``name=value``."""
+    from ovskit.core.runtime.settings import settings_of, value_of
+
+    known = settings_of(options)
+    return {name: value_of(known[name], value) for name, _, value in (text.partition("=") for text in texts)}
+
+
+def refiner_of(name: str, texts: Iterable[str]) -> Refiner:
+    """A refiner with other settings, on the CPU."""
+    from ovskit.core.refine.job import RefineJob
+    from ovskit.core.refine.methods import REFINE
+
+    method = REFINE.get(name)
+    refiner: Refiner = method.run(RefineJob("cpu"), method.options(**settings_from(method.options, texts)))
+    return refiner
+
+
 def refiners_of(stages: Iterable[Stage]) -> dict[str, Callable[[MaskSet, UInt8], MaskSet]]:
     """For every stage that refines: a function from masks and pixels to masks, with the command's own defaults."""
-    from ovskit.cli.method_settings import parse_settings
-    from ovskit.core.refine.pipeline import RefineOptions, refine_masks
-    from ovskit.core.refine.registry import load_refiner, options_of
+    from ovskit.core.refine.options import RefineOptions
+    from ovskit.core.refine.pipeline import refine_masks
 
     found: dict[str, Callable[[MaskSet, UInt8], MaskSet]] = {}
     for stage in stages:
@@ -196,9 +216,8 @@ def refiners_of(stages: Iterable[Stage]) -> dict[str, Callable[[MaskSet, UInt8],
         names = [name for name in stage.refine.split("+") if name != "none"]
         general = {f.name for f in dataclasses.fields(RefineOptions)}
         options = RefineOptions(**{key: float(value) for key, value in stage.settings if key in general})
-        texts = [f"{names[-1]}.{key}={value.replace(';', ',')}" for key, value in stage.settings if key not in general]
-        own = parse_settings(texts, {name: options_of(name) for name in names})
-        chain = [load_refiner(name, own[name], device="cpu") for name in names]
+        texts = [f"{key}={value.replace(';', ',')}" for key, value in stage.settings if key not in general]
+        chain = [refiner_of(name, texts if k == len(names) - 1 else []) for k, name in enumerate(names)]
         found[stage.name] = lambda masks, pixels, chain=chain, options=options: refine_masks(masks, pixels, chain, options)[0]
     return found
 

@@ -27,17 +27,17 @@ from harness.machine import command_line, machine
 from harness.measure import use_threads
 from harness.photographs import DATA, SETS, SIZE, described, pixels_of, recall_of, recommended, truth_of
 from harness.report import percent, show, table, with_interval, write_json
+from quality import refiner_of
 
-from ovskit.cli.method_settings import parse_fields
 from ovskit.core.cluster.crop_features import CropExtractor
 from ovskit.core.cluster.sohes import cluster_regions
 from ovskit.core.eval.evaluation import evaluate
 from ovskit.core.masks.rle import RunTable, iou
 from ovskit.core.models.registry import load_backbone
 from ovskit.core.records import Image, MaskSet
-from ovskit.core.refine.pipeline import RefineOptions, refine_masks
+from ovskit.core.refine.options import RefineOptions
+from ovskit.core.refine.pipeline import refine_masks
 from ovskit.core.refine.refiner import Refiner
-from ovskit.core.refine.registry import load_refiner, options_of
 
 METRICS = ("AR@1000", "AR_S", "AR_M", "AR_L")
 EVERYTHING = RefineOptions(min_iou=0, max_area=1)
@@ -66,7 +66,7 @@ def chain_of(method: str) -> list[Refiner]:
     for part in method.split("+"):
         name, *texts = part.split(":")
         if name != "none":
-            chain.append(load_refiner(name, parse_fields(texts, options_of(name)), device="cpu"))
+            chain.append(refiner_of(name, texts))
     return chain
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from typer.core import TyperCommand
@@ -91,6 +92,8 @@ def sections(parts: Sequence[Part], about: str | None) -> list[tuple[str, list[D
                 continue
             if method is not None and about is not None:
                 options = fields_of(methods_of(parts)[method].options)
+                if part.choice is not None and part.choice.several:  # --set METHOD.NAME=X
+                    options = tuple(one if one.flags else replace(one, name=f"{method}.{one.name}") for one in options)
             shown = sorted((one for one in options if not one.argument), key=lambda one: not one.flags)
             if shown:
                 found.setdefault(title, []).extend(shown)
@@ -159,7 +162,8 @@ def _with_default(declared: Declared) -> str:
     said = []
     if declared.default_text is not None:
         said.append(f"default {declared.default_text}")
-    if any(bound is not None for bound in (declared.low, declared.high, declared.above, declared.multiple)) and declared.parse is None:
+    bounds = (declared.low, declared.high, declared.above, declared.below, declared.multiple)
+    if any(bound is not None for bound in bounds) and declared.parse is None:
         said.append(wanted(declared).removeprefix("a whole number ").removeprefix("a number "))
     if declared.source is not None:
         said.append(declared.source)

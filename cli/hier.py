@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Annotated
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import typer
 
-from ovskit.cli import options as opt
-from ovskit.cli.command import OvsApp
+from ovskit.cli.command import OvsApp, provenance
+from ovskit.cli.groups import Common, MasksIn, StreamOut, Workers
+from ovskit.cli.output import StreamOutput, check_stream
 from ovskit.cli.plain_text import stdout_bytes
-from ovskit.cli.stage import run_mask_stage
+from ovskit.core.hier.options import ForestOptions
 from ovskit.core.runtime.errors import UsageError
+from ovskit.core.runtime.settings import Options, option
 
 if TYPE_CHECKING:
+    from typing import BinaryIO
+
     from ovskit.core.records import MaskSet
 
 app = OvsApp(
@@ -30,68 +35,66 @@ app = OvsApp(
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Shown(Options):
+    """Whether the forest is shown to a person."""
+
+    SECTION: ClassVar[str] = "Output"
+
+    tree: bool = option(
+        False, "Print the forest as text on stdout, instead of the masks; with -o PATH, beside them.",
+        flag=True, decides=False, environment="never",
+    )  # fmt: skip
+
+
+class _Tree:
+    """Writes forests as text, where a stream's writer would write masks."""
+
+    def __init__(self, out: BinaryIO, header: Any = None) -> None:
+        self._out = out
+
+    def write(self, grown: MaskSet) -> None:
+        from ovskit.core.hier.tree import draw_forest
+
+        self._out.write(stdout_bytes("".join(f"{line}\n" for line in draw_forest(grown))))
+
+    def finish(self) -> None:
+        """Nothing closes a text."""
+
+
 @app.ovs_command()
 def hier(
-    ctx: typer.Context,
-    masks: opt.MaskFiles = None,
-    cover: Annotated[
-        float,
-        typer.Option(
-            "--cover", min=0.0, max=1.0, metavar="X", help="A part lies in its whole by more than this share, and not the reverse."
-        ),
-    ] = 0.9,
-    inclusive: Annotated[
-        bool, typer.Option("--inclusive", help="A share of exactly --cover is enough, as in HASSOD; SOHES wants more.")
-    ] = False,
-    deepest: Annotated[
-        int | None,
-        typer.Option(
-            "--deepest", min=0, metavar="N", show_default="none", help="Write deeper levels as N, parents as they are; HASSOD's is 2."
-        ),
-    ] = None,
-    tree: Annotated[
-        bool, typer.Option("--tree", help="Print the forest as text on stdout, instead of the masks; with -o PATH, beside them.")
-    ] = False,
-    on_error: opt.OnErrorOption = opt.OnError.fail,
-    output: opt.Output = "-",
-    resume: opt.Resume = False,
-    skip_existing: opt.SkipExisting = False,
-    workers: opt.Workers = None,
-    no_pg: opt.NoPg = False,
-    config: opt.Config = None,
-    verbose: opt.Verbose = 0,
-    quiet: opt.Quiet = 0,
-    version: opt.Version = False,
+    ctx: typer.Context, options: ForestOptions, shown: Shown, source: MasksIn, out: StreamOut, workers: Workers, common: Common
 ) -> None:
     """Find out which masks are parts of which, by how much of one lies in the other.
 
     Mask j is an ancestor of mask i if more than 0.9 of i lies in j and less than 0.9 of j lies in i; the parent is the smallest
     ancestor. Each annotation gets a level (0 for a whole, 1 for a part, and so on) and, below level 0, a parent_id.
     """
-    if tree and (resume or skip_existing):
+    if shown.tree and (out.resume or out.skip_existing):
         raise UsageError("--tree shows all images: it goes without --resume and --skip-existing")
+    check_stream(out)
 
+    from ovskit.core.formats.streams.mask_inputs import MaskInputs
+    from ovskit.core.formats.streams.mask_stage import map_mask_sets
+    from ovskit.core.formats.streams.masks import MasksWriter
     from ovskit.core.hier.coverage_forest import grow_forest
-    from ovskit.core.hier.tree import draw_forest
     from ovskit.core.runtime.output import open_output
 
+    def work(masks: MaskSet) -> MaskSet:
+        return grow_forest(masks, options.cover, inclusive=options.inclusive, deepest=options.deepest)
+
+    failures = source.failures()
+    instead = shown.tree and out.output == "-"
+    stage = StreamOutput(out, _Tree if instead else MasksWriter, "comparing", failures)
     with ExitStack() as stack:
-        text = stack.enter_context(open_output("-")) if tree else None
-
-        def show(grown: MaskSet) -> None:
-            if text is not None:
-                text.write(stdout_bytes("".join(f"{line}\n" for line in draw_forest(grown))))
-
-        run_mask_stage(
-            ctx,
-            masks or [],
-            lambda header: lambda found: grow_forest(found, cover, inclusive=inclusive, deepest=deepest),
-            description="forest by ovs-hier",
-            doing="comparing",
-            output=None if tree and output == "-" else output,
-            resume=resume,
-            skip_existing=skip_existing,
-            on_error=on_error,
-            workers=workers,
-            watch=show,
-        )
+        inputs = stack.enter_context(MaskInputs(source.masks or ("-",), failures))
+        pg = provenance(ctx, inputs.header.pg, arguments=source.masks)
+        header = replace(inputs.header, description="forest by ovs-hier", pg=pg)
+        if not stage.is_there(header):
+            beside = _Tree(stack.enter_context(open_output("-"))).write if shown.tree and not instead else None
+            stage.write(
+                header,
+                lambda done: map_mask_sets(inputs.sets(), work, failures, workers=workers.threads(), done=done),
+                watch=beside,
+            )

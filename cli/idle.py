@@ -57,7 +57,6 @@ RULES = (
         lambda g: g["local"] is not False,
         "is about crops of small regions, and --no-local looks at none",
     ),
-    Rule("refine", "weights", lambda g: "cascadepsp" in g["method"], "is for --method cascadepsp: no other method has weights"),
     Rule(
         "label",
         "seed restarts iterations",

@@ -1,11 +1,11 @@
-"""``--set METHOD.NAME=VALUE`` and ``--set NAME=VALUE``: the options of a method or a recipe, read off its dataclass."""
+"""``--set NAME=VALUE``: the options of a recipe, read off its dataclass."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
 import types
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -13,24 +13,6 @@ from ovskit.core.runtime.errors import UsageError
 
 # What has a flag of its own.
 _FLAGS = frozenset({"device", "weights"})
-
-
-def parse_settings(texts: Sequence[str], methods: Mapping[str, type]) -> dict[str, dict[str, Any]]:
-    """Settings by method; every method of ``methods`` (name to dataclass) has an entry. Raises UsageError for what does not fit."""
-    found: dict[str, dict[str, Any]] = {name: {} for name in methods}
-    for text in texts:
-        left, equals, value = text.partition("=")
-        method, dot, name = left.strip().partition(".")
-        if not equals or not dot:
-            raise UsageError(f"--set {text}: write METHOD.NAME=VALUE, as in guided.radius=8")
-        if method not in methods:
-            chosen = f"--method has {', '.join(methods)}" if methods else "--method none has no settings"
-            raise UsageError(f"--set {text}: {chosen}")
-        kinds = settings_of(methods[method])
-        if name not in kinds:
-            raise UsageError(f"--set {text}: {method} has {', '.join(kinds)}")
-        found[method][name] = _value(value.strip(), kinds[name], text)
-    return found
 
 
 def parse_fields(texts: Sequence[str], *options: type, without: Container[str] = ()) -> dict[str, Any]:

@@ -39,10 +39,13 @@ class StreamOutput:
             self.out.output, header, chosen=self.chosen, failures=None if self.chosen is None else self.failures, categories=categories
         )
 
-    def write(self, header: Any, records: Records, *, watch: Callable[[Any], None] | None = None) -> int:
+    def write(
+        self, header: Any, records: Records, *, watch: Callable[[Any], None] | None = None, at_end: Callable[[], None] | None = None
+    ) -> int:
         """Write ``records`` under ``header``, say what was left out, and give the number of images in the output.
 
-        ``watch`` sees every record, in order. Raises PartialError if images were left out, and what writing and making them raises.
+        ``watch`` sees every record, in order; ``at_end`` is called when the output is complete, before it is said what was left out. Raises
+        PartialError if images were left out, and what writing and making them raises.
         """
         from ovskit.core.records import EmbeddingBlock
         from ovskit.core.runtime.output import open_output, part_path
@@ -64,6 +67,8 @@ class StreamOutput:
                 if watch is not None:
                     watch(record)
             writer.finish()
+        if at_end is not None:
+            at_end()
         self.failures.report(finished)
         return finished
 

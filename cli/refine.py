@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import threading
-from typing import TYPE_CHECKING, Annotated, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ovskit.cli import options as opt
-from ovskit.cli.command import OvsApp, log
-from ovskit.cli.stage import run_mask_stage
-from ovskit.cli.values import parse_fraction
+from ovskit.cli.command import OvsApp, log, provenance
+from ovskit.cli.expand import Choice
+from ovskit.cli.groups import Common, Compute, MasksIn, PhotographsAt, StreamOut
+from ovskit.cli.output import StreamOutput, check_stream
+from ovskit.core.refine.methods import REFINE
+from ovskit.core.refine.options import RefineOptions
 from ovskit.core.runtime.errors import UsageError
+from ovskit.core.runtime.methods import Chosen
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
+    from ovskit.core.formats.photographs.photographs import Photographs
     from ovskit.core.formats.streams.masks import MasksHeader
-    from ovskit.core.records import MaskSet
-    from ovskit.core.refine.refiner import Refiner
 
 app = OvsApp(
     "ovs-refine",
@@ -36,118 +36,68 @@ app = OvsApp(
 @app.ovs_command()
 def refine(
     ctx: typer.Context,
-    masks: opt.MaskFiles = None,
-    method: Annotated[
-        str,
-        typer.Option(
-            "--method",
-            metavar="NAME,…",
-            help="snap, guided, convcrf or crf; cascadepsp, which is supervised; none; several are applied in turn.",
-        ),
-    ] = "snap,guided",
-    setting: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="METHOD.NAME=X", help="A setting of a method, as in guided.radius=8; may be given several times."),
-    ] = None,
-    joint: Annotated[
-        bool, typer.Option("--joint", help="crf: all masks of a partition at once, instead of each against its background.")
-    ] = False,
-    min_iou: Annotated[
-        float, typer.Option("--min-iou", min=0.0, max=1.0, metavar="IOU", help="Drop a mask whose IoU with what it was is below this.")
-    ] = 0.5,
-    max_area: Annotated[
-        float, typer.Option("--max-area", min=0.0, max=1.0, metavar="SHARE", help="Drop a mask that covers more of its image than this.")
-    ] = 0.9,
-    min_component: Annotated[
-        str,
-        typer.Option("--min-component", metavar="SHARE", help="Remove specks and fill holes below this share of the image; 0 keeps them."),
-    ] = "1/16384",
-    fill_holes: Annotated[bool, typer.Option("--fill-holes/--no-fill-holes", help="Fill small holes, or leave them.")] = True,
-    root: opt.Root = None,
-    weights: opt.Weights = None,
-    exif: opt.Exif = None,
-    max_pixels: opt.MaxPixels = 178_956_970,
-    on_error: opt.OnErrorOption = opt.OnError.fail,
-    output: opt.Output = "-",
-    resume: opt.Resume = False,
-    skip_existing: opt.SkipExisting = False,
-    device: opt.Device = "auto",
-    workers: opt.Workers = None,
-    no_pg: opt.NoPg = False,
-    config: opt.Config = None,
-    verbose: opt.Verbose = 0,
-    quiet: opt.Quiet = 0,
-    version: opt.Version = False,
+    methods: Annotated[
+        tuple[Chosen, ...],
+        Choice(REFINE, "snap,guided", "Several are applied in turn; none does nothing but what comes after the methods.", several=True),
+    ],
+    options: RefineOptions,
+    source: MasksIn,
+    at: PhotographsAt,
+    out: StreamOut,
+    compute: Compute,
+    common: Common,
 ) -> None:
     """Move the boundaries of masks to the edges of their images, and drop the masks that do not survive it.
 
     Works at the images' own resolution, on a crop around each mask. What was dropped, and why, is counted on stderr. The images are
     found below the root that the masks name, or below --root.
     """
-    names = [] if method == "none" else [name.strip() for name in method.split(",")]
-    small = 0.0 if min_component in ("0", "0.0") else parse_fraction(min_component, "--min-component")
-    if joint and "crf" not in names:
-        raise UsageError("--joint is a way of --method crf")
+    check_stream(out)
 
-    from ovskit.cli.method_settings import parse_settings
-    from ovskit.core.formats.photographs.photographs import Photographs, check_named, settled_exif
-    from ovskit.core.refine.pipeline import Dropped, RefineOptions, refine_masks
-    from ovskit.core.refine.registry import load_refiner, options_of
+    from ovskit.core.formats.streams.mask_inputs import MaskInputs
+    from ovskit.core.formats.streams.mask_stage import map_mask_sets
+    from ovskit.core.formats.streams.masks import MasksWriter
+    from ovskit.core.refine.job import RefineJob
+    from ovskit.core.refine.refinement import Refinement
 
-    settings = parse_settings(setting or [], {name: options_of(name) for name in names})
-    if joint:
-        settings["crf"]["joint"] = True
-    refiners = [load_refiner(name, settings[name], device=device, weights=weights) for name in names]
-    options = RefineOptions(min_iou=min_iou, max_area=max_area, min_component=small, fill_holes=fill_holes)
-    dropped, lock = Dropped(), threading.Lock()
-
-    def make_work(header: MasksHeader) -> Callable[[MaskSet], MaskSet]:
-        where = root if root is not None else header.root
-        if where is None and refiners:
-            raise UsageError("the masks do not say where their images are: add --root DIR")
-
-        if refiners:
-            check_named(header.named, "the masks")
-        orientations = settled_exif(exif, header.exif, "the masks stream")
-        photographs = None if where is None else Photographs(where, max_pixels=max_pixels, exif=orientations)
-
-        def work(found: MaskSet) -> MaskSet:
-            pixels: Any = None if photographs is None or not (refiners and found.masks) else photographs.load(found.image)
-            refined, gone = refine_masks(found, pixels, refiners if found.masks else [], options)
-            with lock:
-                dropped.add(gone)
-            return refined
-
-        return work
+    refinement = Refinement(methods, options, RefineJob(compute.device))
+    failures = source.failures()
+    stage = StreamOutput(out, MasksWriter, "refining", failures)
 
     def say_dropped() -> None:
-        reasons = [(dropped.moved, f"moved below IoU {min_iou:g}"), (dropped.large, f"larger than {max_area:g} of the image")]
-        said = ", ".join(f"{number:,} {why}" for number, why in [*reasons, (dropped.vanished, "vanished")] if number)
-        if said:
-            log.warning("dropped %s of %s masks: %s", f"{dropped.total:,}", f"{dropped.masks:,}", said)
+        dropped = refinement.dropped()
+        if dropped is not None:
+            log.warning("%s", dropped)
 
-    run_mask_stage(
-        ctx,
-        masks or [],
-        make_work,
-        description=f"masks refined by {', '.join(names) or 'nothing but their size'}",
-        doing="refining",
-        output=output,
-        resume=resume,
-        skip_existing=skip_existing,
-        on_error=on_error,
-        workers=workers,
-        facts=_facts(refiners),
-        root=root,
-        exif=exif,
-        at_end=say_dropped,
-    )
+    with MaskInputs(source.masks or ("-",), failures) as inputs:
+        work = refinement.of(_photographs(at, inputs.header, needed=bool(methods)))
+        names = ", ".join(chosen.name for chosen in methods)
+        header = replace(
+            inputs.header,
+            description=f"masks refined by {names or 'nothing but their size'}",
+            pg=provenance(ctx, inputs.header.pg, arguments=source.masks, **refinement.facts()),
+            root=inputs.header.root if at.root is None else at.root,
+            exif=inputs.header.exif if at.exif is None else at.exif,
+        )
+        if not stage.is_there(header):
+            stage.write(
+                header,
+                lambda done: map_mask_sets(inputs.sets(), work, failures, workers=compute.threads(), done=done),
+                at_end=say_dropped,
+            )
 
 
-def _facts(refiners: list[Refiner]) -> dict[str, Any]:
-    """What the provenance says of a refiner with weights; of several, the last."""
-    facts: dict[str, Any] = {}
-    for refiner in refiners:
-        if refiner.supervised or refiner.weights_sha256 is not None:
-            facts = {"model": refiner.name, "model_sha256": refiner.weights_sha256, "supervised": refiner.supervised}
-    return facts
+def _photographs(at: PhotographsAt, header: MasksHeader, *, needed: bool) -> Photographs | None:
+    """The photographs of the masks, None where the stream does not say where they are and they are not ``needed``.
+
+    Raises UsageError where it does not and they are, or where it was made with another --exif, InputError for images without names.
+    """
+    from ovskit.core.formats.photographs.photographs import Photographs, check_named, settled_exif
+
+    root = at.root if at.root is not None else header.root
+    if needed:
+        if root is None:
+            raise UsageError("the masks do not say where their images are: add --root DIR")
+        check_named(header.named, "the masks")
+    exif = settled_exif(at.exif, header.exif, "the masks stream")
+    return None if root is None else Photographs(root, max_pixels=at.max_pixels, exif=exif)

@@ -13,6 +13,7 @@ from gpu.work import Clock, Peak, Work
 from ovskit.core.models.kmeans import KMeansOptions, fit_each
 from ovskit.core.records import Image
 from ovskit.core.refine.convcrf import convcrf_refiner
+from ovskit.core.refine.methods.convcrf import ConvCrfOptions
 from tests.scenes import mask_set
 
 SIDE, CHANNELS, K, STEPS = 28, 384, 8, 20  # S-Seg's: a ViT-S/8 at 224²
@@ -62,7 +63,7 @@ def convcrf(work: Work) -> None:
                 masks[-1][rows, columns] = mask
             pixels[rows, columns] = scene.pixels
         known = mask_set(Image(1, "mosaic.jpg", tiles * side, tiles * side), np.array(masks), np.full(len(masks), -1)).masks
-        refiner = convcrf_refiner(device=work.device)
+        refiner = convcrf_refiner(ConvCrfOptions(), work.device)
         refiner.refine(pixels, known[:2])
         peak = Peak(work.device)
         begun = time.perf_counter()

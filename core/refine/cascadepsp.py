@@ -5,7 +5,7 @@ Cheng, Chung, Tai and Tang, "CascadePSP", CVPR 2020, run by its authors' package
 them. SOHES (§3.1) uses it per mask as public code of its kind does [code: UnSAM]: on the crop of the image around the
 centre of the mask's box, as far in each direction as the box's longer side, in ``fast`` mode (the global step only).
 
-The network is *supervised*: what it touches is not unsupervised any more, and the refiner says so.
+The network is *supervised*: what it touches is not unsupervised any more, and its ``METHOD`` says so.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import io
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -25,6 +24,7 @@ from ovskit.core.masks.rle import RunTable
 from ovskit.core.models.weights.source import WeightsSource, sha256_of
 from ovskit.core.models.weights.state_dict import NoInit, fit, read_state_dict
 from ovskit.core.records import Mask, Rle, UInt8
+from ovskit.core.refine.methods.cascadepsp import CascadeOptions
 from ovskit.core.refine.refiner import Refiner, check_sizes
 from ovskit.core.runtime.device import choose_device
 from ovskit.core.runtime.errors import OutputError, UsageError, WeightsUnavailableError
@@ -38,52 +38,31 @@ URL = "https://github.com/hkchengrex/CascadePSP/releases/download/v1.0/model"
 _HOST = "github.com"
 _CONNECT_SECONDS = 3.0
 
-# Below this the package's local step has no stride.
-_LEAST_SIDE = 66
 
-
-@dataclass(frozen=True, slots=True)
-class CascadeOptions:
-    """``weights`` is a checkpoint file; None means the package's own, downloaded once.
-
-    ``device`` is auto, cpu, cuda or cuda:N. A crop whose longer side is not within ``smallest`` to ``largest`` pixels is
-    resized for the network to the nearer of the two [code: UnSAM, 100 and 900]; at 900 it needs about 4 GB. Without
-    ``fast`` the local step of the paper (§3.3) follows the global one.
-    """
-
-    weights: Path | None = None
-    device: str = "auto"
-    smallest: int = 100
-    largest: int = 900
-    fast: bool = True
-
-
-def cascadepsp_refiner(options: CascadeOptions = CascadeOptions()) -> Refiner:
-    """The refiner ``cascadepsp``, its network loaded.
+def cascadepsp_refiner(options: CascadeOptions, device: str = "auto") -> Refiner:
+    """The refiner ``cascadepsp``, its network loaded; ``device`` is auto, cpu, cuda or cuda:N.
 
     On the CPU torch's number of threads is set to one for the whole process: its convolutions round differently with
     every other number, and images are worked on in parallel anyway.
 
-    Raises UsageError if an option is out of range or the package is not installed; for the weights MissingInputError
+    Raises UsageError if the package is not installed; for the weights MissingInputError
     if the file given is not there, InputError if it is not CascadePSP's or would run code, WeightsUnavailableError if
     none is given and none can be downloaded, OutputError if a download cannot be stored.
     """
-    if not _LEAST_SIDE <= options.smallest <= options.largest:
-        raise UsageError(f"sides from {options.smallest} to {options.largest}: choose {_LEAST_SIDE} <= smallest <= largest")
     given = None if options.weights is None else WeightsSource(NAME, options.weights)
     try:
         from segmentation_refinement import eval_helper
         from segmentation_refinement.models.psp.pspnet import RefinementModule
     except ImportError as error:
         raise UsageError(f"cascadepsp needs pip install 'ovskit[cascadepsp]' ({error})") from None
-    device = _device(options.device)
+    where = _device(device)
     path = _published_weights() if given is None else given.path(None)
     with NoInit():
         network: torch.nn.Module = RefinementModule()
     _load(network, path)
-    network.eval().to(device)
+    network.eval().to(where)
     process = eval_helper.process_im_single_pass if options.fast else eval_helper.process_high_res_im
-    return Refiner(NAME, _Refine(network, process, device, options), supervised=True, weights_sha256=sha256_of(path))
+    return Refiner(NAME, _Refine(network, process, where, options), weights_sha256=sha256_of(path))
 
 
 class _Refine:

@@ -30,10 +30,9 @@ from ovskit.core.masks.boxes import Box, box_around, decode_box, encode_box
 from ovskit.core.masks.rle import RunTable
 from ovskit.core.records import Mask, Rle, UInt8
 from ovskit.core.refine import convcrf_kernels as kernels
-from ovskit.core.refine.crf import check_options
 from ovskit.core.refine.log_odds import log_odds
+from ovskit.core.refine.methods.convcrf import ConvCrfOptions
 from ovskit.core.refine.refiner import Refiner, check_sizes
-from ovskit.core.runtime.errors import UsageError
 
 if TYPE_CHECKING:
     import torch
@@ -49,42 +48,8 @@ _NOTHING = 3e-5  # Gaussian weights below this share of the largest are 0
 _LOWEST = -87.0  # exp of this is the last that float32 holds in full
 
 
-@dataclass(frozen=True, slots=True)
-class ConvCrfOptions:
-    """As ``CrfOptions``, but for the window and what goes with it.
-
-    5 iterations, ``confidence`` 0.9997, ``gaussian_compat`` 5, ``bilateral_sxy`` 35 and ``bilateral_srgb`` 6 agree with ``crf`` at its
-    defaults (10, 0.999, 3, 50, 5) better than those same numbers do here: its lattice spreads colours, and this window has fewer samples
-    far away [choice, by ``bench/convcrf_fit.py``]. 10 iterations come nearer by 0.007 in IoU, and cost twice the time.
-    ``rings`` (1 or more) rings of ``directions`` (even, 4 or more) samples, the outermost at 1.25 ``bilateral_sxy`` [choice]; or, if
-    ``window`` is not 0, the paper's square of ``window``² samples (odd), ``dilation`` pixels apart.
-    """
-
-    iterations: int = 5
-    gaussian_sxy: float = 3
-    gaussian_compat: float = 5
-    bilateral_sxy: float = 35
-    bilateral_srgb: float = 6
-    bilateral_compat: float = 10
-    confidence: float = 0.9997
-    sharpness: float = 4
-    soft_area: int = 576
-    margin: int = 16
-    rings: int = 9
-    directions: int = 14
-    window: int = 0
-    dilation: int = 1
-
-
-def convcrf_refiner(options: ConvCrfOptions = ConvCrfOptions(), device: torch.device | None = None) -> Refiner:
-    """The refiner ``convcrf``; ``device`` other than a CPU's works by torch. Raises UsageError if an option is out of range."""
-    check_options("convcrf", options)
-    if options.window and (options.window < 3 or options.window % 2 == 0 or options.dilation < 1):
-        raise UsageError(
-            f"convcrf: a window of {options.window} with dilation {options.dilation}: choose an odd window from 3 up, dilation from 1"
-        )
-    if options.rings < 1 or options.directions < 4 or options.directions % 2:
-        raise UsageError(f"convcrf: {options.rings} rings of {options.directions}: choose 1 ring or more, of an even number from 4 up")
+def convcrf_refiner(options: ConvCrfOptions, device: torch.device | None = None) -> Refiner:
+    """The refiner ``convcrf``; ``device`` other than a CPU's works by torch."""
     window = window_of(options)
 
     def refine(pixels: UInt8, masks: Sequence[Mask]) -> list[Rle]:

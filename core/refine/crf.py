@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -33,6 +32,7 @@ from ovskit.core.masks.boxes import Box, box_around, decode_box, encode_box
 from ovskit.core.masks.rle import RunTable, encode
 from ovskit.core.records import Int32, Mask, Rle, UInt8
 from ovskit.core.refine.log_odds import log_odds
+from ovskit.core.refine.methods.crf import CrfOptions
 from ovskit.core.refine.refiner import Refiner, check_sizes
 from ovskit.core.runtime.errors import UsageError
 
@@ -40,54 +40,8 @@ _MOST_VALUES = 1 << 24  # labels × pixels of one joint CRF, of which pydensecrf
 _LEVELS = ("threshold", "count")
 
 
-@dataclass(frozen=True, slots=True)
-class CrfOptions:
-    """What SOHES' relatives use: 10 iterations, σ = 3 px, α = 50 px and β = 5 with weight 10 [code: HASSOD, CutLER]; theirs weigh the
-    smoothness kernel with 7, this one with 3 [choice].
-
-    ``bilateral_srgb`` (β) is in units of 0–255. ``confidence`` in (0.5, 1) is the probability of what the mask says: at 0.9
-    most small masks vanish, at 0.9999 nearly all stay as they are [choice]. ``sharpness`` is how sure a mask whose soft margin has values
-    is where that is as wide as its mean, in log-odds; ``inf`` takes no notice of soft margins of either kind [choice]. ``soft_area`` is
-    the smallest mask in pixels whose soft margin is heard [choice]. ``margin`` in pixels is how much wider than the mask's box the crop
-    is, so how far a mask can grow [choice]. ``joint`` as told above.
-    """
-
-    iterations: int = 10
-    gaussian_sxy: float = 3
-    gaussian_compat: float = 3
-    bilateral_sxy: float = 50
-    bilateral_srgb: float = 5
-    bilateral_compat: float = 10
-    confidence: float = 0.999
-    sharpness: float = 4
-    soft_area: int = 576
-    margin: int = 16
-    joint: bool = False
-
-
-def check_options(name: str, options: Any) -> None:
-    """Raises UsageError if an option that ``crf`` and ``convcrf`` share is out of range."""
-    if options.iterations < 1:
-        raise UsageError(f"{name}: {options.iterations} iterations: at least 1 is needed")
-    if not 0.5 < options.confidence < 1:
-        raise UsageError(f"{name}: confidence {options.confidence:g}: choose a number between 0.5 and 1")
-    if not options.sharpness > 0:
-        raise UsageError(f"{name}: sharpness {options.sharpness:g}: choose a number above 0, or inf")
-    if options.soft_area < 0:
-        raise UsageError(f"{name}: soft_area {options.soft_area}: choose 0 pixels or more")
-    if options.margin < 0:
-        raise UsageError(f"{name}: margin {options.margin}: choose 0 pixels or more")
-    for key in ("gaussian_sxy", "bilateral_sxy", "bilateral_srgb"):
-        if not 0 < getattr(options, key) < math.inf:
-            raise UsageError(f"{name}: {key} {getattr(options, key):g}: choose a number above 0")
-    for key in ("gaussian_compat", "bilateral_compat"):
-        if not 0 <= getattr(options, key) < math.inf:
-            raise UsageError(f"{name}: {key} {getattr(options, key):g}: choose 0 or more")
-
-
-def crf_refiner(options: CrfOptions = CrfOptions()) -> Refiner:
-    """The refiner ``crf``. Raises UsageError if an option is out of range or pydensecrf is not installed."""
-    check_options("crf", options)
+def crf_refiner(options: CrfOptions) -> Refiner:
+    """The refiner ``crf``. Raises UsageError if pydensecrf is not installed."""
     try:
         from pydensecrf import densecrf
     except ImportError:

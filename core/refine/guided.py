@@ -23,7 +23,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import cv2
@@ -33,8 +32,8 @@ import numpy.typing as npt
 from ovskit.core.masks.boxes import Box, box_around, decode_box, encode_box
 from ovskit.core.masks.rle import RunTable
 from ovskit.core.records import Int32, Mask, Rle, UInt8
+from ovskit.core.refine.methods.guided import GuidedOptions
 from ovskit.core.refine.refiner import Refiner, check_sizes
-from ovskit.core.runtime.errors import UsageError
 from ovskit.core.runtime.kernels import njit
 
 Bools = npt.NDArray[np.bool_]
@@ -42,9 +41,6 @@ Float64 = npt.NDArray[np.float64]
 Int64 = npt.NDArray[np.int64]
 Place = tuple[int, int]
 
-# 255² (2r + 1)² must fit in 31 bits, and 0.25 / √ε · 2²⁶ (2r + 1)², which bounds the sums of a, in 53.
-MAX_RADIUS = 90
-MIN_EPS = 1e-6
 _UNIT = 2.0**26
 
 # A tile's halo of 2r is seen again by the tiles beside it: at four radii a side, at most four times in all.
@@ -52,30 +48,8 @@ _SIDE = 256
 _SHARED_PIXELS = 1 << 19  # up to this size of an image its sums are made once for all masks: 19 MB
 
 
-@dataclass(frozen=True, slots=True)
-class GuidedOptions:
-    """``radius`` is the largest radius of a window in pixels, 1 to 90; ``share`` bounds it to that share of the square root of
-    the mask's area, down to 1 pixel: a window much larger than a mask would smooth it away. ``inf`` gives every mask ``radius``.
-    ``eps`` is ε, the variance of colours in [0, 1] below which an edge of the guide counts for little, 1e-6 or more.
-
-    All are [choice], measured on thirty photographs each of COCO entities, BSDS500 and clothing parts: AR@1000 is alike, within
-    its noise, for radii of 8 to 24 and ε of 1e-4 to 3e-3, but clothing gains by 12 and more. Without ``share`` a radius
-    of 8 leaves an eighth to half of the masks with an IoU below 0.5 with what they were.
-    """
-
-    radius: int = 16
-    eps: float = 1e-3
-    share: float = 0.25
-
-
-def guided_refiner(options: GuidedOptions = GuidedOptions()) -> Refiner:
-    """The refiner ``guided``. Raises UsageError if an option is out of range."""
-    if not 1 <= options.radius <= MAX_RADIUS:
-        raise UsageError(f"the guided filter's radius is {options.radius}: choose 1 to {MAX_RADIUS} pixels")
-    if not MIN_EPS <= options.eps < math.inf:
-        raise UsageError(f"the guided filter's eps is {options.eps:g}: choose a number from {MIN_EPS:g} up")
-    if not options.share > 0:
-        raise UsageError(f"the guided filter's share is {options.share:g}: choose a number above 0")
+def guided_refiner(options: GuidedOptions) -> Refiner:
+    """The refiner ``guided``."""
 
     def refine(pixels: UInt8, masks: Sequence[Mask]) -> list[Rle]:
         table = RunTable([mask.rle for mask in masks])

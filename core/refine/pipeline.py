@@ -10,24 +10,9 @@ from ovskit.core.masks import rle
 from ovskit.core.masks.components import clean_components
 from ovskit.core.masks.rle import RunTable
 from ovskit.core.records import Mask, MaskSet, Rle, UInt8
+from ovskit.core.refine.options import RefineOptions
 from ovskit.core.refine.refiner import Refiner
 from ovskit.core.runtime.errors import InputError
-
-
-@dataclass(frozen=True, slots=True)
-class RefineOptions:
-    """What happens to a mask besides the method.
-
-    ``min_iou``: one whose IoU with what it was is below it is dropped [code: UnSAM, 0.5]; ``max_area``: one that covers more
-    than this share of its image is [code: UnSAM, 0.9]. ``min_component``: components smaller than this share of the image and
-    than an eighth of the mask go, holes as small are filled; 0 leaves them. The default is one patch of a 128 × 128 grid.
-    ``fill_holes``: False leaves holes. The last two are ours [choice].
-    """
-
-    min_iou: float = 0.5
-    max_area: float = 0.9
-    min_component: float = 1 / 16384
-    fill_holes: bool = True
 
 
 @dataclass(slots=True)

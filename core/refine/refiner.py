@@ -25,15 +25,10 @@ class RefineMasks(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Refiner:
-    """A method that is ready to use, and what a reader of its masks must know of it.
-
-    ``supervised`` says that it was trained on labels, so that what it touches is no longer unsupervised; ``weights_sha256``
-    is the hash of its weights, None where it has none.
-    """
+    """A method that is ready to use; ``weights_sha256`` is the hash of its weights, None where it has none."""
 
     name: str
     refine: RefineMasks
-    supervised: bool = False
     weights_sha256: str | None = None
 
 

@@ -17,9 +17,7 @@ of 0.5 or more, disjoint masks stay disjoint too. ``docs/notes/snap.md`` says wh
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -29,8 +27,8 @@ from ovskit.core.masks.boxes import box_around, decode_box, encode_box
 from ovskit.core.masks.rle import RunTable
 from ovskit.core.models.superpixels import Superpixels, superpixels
 from ovskit.core.records import Int32, Mask, Rle, UInt8
+from ovskit.core.refine.methods.snap import SnapOptions
 from ovskit.core.refine.refiner import Refiner, check_sizes
-from ovskit.core.runtime.errors import UsageError
 from ovskit.core.runtime.kernels import njit
 
 Int64 = npt.NDArray[np.int64]
@@ -38,25 +36,8 @@ Int64 = npt.NDArray[np.int64]
 _TIE = 1e-9  # so that rounding never makes more than the threshold of what equals it
 
 
-@dataclass(frozen=True, slots=True)
-class SnapOptions:
-    """All are [choice], the best or within the noise of it on forty photographs each of three sets.
-
-    ``scales`` of the maps (Felzenszwalb's k, in levels of 0 to 255) and ``smallest`` superpixel in pixels; ``band`` in shares of the
-    image's height and width, at least a pixel (a patch of a 128 × 128 grid is 1/128); ``threshold`` in (0, 1). Images of more than
-    ``most_pixels`` are cut into superpixels at that size: they are as coarse as the masks then, and cost no more.
-    """
-
-    scales: tuple[float, ...] = (10, 25, 50, 100, 200, 400)
-    smallest: int = 20
-    band: float = 1.5 / 128
-    threshold: float = 0.4
-    most_pixels: int = 1 << 20
-
-
-def snap_refiner(options: SnapOptions = SnapOptions()) -> Refiner:
-    """The refiner ``snap``. Raises UsageError if an option is out of range."""
-    _check(options)
+def snap_refiner(options: SnapOptions) -> Refiner:
+    """The refiner ``snap``."""
 
     def refine(pixels: UInt8, masks: Sequence[Mask]) -> list[Rle]:
         table = RunTable([mask.rle for mask in masks])
@@ -127,16 +108,3 @@ def _decide(
                 out[y, x] = total > limit
             else:
                 out[y, x] = 0
-
-
-def _check(options: SnapOptions) -> None:
-    if not options.scales or not all(0 <= scale < math.inf for scale in options.scales):
-        raise UsageError(f"snap: scales {', '.join(f'{s:g}' for s in options.scales) or '(none)'}: give one or more, each 0 or above")
-    if options.smallest < 1:
-        raise UsageError(f"snap: superpixels of {options.smallest} pixels: choose 1 or more")
-    if not 0 <= options.band <= 1:
-        raise UsageError(f"snap: band {options.band:g}: choose a share of the image's sides, from 0 to 1")
-    if not 0 < options.threshold < 1:
-        raise UsageError(f"snap: threshold {options.threshold:g}: choose a number between 0 and 1")
-    if options.most_pixels < 1:
-        raise UsageError(f"snap: superpixels of an image of {options.most_pixels} pixels: choose 1 or more")

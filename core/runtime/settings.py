@@ -55,6 +55,7 @@ class Declared:
     low: float | None
     high: float | None
     above: float | None
+    below: float | None
     multiple: int | None
     choices: tuple[Any, ...]
     parse: Callable[[str], Any] | None
@@ -104,6 +105,7 @@ def option(
     low: float | None = None,
     high: float | None = None,
     above: float | None = None,
+    below: float | None = None,
     multiple: int | None = None,
     parse: Callable[[str], Any] | None = None,
     shown: str | None = None,
@@ -120,23 +122,30 @@ def option(
 
     ``default``: its value where nobody gives one; ``REQUIRED`` if somebody must. ``help``: a sentence that begins with what it is or does.
     ``flag``: True for the field's name with dashes, or the flag itself; ``short``: one letter more, as ``-k``; ``off``: the flag that says
-    the opposite. ``metavar``: what stands for the value in help. ``low`` and ``high`` bound a number, ``above`` is a bound that it may
-    not touch, ``multiple`` what it must be a multiple of; the choices of a ``Literal`` are those of the option. ``parse`` makes the value
-    of the text that a person writes (raises ValueError with what to write instead), where the type alone does not say how. ``shown``: what
-    help says the default is, if not its text; empty to say nothing. ``source``: the paper and section that gives the default; None where
-    it is our choice. ``decides``: whether another value can give another result, or a function that tells from all values; only what does
-    is in provenance. ``environment``: whether ``OVS_NAME`` sets it ``always``; or ``by command``, ``OVS_COMMAND_NAME`` alone, since the
-    name means different things in different commands; or ``never``, as it names one run's files or asks for information. ``effect``: where
-    it has one. ``count``: its value is how often it is given. ``now``: called with the value as soon as it is read, before all others.
-    ``argument``: it has no flag but a place on the command line. ``rare``: the short help only names it.
+    the opposite. ``metavar``: what stands for the value in help. ``low`` and ``high`` bound a number, ``above`` and ``below`` are
+    bounds that it may not touch, ``multiple`` what it must be a multiple of; it may be infinite only if ``high`` is. The choices of a
+    ``Literal`` are those of the option. ``parse`` makes the value of the text that a person writes (raises ValueError with what to write
+    instead), where the type alone does not say how. ``shown``: what help says the default is, if not its text; empty to say nothing.
+    ``source``: the paper and section that gives the default; None where it is our choice. ``decides``: whether another value can give
+    another result, or a function that tells from all values; only what does is in provenance. ``environment``: whether ``OVS_NAME`` sets
+    it ``always``; or ``by command``, ``OVS_COMMAND_NAME`` alone, since the name means different things in different commands; or
+    ``never``, as it names one run's files or asks for information. ``effect``: where it has one. ``count``: its value is how often it is
+    given. ``now``: called with the value as soon as it is read, before all others. ``argument``: it has no flag but a place on the command
+    line. ``rare``: the short help only names it.
     """
     declared = {
         "help": help, "flag": flag, "short": short, "off": off, "metavar": metavar, "low": low, "high": high, "above": above,
-        "multiple": multiple, "parse": parse, "shown": shown, "source": source, "decides": decides, "environment": environment,
-        "effect": effect, "count": count, "now": now, "argument": argument, "rare": rare,
+        "below": below, "multiple": multiple, "parse": parse, "shown": shown, "source": source, "decides": decides,
+        "environment": environment, "effect": effect, "count": count, "now": now, "argument": argument, "rare": rare,
     }  # fmt: skip
     if default is REQUIRED:
         return dataclasses.field(metadata={_KEY: declared})
+    return dataclasses.field(default=default, metadata={_KEY: declared})
+
+
+def redeclared(options: Any, name: str, default: T, *, source: str | None = None) -> T:
+    """A field of ``options`` with another default, for a subclass: all else that it declares stays, but for where the default is from."""
+    declared = {**options.__dataclass_fields__[name].metadata[_KEY], "shown": None, "source": source}
     return dataclasses.field(default=default, metadata={_KEY: declared})
 
 
@@ -209,12 +218,13 @@ def fault(declared: Declared, value: Any) -> str | None:
         return None if value in declared.choices else f"choose {either(declared.choices)}"
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    low, high, above, multiple = declared.low, declared.high, declared.above, declared.multiple
+    low, high, above, below, multiple = declared.low, declared.high, declared.above, declared.below, declared.multiple
     fits = (
-        math.isfinite(value)
+        (math.isfinite(value) or value == high)
         and (low is None or value >= low)
         and (high is None or value <= high)
         and (above is None or value > above)
+        and (below is None or value < below)
         and (multiple is None or value % multiple == 0)
     )
     return None if fits else f"give {wanted(declared)}"
@@ -231,6 +241,10 @@ def wanted(declared: Declared) -> str:
         said += f" above {declared.above:g}"
     if declared.low is not None:
         said += f" from {declared.low:g}"
+    if declared.below is not None:
+        return said + f"{' and' * (declared.above is not None or declared.low is not None)} below {declared.below:g}"
+    if declared.high == math.inf:
+        return said + " up" * (declared.low is not None) + ", or inf"
     if declared.high is not None:
         said += f" to {declared.high:g}" if declared.low is not None else f"{' and' * (declared.above is not None)} up to {declared.high:g}"
     return said + " up" * (declared.low is not None and declared.high is None)
@@ -264,7 +278,7 @@ def value_of(declared: Declared, text: str) -> Any:
             return tuple(_number(part, item) for part in text.split(","))
         return _number(text, declared.kind)
     except ValueError:
-        plain = dataclasses.replace(declared, low=None, high=None, above=None, multiple=None)
+        plain = dataclasses.replace(declared, low=None, high=None, above=None, below=None, multiple=None)
         raise ValueError(f"give {wanted(plain)}") from None
 
 

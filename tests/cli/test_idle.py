@@ -21,7 +21,7 @@ REFUSED: list[tuple[str, list[str]]] = [
         (f"ovs-cluster --no-local {flag} x", [flag.split()[0], "--no-local"])
         for flag in ("--small 1/9", "--local-size 64", "--min-local 2", "--context 3", "--min-crop 9", "--share 0.3", "--weights x")
     ),
-    ("ovs-refine --weights x x", ["--weights", "cascadepsp"]),
+    ("ovs-refine --weights x x", ["--weights has no effect with --method snap,guided"]),
     ("ovs-cluster --root x --grid 3x4 x", ["--grid", "NumPy"]),
     ("ovs-label --from x --seed 1 x", ["--seed", "--clusters"]),
     ("ovs-label --names x --restarts 1 x", ["--restarts", "--clusters"]),

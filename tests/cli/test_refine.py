@@ -1,14 +1,16 @@
 """ovs-refine as users run it."""
 
+import dataclasses
 import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image as Pillow
+from pycocotools import mask as coco_mask
 
-from ovskit.cli.method_settings import settings_of
-from ovskit.core.refine.registry import METHODS, options_of
+from ovskit.core.refine.methods import REFINE
 
 from .conftest import Run, one_line
 
@@ -100,14 +102,17 @@ def test_masks_that_do_not_say_where(ovs: Run, masks: Path, tmp_path: Path) -> N
     [
         (["--method", "magic"], ["magic", "snap, guided, convcrf, crf, cascadepsp"]),
         (["--method", "snap,magic"], ["magic"]),
-        (["--joint"], ["--joint", "--method crf"]),
+        (["--joint"], ["--joint has no effect with --method snap,guided"]),
+        (["--method", "none", "--joint"], ["--joint has no effect with --method none"]),
         (["--min-iou", "2"], ["--min-iou"]),
         (["--min-component", "-1"], ["--min-component"]),
         (["--set", "radius=8"], ["METHOD.NAME=VALUE"]),
         (["--method", "guided", "--set", "guided.size=8"], ["guided has radius, eps, share"]),
         (["--method", "guided", "--set", "guided.radius=big"], ["a whole number"]),
         (["--method", "guided", "--set", "guided.eps=nan"], ["a number"]),
-        (["--method", "guided", "--set", "guided.radius=-3"], ["radius is -3"]),
+        (["--method", "guided", "--set", "guided.radius=-3"], ["radius=-3", "a whole number from 1 to 90"]),
+        (["--method", "guided", "--set", "guided.eps=inf"], ["a number from 1e-06 up"]),
+        (["--method", "convcrf", "--set", "convcrf.window=4"], ["an odd one from 3 up"]),
         (["--method", "guided", "--set", "crf.margin=3"], ["--method has guided"]),
         (["--method", "none", "--set", "crf.margin=3"], ["none has no settings"]),
         (["--resume"], ["--resume", "-o"]),
@@ -134,17 +139,90 @@ def test_cascadepsp_without_its_weights(shell: Run, masks: Path, tmp_path: Path)
     assert not (tmp_path / "out.json").exists()
 
 
-def test_the_manual_names_every_setting_and_its_default() -> None:
-    text = " ".join((Path(__file__).parents[2] / "man" / "ovs-refine.inc").read_text().split())
-    for method in METHODS:
-        own = text.partition(f".TP .B {method} ")[2].partition(".TP")[0]
-        for name in settings_of(options_of(method)):
-            default = options_of(method).__dataclass_fields__[name].default
-            said = re.search(rf"\b{name}=(\S*[^\s,.();])", own)
-            assert said, f"{method}.{name}"
-            if isinstance(default, tuple):
-                assert tuple(map(float, said[1].split(","))) == default
-            elif isinstance(default, bool):
-                assert said[1] == str(default).lower()
-            else:
-                assert float(said[1]) == pytest.approx(default, rel=0.01)
+@pytest.mark.parametrize("method", [method.name for method in REFINE])
+def test_help_of_a_method_has_every_option_and_its_default(ovs: Run, method: str) -> None:
+    done = ovs("ovs-refine", "--help", method)
+    assert done.returncode == 0
+    text = " ".join(done.stdout.decode().split())
+    own = text.partition(f"Method {method}: ")[2].partition("Examples:")[0]
+    for field in dataclasses.fields(REFINE.get(method).options):
+        if field.default is None or field.default is False:
+            assert f"{method}.{field.name}=X" in own or f"--{field.name}" in own
+            continue
+        said = re.search(rf"--set {method}\.{field.name}=X [^\[]*\[default ([^;\]]*)", own)
+        assert said, field.name
+        if isinstance(field.default, tuple):
+            assert tuple(map(float, said[1].split(","))) == field.default
+        else:
+            assert said[1] == "true" if field.default is True else float(said[1]) == field.default
+
+
+TOY = """
+from dataclasses import dataclass
+
+from ovskit.core.runtime.methods import Method
+from ovskit.core.runtime.settings import Options, option
+
+
+@dataclass(frozen=True, slots=True)
+class ToyOptions(Options):
+    rows: int = option(1, "How far masks fall, in pixels.", low=0, flag="--toy-rows")
+
+
+def run(job, options):
+    import numpy as np
+
+    from ovskit.core.masks.rle import decode, encode
+    from ovskit.core.refine.refiner import Refiner
+
+    def refine(pixels, masks):
+        assert all(pixels.shape[:2] == (mask.rle.height, mask.rle.width) for mask in masks)
+        fallen = []
+        for mask in masks:
+            before = decode(mask.rle)
+            after = np.zeros_like(before)
+            after[options.rows :] = before[: len(before) - options.rows]
+            fallen.append(encode(after))
+        return fallen
+
+    return Refiner("toy", refine)
+
+
+METHOD = Method("toy", "masks fall.", ToyOptions, run)
+"""
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """An environment with a package of somebody else's that adds a refiner."""
+    folder = tmp_path_factory.mktemp("toy")
+    (folder / "toy_refiner.py").write_text(TOY)
+    about = folder / "toy_refiner-1.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: toy-refiner\nVersion: 1\n")
+    (about / "entry_points.txt").write_text("[ovskit.methods]\nrefine.toy = toy_refiner:METHOD\n")
+    return {"PYTHONPATH": str(folder)}
+
+
+@pytest.mark.parametrize("given", [("--set", "toy.rows=3"), ("--toy-rows", 3)])
+def test_a_refiner_of_somebody_else(ovs: Run, masks: Path, tmp_path: Path, toy: dict[str, str], given: tuple[object, ...]) -> None:
+    out = tmp_path / "out.json"
+    everything = ("--min-iou", 0, "--max-area", 1, "--min-component", 0)
+    done = ovs("ovs-refine", masks, "--method", "toy,toy", *given, *everything, "-o", out, env=toy)
+    assert done.returncode == 0, done.stderr
+    before = [coco_mask.decode(a["segmentation"]) for a in annotations(masks)]
+    after = [coco_mask.decode(a["segmentation"]) for a in annotations(out)]
+    left = [one for one in before if one[:-6].any()]
+    assert len(after) == len(left) > 20
+    for one, other in zip(left, after, strict=True):
+        assert not other[:6].any()
+        np.testing.assert_array_equal(other[6:], one[:-6])
+    entry = json.loads(out.read_bytes())["info"]["ovskit"]["pg"][-1]
+    assert " ".join(["--method toy,toy", *map(str, given)]) in entry["command"]
+
+
+def test_a_refiner_of_somebody_else_is_in_the_help(ovs: Run, masks: Path, toy: dict[str, str]) -> None:
+    assert "toy: masks fall." in " ".join(ovs("ovs-refine", "--help", env=toy).stdout.decode().split())
+    assert "--toy-rows" in ovs("ovs-refine", "--help", "toy", env=toy).stdout.decode()
+    one_line(ovs("ovs-refine", masks, "--method", "magic", env=toy), "magic", "cascadepsp, toy")
+    assert "toy" not in ovs("ovs-refine", "--help").stdout.decode()

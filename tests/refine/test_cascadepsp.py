@@ -28,7 +28,8 @@ from segmentation_refinement.models.psp.pspnet import RefinementModule
 from ovskit.core.masks import rle
 from ovskit.core.records import Mask
 from ovskit.core.refine import cascadepsp
-from ovskit.core.refine.cascadepsp import CascadeOptions, cascadepsp_refiner, crop_around
+from ovskit.core.refine.cascadepsp import cascadepsp_refiner, crop_around
+from ovskit.core.refine.methods.cascadepsp import METHOD, CascadeOptions
 from ovskit.core.refine.refiner import Refiner
 from ovskit.core.runtime.errors import InputError, MissingInputError, OutputError, UsageError, WeightsUnavailableError
 
@@ -64,7 +65,7 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkpoint
 
 @pytest.fixture(scope="module")
 def refiner(checkpoints: Checkpoints) -> Refiner:
-    return cascadepsp_refiner(CascadeOptions(checkpoints.safetensors, "cpu", SMALLEST, LARGEST))
+    return cascadepsp_refiner(CascadeOptions(checkpoints.safetensors, SMALLEST, LARGEST), "cpu")
 
 
 def mask_of(pixels: np.ndarray, k: int = 1) -> Mask:
@@ -121,7 +122,7 @@ def test_the_packages_answer(package: segmentation_refinement.Refiner, refiner: 
 
 def test_both_steps(package: segmentation_refinement.Refiner, checkpoints: Checkpoints, refiner: Refiner) -> None:
     image, masks = scene()
-    thorough = cascadepsp_refiner(CascadeOptions(checkpoints.torch_file, "cpu", SMALLEST, LARGEST, fast=False))
+    thorough = cascadepsp_refiner(CascadeOptions(checkpoints.torch_file, SMALLEST, LARGEST, fast=False), "cpu")
     (found,) = thorough.refine(image, masks[:1])
     assert np.array_equal(rle.decode(found), by_the_package(image, masks[0], package, fast=False))
     assert found != refiner.refine(image, masks[:1])[0]
@@ -129,13 +130,13 @@ def test_both_steps(package: segmentation_refinement.Refiner, checkpoints: Check
 
 def test_both_kinds_of_checkpoint_are_the_same_network(checkpoints: Checkpoints, refiner: Refiner) -> None:
     image, masks = scene()
-    other = cascadepsp_refiner(CascadeOptions(checkpoints.torch_file, "cpu", SMALLEST, LARGEST))
+    other = cascadepsp_refiner(CascadeOptions(checkpoints.torch_file, SMALLEST, LARGEST), "cpu")
     assert other.refine(image, masks[:1]) == refiner.refine(image, masks[:1])
 
 
 def test_what_it_says_of_itself(checkpoints: Checkpoints, refiner: Refiner) -> None:
     digest = hashlib.sha256(checkpoints.safetensors.read_bytes()).hexdigest()
-    assert (refiner.name, refiner.supervised, refiner.weights_sha256) == ("cascadepsp", True, digest)
+    assert (refiner.name, METHOD.supervised, refiner.weights_sha256) == ("cascadepsp", True, digest)
 
 
 def test_same_masks_in_any_company_and_thread(refiner: Refiner) -> None:
@@ -225,7 +226,7 @@ def test_no_pickle_runs(tmp_path: Path, form: str) -> None:
     else:
         torch.save(content, weights)
     with pytest.raises(InputError, match="runs code|neither"):
-        cascadepsp_refiner(CascadeOptions(weights, "cpu"))
+        cascadepsp_refiner(CascadeOptions(weights), "cpu")
     assert not sign.exists()
 
 
@@ -238,14 +239,14 @@ def test_weights_of_something_else(tmp_path: Path) -> None:
         ("names.safetensors", "is missing"),
     ):
         with pytest.raises(InputError, match=words) as error:
-            cascadepsp_refiner(CascadeOptions(tmp_path / name, "cpu"))
+            cascadepsp_refiner(CascadeOptions(tmp_path / name), "cpu")
         assert "\n" not in str(error.value)
         assert name in str(error.value)
 
 
 def test_weights_that_are_not_there(tmp_path: Path) -> None:
     with pytest.raises(MissingInputError, match="no such file"):
-        cascadepsp_refiner(CascadeOptions(tmp_path / "absent", "cpu"))
+        cascadepsp_refiner(CascadeOptions(tmp_path / "absent"), "cpu")
 
 
 def test_a_checkpoint_without_counters(checkpoints: Checkpoints, tmp_path: Path) -> None:
@@ -254,7 +255,7 @@ def test_a_checkpoint_without_counters(checkpoints: Checkpoints, tmp_path: Path)
     path = tmp_path / "old"
     torch.save({name: value for name, value in state.items() if not name.endswith("num_batches_tracked")}, path)
     try:
-        assert cascadepsp_refiner(CascadeOptions(path, "cpu")).name == "cascadepsp"
+        assert cascadepsp_refiner(CascadeOptions(path), "cpu").name == "cascadepsp"
     finally:
         path.unlink()
 
@@ -262,13 +263,13 @@ def test_a_checkpoint_without_counters(checkpoints: Checkpoints, tmp_path: Path)
 @pytest.mark.parametrize(("smallest", "largest"), [(65, 900), (200, 100), (0, 0)])
 def test_options_out_of_range(smallest: int, largest: int) -> None:
     with pytest.raises(UsageError, match="smallest"):
-        cascadepsp_refiner(CascadeOptions(None, "cpu", smallest, largest))
+        cascadepsp_refiner(CascadeOptions(None, smallest, largest), "cpu")
 
 
 def test_the_package_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "segmentation_refinement", None)
     with pytest.raises(UsageError, match=r"needs pip install 'ovskit\[cascadepsp\]'"):
-        cascadepsp_refiner(CascadeOptions(None, "cpu"))
+        cascadepsp_refiner(CascadeOptions(None), "cpu")
 
 
 @pytest.fixture
@@ -284,7 +285,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def unavailable(reason: str, home: Path) -> None:
     """The one line says where the file is looked for, why it is not there, where it is to be had and what to do with it."""
     with pytest.raises(WeightsUnavailableError, match=reason) as error:
-        cascadepsp_refiner(CascadeOptions(None, "cpu"))
+        cascadepsp_refiner(CascadeOptions(None), "cpu")
     for word in (str(home / ".segmentation-refinement" / "model"), cascadepsp.URL, "--weights"):
         assert word in str(error.value)
     assert "\n" not in str(error.value)
@@ -332,7 +333,7 @@ def test_the_disk_is_full(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(download, "download_model", full)
     with pytest.raises(OutputError, match="No space left"):
-        cascadepsp_refiner(CascadeOptions(None, "cpu"))
+        cascadepsp_refiner(CascadeOptions(None), "cpu")
 
 
 def test_a_download_is_kept_and_found_again(
@@ -349,13 +350,13 @@ def test_a_download_is_kept_and_found_again(
     monkeypatch.setattr(download, "check_model", lambda path: Path(path).samefile(checkpoints.torch_file))
     image, masks = scene()
     folder = home / ".segmentation-refinement"
-    options = CascadeOptions(None, "cpu", SMALLEST, LARGEST)
-    assert cascadepsp_refiner(options).refine(image, masks[:1]) == refiner.refine(image, masks[:1])
+    options = CascadeOptions(None, SMALLEST, LARGEST)
+    assert cascadepsp_refiner(options, "cpu").refine(image, masks[:1]) == refiner.refine(image, masks[:1])
     assert [path.name for path in folder.iterdir()] == ["model"]
-    cascadepsp_refiner(options)
+    cascadepsp_refiner(options, "cpu")
     assert len(downloads) == 1
     (folder / "model").unlink()
     (folder / "model").write_bytes(checkpoints.torch_file.read_bytes()[:1000])  # damaged: fetched again
-    cascadepsp_refiner(options)
+    cascadepsp_refiner(options, "cpu")
     assert len(downloads) == 2
     assert capfd.readouterr().out == ""

@@ -16,7 +16,8 @@ from ovskit.core.formats.streams.soft_margin import SoftMargin
 from ovskit.core.masks import rle
 from ovskit.core.records import Mask, Rle
 from ovskit.core.refine import convcrf
-from ovskit.core.refine.convcrf import ConvCrfOptions, Field, convcrf_refiner, mean_field_by_torch, window_of
+from ovskit.core.refine.convcrf import Field, convcrf_refiner, mean_field_by_torch, window_of
+from ovskit.core.refine.methods.convcrf import ConvCrfOptions
 from ovskit.core.runtime.errors import InputError, UsageError
 from tests.reference import meanfield
 
@@ -142,7 +143,7 @@ def test_empty_and_full_masks_survive() -> None:
     found = refined(pixels, [nothing, everything])
     assert not found[0].any()
     assert found[1].all()
-    assert convcrf_refiner().refine(pixels, []) == []
+    assert convcrf_refiner(ConvCrfOptions()).refine(pixels, []) == []
 
 
 def test_images_of_one_pixel_and_one_row() -> None:
@@ -180,13 +181,13 @@ def crowd() -> tuple[np.ndarray, list[Mask], list[Rle]]:
     random = np.random.default_rng(11)
     pixels = photograph(random, 70, 90)
     masks = [mask_of(blob(random, 70, 90), k + 1) for k in range(25)]
-    return pixels, masks, convcrf_refiner().refine(pixels, masks)
+    return pixels, masks, convcrf_refiner(ConvCrfOptions()).refine(pixels, masks)
 
 
 def test_nothing_depends_on_the_other_masks(crowd: tuple[np.ndarray, list[Mask], list[Rle]], monkeypatch: pytest.MonkeyPatch) -> None:
     pixels, masks, expected = crowd
     assert expected != [mask.rle for mask in masks]
-    refine = convcrf_refiner().refine
+    refine = convcrf_refiner(ConvCrfOptions()).refine
     assert [refine(pixels, [mask])[0] for mask in masks] == expected
     assert refine(pixels, masks[::-1]) == expected[::-1]
     monkeypatch.setattr(convcrf, "_MOST_PIXELS", 5000)
@@ -195,7 +196,7 @@ def test_nothing_depends_on_the_other_masks(crowd: tuple[np.ndarray, list[Mask],
 
 def test_nothing_depends_on_threads(crowd: tuple[np.ndarray, list[Mask], list[Rle]]) -> None:
     pixels, masks, expected = crowd
-    refine = convcrf_refiner().refine
+    refine = convcrf_refiner(ConvCrfOptions()).refine
     with ThreadPoolExecutor(4) as pool:
         assert list(pool.map(lambda _: refine(pixels, masks), range(8))) == [expected] * 8
 
@@ -204,7 +205,7 @@ def test_the_image_is_untouched(crowd: tuple[np.ndarray, list[Mask], list[Rle]])
     pixels, masks, expected = crowd
     before = pixels.copy()
     pixels.flags.writeable = False
-    assert convcrf_refiner().refine(pixels, masks) == expected
+    assert convcrf_refiner(ConvCrfOptions()).refine(pixels, masks) == expected
     assert np.array_equal(pixels, before)
 
 
@@ -225,14 +226,21 @@ def test_torch_agrees_with_the_compiled_kernel(crowd: tuple[np.ndarray, list[Mas
     [
         {"iterations": 0}, {"confidence": 0.5}, {"confidence": 1.0}, {"sharpness": 0},
         {"margin": -1}, {"bilateral_sxy": 0}, {"gaussian_compat": -1},
-        {"bilateral_srgb": float("nan")}, {"window": 4}, {"window": 1}, {"window": 3, "dilation": 0}, {"rings": 0}, {"directions": 5},
+        {"bilateral_srgb": float("nan")}, {"bilateral_sxy": float("inf")}, {"dilation": 0}, {"rings": 0},
+        {"directions": 5}, {"directions": 2},
     ],
 )  # fmt: skip
 def test_options_out_of_range(wrong: dict[str, Any]) -> None:
-    with pytest.raises(UsageError, match="convcrf"):
-        convcrf_refiner(ConvCrfOptions(**wrong))
+    with pytest.raises(UsageError, match=f"^{next(iter(wrong))} .*: give a"):
+        ConvCrfOptions(**wrong)
+
+
+@pytest.mark.parametrize("window", [1, 2, 4])
+def test_a_window_without_a_middle(window: int) -> None:
+    with pytest.raises(UsageError, match=f"convcrf: a window of {window}: choose an odd one"):
+        ConvCrfOptions(window=window)
 
 
 def test_masks_of_another_size() -> None:
     with pytest.raises(InputError, match="4x3 pixels, their image has 6x5"):
-        convcrf_refiner().refine(np.zeros((5, 6, 3), np.uint8), [mask_of(np.ones((3, 4), bool))])
+        convcrf_refiner(ConvCrfOptions()).refine(np.zeros((5, 6, 3), np.uint8), [mask_of(np.ones((3, 4), bool))])

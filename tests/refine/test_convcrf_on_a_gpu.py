@@ -11,8 +11,9 @@ import torch
 from ovskit.core.masks import rle
 from ovskit.core.records import Mask
 from ovskit.core.refine import convcrf
-from ovskit.core.refine.convcrf import ConvCrfOptions, Field, convcrf_refiner, mean_field_by_torch, window_of
+from ovskit.core.refine.convcrf import Field, convcrf_refiner, mean_field_by_torch, window_of
 from ovskit.core.refine.log_odds import log_odds
+from ovskit.core.refine.methods.convcrf import ConvCrfOptions
 
 pytestmark = pytest.mark.gpu
 

@@ -15,7 +15,8 @@ from ovskit.core.formats.streams.soft_margin import SoftMargin
 from ovskit.core.masks import rle
 from ovskit.core.records import Mask, Rle
 from ovskit.core.refine import crf
-from ovskit.core.refine.crf import CrfOptions, crf_refiner
+from ovskit.core.refine.crf import crf_refiner
+from ovskit.core.refine.methods.crf import CrfOptions
 from ovskit.core.runtime.errors import InputError, UsageError
 from tests.reference import meanfield
 
@@ -199,7 +200,7 @@ def test_empty_and_full_masks_survive(joint: bool) -> None:
 def test_threads_and_company_change_nothing() -> None:
     pixels, stripes = scene()
     masks = [mask_of(blocky(stripes) == k, k + 1) for k in range(3)]
-    refine = crf_refiner().refine
+    refine = crf_refiner(CrfOptions()).refine
     expected = [refine(pixels, [mask])[0] for mask in masks]
     found: list[list[Rle]] = []
     threads = [threading.Thread(target=lambda: found.append(refine(pixels, masks))) for _ in range(4)]
@@ -213,17 +214,21 @@ def test_threads_and_company_change_nothing() -> None:
 def test_without_pydensecrf(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pydensecrf", None)
     with pytest.raises(UsageError, match=r"needs pip install 'ovskit\[crf\]'"):
-        crf_refiner()
+        crf_refiner(CrfOptions())
 
 
 @pytest.mark.parametrize(
     "wrong", [{"iterations": 0}, {"confidence": 1.0}, {"margin": -1}, {"soft_area": -1}, {"bilateral_srgb": 0}, {"bilateral_compat": -1}]
 )
 def test_options_out_of_range(wrong: dict[str, Any]) -> None:
-    with pytest.raises(UsageError, match="crf: "):
-        crf_refiner(CrfOptions(**wrong))
+    with pytest.raises(UsageError, match=f"^{next(iter(wrong))} .*: give a"):
+        CrfOptions(**wrong)
+
+
+def test_no_soft_margin_is_an_infinite_sharpness() -> None:
+    assert math.isinf(CrfOptions(sharpness=math.inf).sharpness)
 
 
 def test_masks_of_another_size() -> None:
     with pytest.raises(InputError, match="4x3 pixels, their image has 6x5"):
-        crf_refiner().refine(np.zeros((5, 6, 3), np.uint8), [mask_of(np.ones((3, 4), bool))])
+        crf_refiner(CrfOptions()).refine(np.zeros((5, 6, 3), np.uint8), [mask_of(np.ones((3, 4), bool))])

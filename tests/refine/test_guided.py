@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from ovskit.core.masks import rle
 from ovskit.core.records import Mask, Rle
-from ovskit.core.refine.guided import MAX_RADIUS, MIN_EPS, Guide, GuidedOptions, guided_refiner, radius_for
+from ovskit.core.refine.guided import Guide, guided_refiner, radius_for
+from ovskit.core.refine.methods.guided import MAX_RADIUS, METHOD, MIN_EPS, GuidedOptions
 from ovskit.core.runtime.errors import InputError, UsageError
 from tests.reference.guided import guided_filter
 
@@ -186,7 +187,7 @@ def test_full_empty_and_no_masks() -> None:
     full, empty = refine(image, np.ones_like(disc), np.zeros_like(disc))
     assert full.all()
     assert not empty.any()
-    assert guided_refiner().refine(image, []) == []
+    assert guided_refiner(GuidedOptions()).refine(image, []) == []
 
 
 def test_small_masks_get_small_windows() -> None:
@@ -205,7 +206,7 @@ def test_same_bytes_in_any_company_order_and_thread() -> None:
     image, disc = scene(70, 80, 6)
     random = np.random.default_rng(0)
     masks = [mask_of(disc & (random.random(disc.shape) < p), k + 1) for k, p in enumerate((0.02, 0.5, 0.9, 1.0))]
-    refiner = guided_refiner()
+    refiner = guided_refiner(GuidedOptions())
     together = refiner.refine(image, masks)
     assert [refiner.refine(image, [mask])[0] for mask in masks] == together
     assert refiner.refine(image, masks[::-1]) == together[::-1]
@@ -230,8 +231,8 @@ def test_inputs_are_untouched_and_may_be_views() -> None:
 
 
 def test_what_it_says_of_itself() -> None:
-    refiner = guided_refiner()
-    assert (refiner.name, refiner.supervised, refiner.weights_sha256) == ("guided", False, None)
+    refiner = guided_refiner(GuidedOptions())
+    assert (refiner.name, METHOD.supervised, refiner.weights_sha256) == ("guided", False, None)
 
 
 @pytest.mark.parametrize(
@@ -247,12 +248,12 @@ def test_what_it_says_of_itself() -> None:
     ],
 )
 def test_options_out_of_range(options: dict[str, float]) -> None:
-    with pytest.raises(UsageError):
-        guided_refiner(GuidedOptions(**options))  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match=f"^{next(iter(options))} .*: give a"):
+        GuidedOptions(**options)  # type: ignore[arg-type]
 
 
 def test_masks_of_another_size() -> None:
     image, _ = scene(20, 20, 8)
     wrong = Mask(1, 1, Rle(10, 20, rle.encode(np.ones((10, 20), np.uint8)).counts), 200, (0.0, 0.0, 20.0, 10.0))
     with pytest.raises(InputError, match="20x10"):
-        guided_refiner().refine(image, [wrong])
+        guided_refiner(GuidedOptions()).refine(image, [wrong])

@@ -7,7 +7,8 @@ import pytest
 
 from ovskit.core.masks import rle
 from ovskit.core.records import Image, Mask, MaskSet, Rle
-from ovskit.core.refine.pipeline import RefineOptions, refine_masks
+from ovskit.core.refine.options import RefineOptions
+from ovskit.core.refine.pipeline import refine_masks
 from ovskit.core.refine.refiner import Refiner
 from ovskit.core.runtime.errors import InputError
 
