@@ -184,7 +184,7 @@ def extract(
         max_pixels=max_pixels,
     )
     pg = provenance(ctx, [], arguments=inputs or [], model=spec.model, model_sha256=spec.weights_sha256)
-    header = FeatureHeader(spec.to_json(), frame, dtype.value, sources.root, options.pool, pg, exif=img.exif_of(sources), shard=part.stated)
+    header = FeatureHeader(spec.to_json(), frame, dtype.value, sources.root, options.pool, pg, exif=sources.exif, shard=part.stated)
     if skip_existing and is_there(output, header, chosen=chosen, failures=failures):
         return
     with open_output(output, resume=resume) as out:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence, Set
-from dataclasses import replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -14,6 +14,7 @@ from ovskit.core.runtime.errors import MissingInputError, UsageError
 if TYPE_CHECKING:
     from ovskit.core.formats.photographs.sources import Source, Sources
     from ovskit.core.runtime.failures import Failures
+    from ovskit.core.runtime.shard import Shard
 
 Inputs = Annotated[
     list[str] | None,
@@ -26,8 +27,18 @@ Coco = Annotated[
 BatchSize = Annotated[str, typer.Option("--batch-size", metavar="N|auto", help="Images per pass; auto halves what does not fit.")]
 
 
+@dataclass(frozen=True, slots=True)
+class ChosenImages:
+    """The images of a run, in order: its part, ``shard``, of all that were found below ``root``; ``exif`` is as headers say it."""
+
+    items: Sequence[Source]
+    root: str
+    exif: str
+    shard: Shard
+
+
 def find_images(
-    inputs: list[str] | None,
+    inputs: Sequence[str] | None,
     failures: Failures,
     *,
     coco: str | None = None,
@@ -41,16 +52,10 @@ def find_images(
     A damaged tar goes to ``failures``. Raises UsageError if stdin is a terminal or both are given, MissingInputError if nothing is named,
     and what the sources raise.
     """
-    found = _find(inputs, failures, coco=coco, root=root, nul=nul)
-    return found if exif is None else replace(found, items=tuple(replace(item, exif=str(exif)) for item in found.items))
+    return _find(inputs or (), failures, coco=coco, root=root, nul=nul).with_exif(None if exif is None else str(exif))
 
 
-def exif_of(sources: Sources) -> str:
-    """How the orientations of these images are taken, as a header says it."""
-    return "ignore" if any(item.exif == "ignore" for item in sources.items) else "apply"
-
-
-def _find(inputs: list[str] | None, failures: Failures, *, coco: str | None, root: str | None, nul: bool) -> Sources:
+def _find(inputs: Sequence[str], failures: Failures, *, coco: str | None, root: str | None, nul: bool) -> Sources:
     from ovskit.core.formats.photographs.coco_sources import sources_from_coco
     from ovskit.core.formats.photographs.sources import list_sources, parse_path_list
 
@@ -59,7 +64,7 @@ def _find(inputs: list[str] | None, failures: Failures, *, coco: str | None, roo
             raise UsageError("--images COCO.json names the images itself: leave out the paths, or the option")
         return sources_from_coco(coco, root=root, failures=failures)
     paths: list[str] = []
-    for text in inputs or ["-"]:
+    for text in inputs or ("-",):
         if text != "-":
             paths.append(text)
             continue

@@ -205,7 +205,7 @@ def predict(
         precision=_dtype(precision, target),
     )
     pg = provenance(ctx, [], arguments=inputs or [], model=loaded.segmenter.config.backbone, model_sha256=loaded.sha256)
-    header = MasksHeader("masks by ovs-predict", root=sources.root, pg=pg, exif=img.exif_of(sources), shard=part.stated)
+    header = MasksHeader("masks by ovs-predict", root=sources.root, pg=pg, exif=sources.exif, shard=part.stated)
     if skip_existing and is_there(output, header, chosen=chosen, failures=failures):
         return
     with open_output(output, resume=resume) as out:
