@@ -46,15 +46,9 @@ def _by_head(given: Given) -> bool:
     return given["hier"] == "head" or (given["hier"] is None and not several)
 
 
-def _is_learned(given: Given) -> bool:
-    return given["model"] not in ("builtin", "handmade")
-
-
 RULES = (
     Rule("", "skip_existing", lambda g: g["output"] != "-", "looks for the output's file: name it with -o"),
-    Rule("extract|predict", "null", _reads_list, "is about a list of paths on stdin, and none is read"),
-    Rule("extract", "facet", lambda g: _is_learned(g) or g["facet"] == "key", "says nothing to {model}, which has no facets"),
-    Rule("extract", "layer", lambda g: _is_learned(g) or g["layer"] == -1, "says nothing to {model}, which has no layers"),
+    Rule("predict", "null", _reads_list, "is about a list of paths on stdin, and none is read"),
     Rule(
         "cluster",
         "batch",
