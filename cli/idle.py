@@ -26,10 +26,6 @@ class Rule:
     why: str
 
 
-def _reads_list(given: Given) -> bool:
-    return given["images"] is None and (not given["inputs"] or "-" in given["inputs"])
-
-
 def _draws(*kinds: str) -> Callable[[Given], bool]:
     """Whether ovs-show draws one of these: a page, a folder of overlays, a sheet."""
 
@@ -41,14 +37,8 @@ def _draws(*kinds: str) -> Callable[[Given], bool]:
     return draws
 
 
-def _by_head(given: Given) -> bool:
-    several = "," in str(given["scales"])
-    return given["hier"] == "head" or (given["hier"] is None and not several)
-
-
 RULES = (
     Rule("", "skip_existing", lambda g: g["output"] != "-", "looks for the output's file: name it with -o"),
-    Rule("predict", "null", _reads_list, "is about a list of paths on stdin, and none is read"),
     Rule(
         "cluster",
         "batch",
@@ -68,7 +58,6 @@ RULES = (
         lambda g: g["clusters"] is not None,
         "is of k-means, which only --clusters runs: leave it out",
     ),
-    Rule("predict", "ancestor_threshold", _by_head, "is of the ancestor head: add --hier head, or leave it out"),
     Rule(
         "eval",
         "confidence",
