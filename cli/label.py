@@ -263,13 +263,14 @@ def _by_clusters(
 ) -> None:
     from ovskit.core.formats.streams.centroids import save_centroids
     from ovskit.core.label import clusters as by
-    from ovskit.core.label.twice import TwiceReadMasks, VectorStore
+    from ovskit.core.label.rereadable import RereadableMasks
+    from ovskit.core.label.vector_store import VectorStore
     from ovskit.core.models.kmeans import KMeansOptions, fit
     from ovskit.core.runtime.failures import Failures
     from ovskit.core.runtime.progress import track
 
     failures = Failures(skip=settings.on_error is opt.OnError.skip)
-    with TwiceReadMasks(masks, failures) as opened, VectorStore() as store:
+    with RereadableMasks(masks, failures) as opened, VectorStore() as store:
         settings.where(opened.header)
         backbone = backbone_of(wish, settings.features)
         new = _clustered(opened.header, count)

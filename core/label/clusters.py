@@ -15,7 +15,7 @@ import numpy as np
 from ovskit.core.formats.streams.centroids import Centroids
 from ovskit.core.label.crops import CropOptions
 from ovskit.core.label.mask_vectors import MaskVectors, drop_empty
-from ovskit.core.label.twice import VectorStore
+from ovskit.core.label.vector_store import VectorStore
 from ovskit.core.models.backbone import BackboneSpec
 from ovskit.core.models.kmeans import assign
 from ovskit.core.records import Float, Mask, MaskSet
