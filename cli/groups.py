@@ -63,6 +63,15 @@ ON_ERROR: Any = {
 }
 
 
+WEIGHTS: Any = {
+    "help": "The model's weights: a safetensors file, a torch checkpoint or a TorchScript archive; nothing in it is run. "
+    "Otherwise the local cache, then the model hub.",
+    "flag": True,
+    "metavar": "FILE",
+    "decides": False,
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Faults(Options):
     """What happens at an image that cannot be used."""
@@ -210,12 +219,7 @@ class Weights(Options):
 
     SECTION: ClassVar[str] = "Model"
 
-    weights: Path | None = option(
-        None,
-        "The model's weights: a safetensors file, a torch checkpoint or a TorchScript archive; nothing in it is run. "
-        "Otherwise the local cache, then the model hub.",
-        flag=True, metavar="FILE", decides=False,
-    )  # fmt: skip
+    weights: Path | None = option(None, **WEIGHTS)
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,12 +53,6 @@ RULES = (
     ),
     Rule("refine", "weights", lambda g: "cascadepsp" in g["method"], "is for --method cascadepsp: no other method has weights"),
     Rule(
-        "label",
-        "seed restarts iterations",
-        lambda g: g["clusters"] is not None,
-        "is of k-means, which only --clusters runs: leave it out",
-    ),
-    Rule(
         "eval",
         "confidence",
         lambda g: g["bootstrap"] > 0 or not 0 < g["confidence"] < 1,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence, Set
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,11 +20,6 @@ Inputs = Annotated[
     list[str] | None,
     typer.Argument(metavar="IMAGES", help="Files, folders, globs, .tar shards; - (the default) reads paths from stdin, one per line."),
 ]
-Null = Annotated[bool, typer.Option("-0", "--null", help="Paths on stdin end with NUL, not newline.")]
-Coco = Annotated[
-    str | None, typer.Option("--images", metavar="COCO.json", help="Take the images a COCO or LVIS file lists, with its ids; see --root.")
-]
-BatchSize = Annotated[str, typer.Option("--batch-size", metavar="N|auto", help="Images per pass; auto halves what does not fit.")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,23 +70,3 @@ def _find(inputs: Sequence[str], failures: Failures, *, coco: str | None, root: 
             raise MissingInputError("no images: stdin held no path")
         paths += listed
     return list_sources(paths, root=root, failures=failures)
-
-
-def left_of(chosen: Sequence[Source], done: Set[int], part: str) -> list[Source]:
-    """What is still to do of this shard's images, those ``done`` being in the unfinished output ``part``.
-
-    Raises UsageError if one of them is not of this shard: joined with the others', that output would have it twice.
-    """
-    strangers = done - {source.id for source in chosen}
-    if strangers:
-        raise UsageError(f"{part} has image {min(strangers)}, which is not in this shard: go on with the --shard that it was begun with")
-    return [source for source in chosen if source.id not in done]
-
-
-def parse_batch(text: str) -> int | None:
-    """``--batch-size``: None for auto. Raises UsageError."""
-    if text == "auto":
-        return None
-    if not text.isdecimal() or int(text) < 1:
-        raise UsageError(f"--batch-size {text}: give a positive number, or auto")
-    return int(text)

@@ -6,9 +6,8 @@ With centroids from before, whose sides are known, one reading is enough.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -23,16 +22,15 @@ from ovskit.core.models.kmeans import KMeansOptions
 from ovskit.core.records import Image, MaskSet
 from ovskit.core.runtime.errors import InputError
 from ovskit.core.runtime.failures import Failures
+from ovskit.core.runtime.progress import Watch, unwatched
 from ovskit.core.runtime.workers import ordered_map
-
-Watch = Callable[[Iterable[Any], str], Iterable[Any]]
 
 
 def fit_light(
     records: Iterable[RootedFeatures],
     options: LightOptions,
     clustering: KMeansOptions,
-    watch: Watch = lambda items, _: items,
+    watch: Watch = unwatched,
     device: torch.device | None = None,
 ) -> Levels:
     """Centroids of the data set and of its superclasses, whose sides are not known yet. Raises InputError for features they cannot be had
@@ -56,7 +54,7 @@ class Margined:
         clustering: KMeansOptions,
         failures: Failures,
         workers: int,
-        watch: Watch = lambda items, _: items,
+        watch: Watch = unwatched,
     ) -> None:
         self._spool = Spool("keep margins")
         self._entries: list[_Entry] = []
