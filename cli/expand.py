@@ -31,6 +31,7 @@ log = get_logger("cli")
 @dataclass(frozen=True, slots=True)
 class Choice:
     """How a command chooses among the methods of a room, with ``default``; ``several`` with commas, or ``none`` of them.
+    Where ``by`` is given there is no flag: it names the method from the options that are given, by their names, as they were typed.
 
     ``help`` is what the flag's help says; the methods and their summaries are listed below it.
     """
@@ -41,6 +42,7 @@ class Choice:
     several: bool = False
     settings: bool = True
     """Whether ``--set`` gives options of the method."""
+    by: Callable[[Mapping[str, Any]], str] | None = None
 
     @property
     def flag(self) -> str:
@@ -54,12 +56,10 @@ class Choice:
 
     def declared(self) -> list[Declared]:
         """The flags that choose: which method, and ``--set``."""
-        metavar = "NAME,…" if self.several else "NAME"
-        own = [
-            _flag(
-                self.word, self.flag, self.help or "How, by one of:", str, default=self.default, metavar=metavar, environment="by command"
-            )
-        ]
+        own = []
+        if self.by is None:
+            metavar, said = "NAME,…" if self.several else "NAME", self.help or "How, by one of:"
+            own.append(_flag(self.word, self.flag, said, str, default=self.default, metavar=metavar, environment="by command"))
         if self.settings:
             form = "METHOD.NAME=X" if self.several else "NAME=X"
             how = "Another value of an option of the method, see the manual; may be given several times."
@@ -87,11 +87,11 @@ class Part:
             yield getattr(self.group, "SECTION", "Options"), None, fields_of(self.group)
             return
         assert self.choice is not None
-        chooses, *settings = self.choice.declared()
-        yield "Method", None, (chooses,)
+        own = self.choice.declared()
+        yield "Method", None, tuple(one for one in own if one.name != "setting")
         for method in self.choice.registry:
             yield f"Method {method.name}", method.name, tuple(one for one in fields_of(method.options) if one.flags)
-        yield "Method", None, tuple(settings)
+        yield "Method", None, tuple(one for one in own if one.name == "setting")
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +115,8 @@ def expand(function: Callable[..., None]) -> Expanded:
     for part in parts:
         for _, method, options in part.sections():
             for one in options:
+                if method is not None and one.default is dataclasses.MISSING:  # needed only where the method is chosen
+                    one = dataclasses.replace(one, default=None)
                 known = declared.setdefault(one.name, one)
                 if known is not one and (known.flags, known.kind, known.off) != (one.flags, one.kind, one.off):
                     raise TypeError(f"{function.__name__}: {one.name} is declared twice, differently{f' by {method}' if method else ''}")
@@ -199,7 +201,7 @@ def _built(part: Part, ctx: typer.Context, given: Mapping[str, Any]) -> Any:
         return part.group(**{one.name: _value(one, given[one.name]) for one in fields if one.name in given})
     assert part.choice is not None
     choice = part.choice
-    names = str(given.get(choice.word, choice.default))
+    names = choice.by(given) if choice.by is not None else str(given.get(choice.word, choice.default))
     words = [] if choice.several and names == "none" else [word.strip() for word in names.split(",")] if choice.several else [names]
     methods = [choice.registry.get(word) for word in words]
     _check_strangers(ctx, choice, methods, names)
@@ -211,6 +213,9 @@ def _built(part: Part, ctx: typer.Context, given: Mapping[str, Any]) -> Any:
 def _chosen(method: Method, ctx: typer.Context, given: Mapping[str, Any], assigned: Mapping[str, Any]) -> Chosen:
     flags = {one.name: one for one in fields_of(method.options) if one.flags and one.name in given}
     values = {**assigned, **{name: _value(one, given[name]) for name, one in flags.items()}}
+    for one in fields_of(method.options):
+        if one.default is dataclasses.MISSING and one.name not in values:
+            raise UsageError(f"{method.name} needs {one.flag or f'--set {one.name}='} {one.metavar or 'VALUE'}")
     said = {**dict.fromkeys(assigned, Said.BY_SETTING), **{name: _SOURCES[_source(ctx, name)] for name in flags}}
     return Chosen(method, method.options(**values), said)
 
@@ -267,9 +272,12 @@ def _check_strangers(ctx: typer.Context, choice: Choice, methods: Sequence[Metho
     own = {one.name for method in methods for one in fields_of(method.options)}
     for method in choice.registry:
         for one in fields_of(method.options):
+            if choice.by is not None and one.effect is not None:
+                continue  # it says itself beside which options it has one
             if one.flags and one.name not in own and _source(ctx, one.name) == "COMMANDLINE":
                 typed = "/".join(filter(None, [one.flag, one.off]))
-                raise UsageError(f"{typed} has no effect with {choice.flag} {names}; see {ctx.command_path} --help")
+                beside = names if choice.by is not None else f"{choice.flag} {names}"
+                raise UsageError(f"{typed} has no effect with {beside}; see {ctx.command_path} --help")
 
 
 def check_effects(ctx: typer.Context, declared: Mapping[str, Declared], built: Mapping[str, Any]) -> None:

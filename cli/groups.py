@@ -1,7 +1,8 @@
 """Groups of options that several commands share, each option declared once.
 
 ==================  =====================================================================
-``ImagesIn``        IMAGES, --null -0, --images, --root, --exif, --max-pixels, --shard, --on-error
+``ImagePaths``      IMAGES, --on-error
+``ImagesIn``        IMAGES, --null -0, --images, --shard, --on-error; beside ``PhotographsAt``
 ``MasksIn``         MASKS.json, --on-error
 ``FeaturesIn``      FEATURES.npz, --grid, --on-error
 ``PhotographsAt``   --root, --exif, --max-pixels: where the photographs of a stream are
@@ -26,12 +27,19 @@ from ovskit.cli.settings import load_config
 from ovskit.core import __version__
 from ovskit.core.formats.photographs.options import PhotographsAt
 from ovskit.core.runtime import values
+from ovskit.core.runtime.logs import get_logger
 from ovskit.core.runtime.settings import Effect, Given, Options, option
 
-__all__ = ["Common", "Compute", "Faults", "FeaturesIn", "MasksIn", "PhotographsAt", "StreamOut", "Weights", "Workers"]
-
 if TYPE_CHECKING:
+    from ovskit.cli.images import ChosenImages
+    from ovskit.core.formats.photographs.sources import Sources
     from ovskit.core.runtime.failures import Failures
+
+log = get_logger("cli")
+
+__all__ = [
+    "Common", "Compute", "Faults", "FeaturesIn", "ImagePaths", "ImagesIn", "MasksIn", "PhotographsAt", "StreamOut", "Weights", "Workers",
+]  # fmt: skip
 
 
 def show_version(value: bool) -> None:
@@ -44,6 +52,15 @@ def show_version(value: bool) -> None:
 ON_ERROR: Any = {
     "help": "At an image that cannot be used, or a mask: fail, or skip it, name it on stderr and exit with 3.",
     "flag": True,
+    "decides": False,
+}
+
+
+WEIGHTS: Any = {
+    "help": "The model's weights: a safetensors file, a torch checkpoint or a TorchScript archive; nothing in it is run. "
+    "Otherwise the local cache, then the model hub.",
+    "flag": True,
+    "metavar": "FILE",
     "decides": False,
 }
 
@@ -61,6 +78,59 @@ class Faults(Options):
         from ovskit.core.runtime.failures import Failures
 
         return Failures(skip=self.on_error == "skip")
+
+
+@dataclass(frozen=True, slots=True)
+class ImagePaths(Faults):
+    """Images by their paths."""
+
+    inputs: tuple[str, ...] = option(
+        (), "Files, folders, globs, .tar shards; - (the default) reads paths from stdin, one per line.", argument=True, metavar="IMAGES"
+    )
+
+    def find(self, at: PhotographsAt, failures: Failures) -> Sources:
+        """All of them; see ``images.find_images``."""
+        from ovskit.cli.images import find_images
+
+        return find_images(self.inputs, failures, root=at.root, exif=at.exif)
+
+
+def _lists_paths(given: Given) -> bool:
+    return given["images"] is None and (not given["inputs"] or "-" in given["inputs"])
+
+
+@dataclass(frozen=True, slots=True)
+class ImagesIn(ImagePaths):
+    """Images by their paths, or those that a COCO file lists, and which part of them is worked on."""
+
+    nul: bool = option(
+        False, "Paths on stdin end with NUL, not newline.", flag="--null", short="-0", decides=False,
+        effect=Effect(_lists_paths, "is about a list of paths on stdin, and none is read"),
+    )  # fmt: skip
+    images: str | None = option(
+        None, "Take the images a COCO or LVIS file lists, with its ids; see --root.", flag=True, metavar="COCO.json", environment="never"
+    )
+    shard: str | None = option(
+        None, "Work on part I of N (from 0) of the sorted input; auto reads SLURM's array and step variables.",
+        flag=True, metavar="I/N", decides=False,
+    )  # fmt: skip
+
+    def find(self, at: PhotographsAt, failures: Failures) -> Sources:
+        """All of them, whatever the shard; see ``images.find_images``."""
+        from ovskit.cli.images import find_images
+
+        return find_images(self.inputs, failures, coco=self.images, root=at.root, nul=self.nul, exif=at.exif)
+
+    def choose(self, at: PhotographsAt, failures: Failures) -> ChosenImages:
+        """Those of the shard. Raises UsageError for a shard that is none, and as ``find`` does."""
+        from ovskit.cli.images import ChosenImages
+        from ovskit.core.runtime.shard import parse_shard
+
+        part = parse_shard(self.shard)
+        found = self.find(at, failures)
+        chosen = part.pick(found.items)
+        log.info("%d images, %d in this shard", len(found.items), len(chosen))
+        return ChosenImages(chosen, found.root, found.exif, part)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,12 +219,7 @@ class Weights(Options):
 
     SECTION: ClassVar[str] = "Model"
 
-    weights: Path | None = option(
-        None,
-        "The model's weights: a safetensors file, a torch checkpoint or a TorchScript archive; nothing in it is run. "
-        "Otherwise the local cache, then the model hub.",
-        flag=True, metavar="FILE", decides=False,
-    )  # fmt: skip
+    weights: Path | None = option(None, **WEIGHTS)
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,45 +25,7 @@ class Rule:
     why: str
 
 
-def _reads_list(given: Given) -> bool:
-    return given["images"] is None and (not given["inputs"] or "-" in given["inputs"])
-
-
-def _by_head(given: Given) -> bool:
-    several = "," in str(given["scales"])
-    return given["hier"] == "head" or (given["hier"] is None and not several)
-
-
-def _has_facets(given: Given) -> bool:
-    from ovskit.core.models.families import has_facets
-
-    return has_facets(given["model"])
-
-
 RULES = (
-    Rule("", "skip_existing", lambda g: g["output"] != "-", "looks for the output's file: name it with -o"),
-    Rule("extract|predict", "null", _reads_list, "is about a list of paths on stdin, and none is read"),
-    Rule("extract", "facet", lambda g: _has_facets(g) or g["facet"] == "key", "says nothing to {model}, which has no facets"),
-    Rule("extract", "layer", lambda g: _has_facets(g) or g["layer"] == -1, "says nothing to {model}, which has no layers"),
-    Rule(
-        "cluster",
-        "batch",
-        lambda g: g["method"] != "kmeans" or g["scope"] == "batch",
-        "is the number of images that --scope batch clusters together: add it, or leave the number out",
-    ),
-    Rule(
-        "cluster",
-        "small local_size min_local context min_crop share weights",
-        lambda g: g["local"] is not False,
-        "is about crops of small regions, and --no-local looks at none",
-    ),
-    Rule(
-        "label",
-        "seed restarts iterations",
-        lambda g: g["clusters"] is not None,
-        "is of k-means, which only --clusters runs: leave it out",
-    ),
-    Rule("predict", "ancestor_threshold", _by_head, "is of the ancestor head: add --hier head, or leave it out"),
     Rule("train", "eval_root eval_limit", lambda g: g["eval"] is not None, "is about what --eval names: add --eval GT.json"),
     Rule("train segment", "scratch", lambda g: g["weights"] is None, "begins with random weights, and --weights brings some: choose one"),
 )

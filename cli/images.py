@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence, Set
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -14,20 +14,26 @@ from ovskit.core.runtime.errors import MissingInputError, UsageError
 if TYPE_CHECKING:
     from ovskit.core.formats.photographs.sources import Source, Sources
     from ovskit.core.runtime.failures import Failures
+    from ovskit.core.runtime.shard import Shard
 
 Inputs = Annotated[
     list[str] | None,
     typer.Argument(metavar="IMAGES", help="Files, folders, globs, .tar shards; - (the default) reads paths from stdin, one per line."),
 ]
-Null = Annotated[bool, typer.Option("-0", "--null", help="Paths on stdin end with NUL, not newline.")]
-Coco = Annotated[
-    str | None, typer.Option("--images", metavar="COCO.json", help="Take the images a COCO or LVIS file lists, with its ids; see --root.")
-]
-BatchSize = Annotated[str, typer.Option("--batch-size", metavar="N|auto", help="Images per pass; auto halves what does not fit.")]
+
+
+@dataclass(frozen=True, slots=True)
+class ChosenImages:
+    """The images of a run, in order: its part, ``shard``, of all that were found below ``root``; ``exif`` is as headers say it."""
+
+    items: Sequence[Source]
+    root: str
+    exif: str
+    shard: Shard
 
 
 def find_images(
-    inputs: list[str] | None,
+    inputs: Sequence[str] | None,
     failures: Failures,
     *,
     coco: str | None = None,
@@ -41,16 +47,10 @@ def find_images(
     A damaged tar goes to ``failures``. Raises UsageError if stdin is a terminal or both are given, MissingInputError if nothing is named,
     and what the sources raise.
     """
-    found = _find(inputs, failures, coco=coco, root=root, nul=nul)
-    return found if exif is None else replace(found, items=tuple(replace(item, exif=str(exif)) for item in found.items))
+    return _find(inputs or (), failures, coco=coco, root=root, nul=nul).with_exif(None if exif is None else str(exif))
 
 
-def exif_of(sources: Sources) -> str:
-    """How the orientations of these images are taken, as a header says it."""
-    return "ignore" if any(item.exif == "ignore" for item in sources.items) else "apply"
-
-
-def _find(inputs: list[str] | None, failures: Failures, *, coco: str | None, root: str | None, nul: bool) -> Sources:
+def _find(inputs: Sequence[str], failures: Failures, *, coco: str | None, root: str | None, nul: bool) -> Sources:
     from ovskit.core.formats.photographs.coco_sources import sources_from_coco
     from ovskit.core.formats.photographs.sources import list_sources, parse_path_list
 
@@ -59,7 +59,7 @@ def _find(inputs: list[str] | None, failures: Failures, *, coco: str | None, roo
             raise UsageError("--images COCO.json names the images itself: leave out the paths, or the option")
         return sources_from_coco(coco, root=root, failures=failures)
     paths: list[str] = []
-    for text in inputs or ["-"]:
+    for text in inputs or ("-",):
         if text != "-":
             paths.append(text)
             continue
@@ -70,23 +70,3 @@ def _find(inputs: list[str] | None, failures: Failures, *, coco: str | None, roo
             raise MissingInputError("no images: stdin held no path")
         paths += listed
     return list_sources(paths, root=root, failures=failures)
-
-
-def left_of(chosen: Sequence[Source], done: Set[int], part: str) -> list[Source]:
-    """What is still to do of this shard's images, those ``done`` being in the unfinished output ``part``.
-
-    Raises UsageError if one of them is not of this shard: joined with the others', that output would have it twice.
-    """
-    strangers = done - {source.id for source in chosen}
-    if strangers:
-        raise UsageError(f"{part} has image {min(strangers)}, which is not in this shard: go on with the --shard that it was begun with")
-    return [source for source in chosen if source.id not in done]
-
-
-def parse_batch(text: str) -> int | None:
-    """``--batch-size``: None for auto. Raises UsageError."""
-    if text == "auto":
-        return None
-    if not text.isdecimal() or int(text) < 1:
-        raise UsageError(f"--batch-size {text}: give a positive number, or auto")
-    return int(text)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ovskit.cli.command import log
 from ovskit.cli.existing import is_there
 from ovskit.cli.groups import StreamOut
+from ovskit.core.runtime.errors import UsageError
 
 if TYPE_CHECKING:
     from ovskit.core.formats.photographs.sources import Source
@@ -44,8 +45,9 @@ class StreamOutput:
     ) -> int:
         """Write ``records`` under ``header``, say what was left out, and give the number of images in the output.
 
-        ``watch`` sees every record, in order; ``at_end`` is called when the output is complete, before it is said what was left out. Raises
-        PartialError if images were left out, and what writing and making them raises.
+                ``watch`` sees every record, in order; ``at_end`` is called when the output is complete, before what was left out is said.
+        Raises PartialError if images were left out, UsageError if those of an output that is resumed are not among the ``chosen``, and
+        what writing and making records raises.
         """
         from ovskit.core.records import EmbeddingBlock
         from ovskit.core.runtime.output import open_output, part_path
@@ -76,10 +78,12 @@ class StreamOutput:
         if self.chosen is None:
             log.info("resuming: %d images are done", len(done))
             return
-        from ovskit.cli.images import left_of
-
-        left = left_of(self.chosen, done, part)
-        log.info("resuming: %d images are done, %d to go", len(done), len(left))
+        strangers = done - {source.id for source in self.chosen}
+        if strangers:  # joined with the others', that output would have them twice
+            raise UsageError(
+                f"{part} has image {min(strangers)}, which is not in this shard: go on with the --shard that it was begun with"
+            )
+        log.info("resuming: %d images are done, %d to go", len(done), len(self.chosen) - len(done))
 
 
 def check_stream(out: StreamOut, *, binary: bool = False) -> None:

@@ -20,7 +20,8 @@ from gpu.keys import Vit
 from gpu.lines import Value
 from gpu.photographs import photographs
 from gpu.work import Work, command
-from ovskit.core.extract.pipeline import ExtractOptions, extract_features
+from ovskit.core.extract.options import ExtractOptions
+from ovskit.core.extract.pipeline import extract_features
 from ovskit.core.formats.photographs.photographs import read_source
 from ovskit.core.formats.photographs.sources import list_sources
 from ovskit.core.models.registry import load_backbone
@@ -261,7 +262,7 @@ def decoding(work: Work) -> None:
     for called, load in networks.items():
         with work.measuring(f"features in this process, {called}, {side}², images/s") as values:
             network = load()
-            options = ExtractOptions(size=(side, side), workers=default_workers())
-            arrivals = [time.perf_counter() for _ in extract_features(sources, network, options, Failures(skip=False))]
+            found = extract_features(sources, network, ExtractOptions(size=(side, side)), Failures(skip=False), workers=default_workers())
+            arrivals = [time.perf_counter() for _ in found]
             first = max(1, count // 4)
             values |= {"images": count, "images_s": (count - first) / (arrivals[-1] - arrivals[first - 1])}

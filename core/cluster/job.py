@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from ovskit.core.runtime.errors import InputError, MissingInputError
 from ovskit.core.runtime.methods import Said
+from ovskit.core.runtime.progress import Watch, unwatched
 
 if TYPE_CHECKING:
     from ovskit.core.cluster.streams import RootedFeatures
@@ -16,19 +17,6 @@ if TYPE_CHECKING:
     from ovskit.core.formats.streams.numpy_features import NumpyFeatures
     from ovskit.core.records import FeatureMap, MaskSet
     from ovskit.core.runtime.failures import Failures
-
-T = TypeVar("T")
-
-
-class Watch(Protocol):
-    """Shows how far an iteration is, under a label; gives the same items."""
-
-    def __call__(self, items: Iterable[T], label: str) -> Iterable[T]: ...
-
-
-def unwatched(items: Iterable[T], label: str) -> Iterable[T]:
-    """A ``Watch`` that shows nothing."""
-    return items
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,10 +6,8 @@ With centroids from before, whose sides are known, one reading is enough.
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -19,20 +17,20 @@ from ovskit.core.cluster.lightcluster import Margins, joined, masks_of_margin
 from ovskit.core.cluster.options import Level, LightOptions
 from ovskit.core.cluster.patch_sample import PatchSample
 from ovskit.core.cluster.streams import RootedFeatures
+from ovskit.core.formats.streams.spool import Spool
 from ovskit.core.models.kmeans import KMeansOptions
 from ovskit.core.records import Image, MaskSet
-from ovskit.core.runtime.errors import InputError, OutputError
+from ovskit.core.runtime.errors import InputError
 from ovskit.core.runtime.failures import Failures
+from ovskit.core.runtime.progress import Watch, unwatched
 from ovskit.core.runtime.workers import ordered_map
-
-Watch = Callable[[Iterable[Any], str], Iterable[Any]]
 
 
 def fit_light(
     records: Iterable[RootedFeatures],
     options: LightOptions,
     clustering: KMeansOptions,
-    watch: Watch = lambda items, _: items,
+    watch: Watch = unwatched,
     device: torch.device | None = None,
 ) -> Levels:
     """Centroids of the data set and of its superclasses, whose sides are not known yet. Raises InputError for features they cannot be had
@@ -56,9 +54,9 @@ class Margined:
         clustering: KMeansOptions,
         failures: Failures,
         workers: int,
-        watch: Watch = lambda items, _: items,
+        watch: Watch = unwatched,
     ) -> None:
-        self._file: BinaryIO = tempfile.TemporaryFile(prefix="ovskit-margins-")  # as long as this object
+        self._spool = Spool("keep margins")
         self._entries: list[_Entry] = []
         votes = Votes(len(levels.categories), options.sign)
         for image, seen in watch(_seen(records, levels, options, clustering, failures, workers), "voting"):
@@ -72,22 +70,17 @@ class Margined:
 
     def margins(self) -> Iterator[tuple[Image, Margins]]:
         """Every image, in order, with the foreground above 0."""
-        self._file.seek(0)
+        file = self._spool.from_start()
         for entry in self._entries:
             height, width = entry.grid
-            data = self._file.read(3 * height * width * 2)
+            data = file.read(3 * height * width * 2)
             image, dataset, category = np.frombuffer(data, np.float16).reshape(3, height, width).astype(np.float32)
             yield entry.image, turned(Seen(Margins(dataset, category, image), entry.category), self._signs)
 
     def _keep(self, image: Image, seen: Seen) -> None:
         margins = seen.margins
         stacked = np.stack([margins.image, margins.dataset, margins.category]).astype(np.float16)
-        try:
-            self._file.write(stacked.tobytes())
-        except OSError as error:
-            raise OutputError(
-                f"cannot keep margins in {tempfile.gettempdir()}: {error.strerror}; set TMPDIR to a folder with room"
-            ) from None
+        self._spool.write(stacked.tobytes())
         self._entries.append(_Entry(image, (stacked.shape[1], stacked.shape[2]), seen.category))
 
 

@@ -8,7 +8,6 @@ true positive behind it, in passes over the file.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -17,7 +16,7 @@ import numpy.typing as npt
 
 from ovskit.core.eval import precision_kernels as kernels
 from ovskit.core.eval.matching import THRESHOLDS, Matched
-from ovskit.core.runtime.errors import OutputError
+from ovskit.core.formats.streams.spool import Spool
 
 Float64 = npt.NDArray[np.float64]
 Int32 = npt.NDArray[np.int32]
@@ -39,7 +38,7 @@ class PrecisionSpool:
     """Detections on disk, and their average precision for any weighting of the images."""
 
     def __init__(self) -> None:
-        self._file = tempfile.SpooledTemporaryFile(max_size=_ON_DISK)
+        self._spool = Spool(advice="set TMPDIR to where there is room", in_memory=_ON_DISK)
         self._found: Records | None = None
 
     def add(self, position: int, group: int, scores: Float64, matched: Matched) -> None:
@@ -53,12 +52,7 @@ class PrecisionSpool:
         records["true"], records["false"] = matched.true[kept], matched.false[kept]
         records["position"], records["group"] = position, group
         self._found = None
-        try:
-            self._file.write(records.tobytes())
-        except OSError as error:
-            raise OutputError(
-                f"cannot write a temporary file in {tempfile.gettempdir()}: {error.strerror}; set TMPDIR to where there is room"
-            ) from None
+        self._spool.write(records.tobytes())
 
     def cells(self, bits: Sequence[int]) -> int:
         """How many 32-bit numbers ``precision`` needs for every column of its weights."""
@@ -104,8 +98,8 @@ class PrecisionSpool:
         return self._found
 
     def _chunks(self) -> Iterator[Records]:
-        self._file.seek(0)
-        while data := self._file.read(_CHUNK * RECORD.itemsize):
+        file = self._spool.from_start()
+        while data := file.read(_CHUNK * RECORD.itemsize):
             yield np.frombuffer(data, RECORD)
 
 

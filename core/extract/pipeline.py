@@ -5,47 +5,49 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
 
 import numpy as np
 import torch
 
+from ovskit.core.extract.options import ExtractOptions
 from ovskit.core.formats.paths import show_path
 from ovskit.core.formats.photographs.photographs import read_source
 from ovskit.core.formats.photographs.sources import Source
 from ovskit.core.models.backbones.interface import Backbone, Features
+from ovskit.core.models.registry import load_backbone
 from ovskit.core.records import EmbeddingBlock, FeatureMap, Float, Image
 from ovskit.core.runtime.batching import batches, run_halving, successes
-from ovskit.core.runtime.errors import InputError, MissingInputError
+from ovskit.core.runtime.device import choose_device
+from ovskit.core.runtime.errors import InputError, MissingInputError, UsageError
 from ovskit.core.runtime.failures import Failures
 from ovskit.core.runtime.workers import ordered_map, prefetch
 
-Pool = Literal["cls", "mean"]
 BLOCK_ROWS = 256  # pooled embeddings per block; fixed, so that the bytes do not depend on the batch size
 _AUTO_BATCH_CUDA = 16
-
-
-@dataclass(frozen=True, slots=True)
-class ExtractOptions:
-    """``size`` is the (height, width) in pixels every image is resized to, or None to keep its own, rounded to the patch.
-
-    ``storage`` is the dtype written; ``batch_size`` None chooses one for the device. SOHES resizes to a square of 1024,
-    aspect ignored [paper].
-    """
-
-    size: tuple[int, int] | None = (1024, 1024)
-    cls: bool = False
-    pool: Pool | None = None
-    storage: Literal["float16", "float32"] = "float16"
-    batch_size: int | None = None
-    workers: int = 1
-    max_pixels: int = 178_956_970
 
 
 @dataclass(frozen=True, slots=True)
 class _Prepared:
     image: Image
     pixels: torch.Tensor  # (3, height, width) uint8
+
+
+def open_backbone(options: ExtractOptions, *, weights: Path | None = None, device: str = "auto") -> Backbone:
+    """The model whose features are wanted. Raises UsageError where it has no CLS token and one is, and what ``load_backbone`` raises."""
+    backbone = load_backbone(
+        options.model,
+        facet=options.facet,
+        layer=options.layer,
+        weights=weights,
+        device=choose_device(device),
+        dtype=getattr(torch, options.dtype),
+        positions=options.positions,
+        interpolation=options.resample,
+    )
+    if (options.cls or options.pool == "cls") and not backbone.spec.has_cls:
+        raise UsageError(f"--model {options.model} has no CLS token; leave out --cls, or use --pool mean")
+    return backbone
 
 
 def frame_size(options_size: tuple[int, int] | None, stride: int, height: int, width: int) -> tuple[int, int]:
@@ -55,21 +57,28 @@ def frame_size(options_size: tuple[int, int] | None, stride: int, height: int, w
 
 
 def extract_features(
-    sources: Sequence[Source], backbone: Backbone, options: ExtractOptions, failures: Failures
+    sources: Sequence[Source],
+    backbone: Backbone,
+    options: ExtractOptions,
+    failures: Failures,
+    *,
+    workers: int = 1,
+    max_pixels: int = 178_956_970,
 ) -> Iterator[FeatureMap | EmbeddingBlock]:
     """Patch features of every source, in order; or, with ``options.pool``, blocks of pooled embeddings.
 
-    Decoding, forward passes and the caller's own work overlap. A source that cannot be read or decoded goes to
+    Decoding, in ``workers`` threads, forward passes and the caller's own work overlap; images of more than ``max_pixels`` are refused
+    before they are decoded. A source that cannot be read or decoded goes to
     ``failures``. Raises InputError where a feature does not fit the storage dtype.
     """
 
     def prepare(source: Source) -> _Prepared | InputError | MissingInputError:
         try:
-            return _prepare(source, backbone, options)
+            return _prepare(source, backbone, options, max_pixels)
         except (InputError, MissingInputError) as error:
             return error
 
-    prepared = successes(ordered_map(prepare, sources, options.workers), failures)
+    prepared = successes(ordered_map(prepare, sources, workers), failures)
     batch_size = options.batch_size or (_AUTO_BATCH_CUDA if backbone.device.type == "cuda" else 1)
     if options.pool is None:
         yield from prefetch(_maps(prepared, backbone, options, batch_size), depth=2)
@@ -77,8 +86,8 @@ def extract_features(
         yield from prefetch(_blocks(prepared, backbone, options, batch_size), depth=2)
 
 
-def _prepare(source: Source, backbone: Backbone, options: ExtractOptions) -> _Prepared:
-    image, pixels = read_source(source, max_pixels=options.max_pixels)
+def _prepare(source: Source, backbone: Backbone, options: ExtractOptions, max_pixels: int) -> _Prepared:
+    image, pixels = read_source(source, max_pixels=max_pixels)
     return _Prepared(image, backbone.prepare(pixels, *frame_size(options.size, backbone.spec.stride, image.height, image.width)))
 
 

@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 
 from ovskit.core.formats.streams.centroids import Centroids
+from ovskit.core.formats.streams.masks import MasksHeader
 from ovskit.core.label.crops import CropOptions
 from ovskit.core.label.mask_vectors import MaskVectors, drop_empty
-from ovskit.core.label.twice import VectorStore
+from ovskit.core.label.vector_store import VectorStore
 from ovskit.core.models.backbones.interface import BackboneSpec
 from ovskit.core.models.kmeans import assign
 from ovskit.core.records import Float, Mask, MaskSet
@@ -29,6 +30,11 @@ _STALE = ("label_score", "labels")  # what an earlier run of names left
 def cluster_categories(count: int) -> tuple[dict[str, Any], ...]:
     """``cluster 1`` to ``cluster count``, as COCO's categories."""
     return tuple({"id": k, "name": f"cluster {k}", "supercategory": "cluster"} for k in range(1, count + 1))
+
+
+def clustered_header(header: MasksHeader, count: int) -> MasksHeader:
+    """That of masks in ``count`` clusters; names that they had are gone."""
+    return replace(header, description="masks clustered by ovs-label", categories=cluster_categories(count), labels=None)
 
 
 def with_clusters(masks: MaskSet, vectors: Float, centroids: Centroids) -> MaskSet:

@@ -16,6 +16,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -24,12 +25,14 @@ from ovskit.core.masks.rle import RunTable
 from ovskit.core.models.weights.source import WeightsSource, sha256_of
 from ovskit.core.models.weights.state_dict import NoInit, fit, read_state_dict
 from ovskit.core.records import Mask, Rle, UInt8
-from ovskit.core.refine.methods.cascadepsp import CascadeOptions
 from ovskit.core.refine.refiner import Refiner, check_sizes
 from ovskit.core.runtime.device import choose_device
 from ovskit.core.runtime.errors import OutputError, UsageError, WeightsUnavailableError
 from ovskit.core.runtime.logs import get_logger
 from ovskit.core.runtime.network import Background, connect
+
+if TYPE_CHECKING:
+    from ovskit.core.refine.methods.cascadepsp import CascadeOptions
 
 log = get_logger("cascadepsp")
 

@@ -31,11 +31,12 @@ from ovskit.core.masks.rle import RunTable
 from ovskit.core.records import Mask, Rle, UInt8
 from ovskit.core.refine import convcrf_kernels as kernels
 from ovskit.core.refine.log_odds import log_odds
-from ovskit.core.refine.methods.convcrf import ConvCrfOptions
 from ovskit.core.refine.refiner import Refiner, check_sizes
 
 if TYPE_CHECKING:
     import torch
+
+    from ovskit.core.refine.methods.convcrf import ConvCrfOptions
 
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -32,9 +32,11 @@ from ovskit.core.masks.boxes import Box, box_around, decode_box, encode_box
 from ovskit.core.masks.rle import RunTable, encode
 from ovskit.core.records import Int32, Mask, Rle, UInt8
 from ovskit.core.refine.log_odds import log_odds
-from ovskit.core.refine.methods.crf import CrfOptions
 from ovskit.core.refine.refiner import Refiner, check_sizes
 from ovskit.core.runtime.errors import UsageError
+
+if TYPE_CHECKING:
+    from ovskit.core.refine.methods.crf import CrfOptions
 
 _MOST_VALUES = 1 << 24  # labels × pixels of one joint CRF, of which pydensecrf holds about six float32 arrays
 _LEVELS = ("threshold", "count")

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -32,9 +32,11 @@ import numpy.typing as npt
 from ovskit.core.masks.boxes import Box, box_around, decode_box, encode_box
 from ovskit.core.masks.rle import RunTable
 from ovskit.core.records import Int32, Mask, Rle, UInt8
-from ovskit.core.refine.methods.guided import GuidedOptions
 from ovskit.core.refine.refiner import Refiner, check_sizes
 from ovskit.core.runtime.kernels import njit
+
+if TYPE_CHECKING:
+    from ovskit.core.refine.methods.guided import GuidedOptions
 
 Bools = npt.NDArray[np.bool_]
 Float64 = npt.NDArray[np.float64]

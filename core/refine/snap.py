@@ -18,6 +18,7 @@ of 0.5 or more, disjoint masks stay disjoint too. ``docs/notes/snap.md`` says wh
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -27,9 +28,11 @@ from ovskit.core.masks.boxes import box_around, decode_box, encode_box
 from ovskit.core.masks.rle import RunTable
 from ovskit.core.models.superpixels import Superpixels, superpixels
 from ovskit.core.records import Int32, Mask, Rle, UInt8
-from ovskit.core.refine.methods.snap import SnapOptions
 from ovskit.core.refine.refiner import Refiner, check_sizes
 from ovskit.core.runtime.kernels import njit
+
+if TYPE_CHECKING:
+    from ovskit.core.refine.methods.snap import SnapOptions
 
 Int64 = npt.NDArray[np.int64]
 

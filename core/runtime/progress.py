@@ -6,9 +6,20 @@ import os
 import stat
 import sys
 from collections.abc import Iterable, Iterator
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 T = TypeVar("T")
+
+
+class Watch(Protocol):
+    """Shows how far an iteration is, under a label; gives the same items. ``total`` is their number, if it is known."""
+
+    def __call__(self, items: Iterable[T], label: str, total: int | None = None) -> Iterable[T]: ...
+
+
+def unwatched(items: Iterable[T], label: str, total: int | None = None) -> Iterable[T]:
+    """A ``Watch`` that shows nothing."""
+    return items
 
 
 def bar_is_wanted() -> bool:

@@ -121,7 +121,7 @@ def test_options_that_do_not_go_together(ovs: Run, few: Path, tmp_path: Path) ->
         (("--clusters", 3, "--names", "a,b"), ["in one way"]),
         (("--clusters", 3, "--from", "c.npz"), ["in one way"]),
         (("--clusters", 0), ["--clusters"]),
-        (("--clusters", 3, "--top-k", 2), ["belong to --names"]),
+        (("--clusters", 3, "--top-k", 2), ["--top-k belongs to --names"]),
         (("--names", "a,b", "--save", "c.npz"), ["--save"]),
         (("--names", "a,b", "--drop"), ["--min-prob"]),
         (("--names", "a,b", "--min-prob", 0.5), ["no background", "--drop"]),

@@ -8,7 +8,8 @@ import pytest
 import torch
 from PIL import Image as Pillow
 
-from ovskit.core.extract.pipeline import BLOCK_ROWS, ExtractOptions, extract_features, frame_size
+from ovskit.core.extract.options import ExtractOptions
+from ovskit.core.extract.pipeline import BLOCK_ROWS, extract_features, frame_size
 from ovskit.core.formats.photographs.sources import Source, list_sources
 from ovskit.core.models.backbones.interface import BackboneSpec, Features
 from ovskit.core.records import EmbeddingBlock, FeatureMap, UInt8
@@ -46,8 +47,9 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def run(sources: tuple[Source, ...], backbone: MeanColour, failures: Failures | None = None, **options) -> list:
-    return list(extract_features(sources, backbone, ExtractOptions(**options), failures or Failures(skip=False)))
+def run(sources: tuple[Source, ...], backbone: MeanColour, failures: Failures | None = None, workers: int = 1, **options) -> list:
+    failures = failures or Failures(skip=False)
+    return list(extract_features(sources, backbone, ExtractOptions(**options), failures, workers=workers))
 
 
 @pytest.mark.parametrize("workers", [1, 4])
@@ -113,7 +115,7 @@ def test_what_float16_cannot_hold_is_an_error_with_a_remedy(folder: Path) -> Non
     sources = list_sources([str(folder)]).items
     with pytest.raises(InputError, match="--dtype float32"):
         run(sources, MeanColour(scale=1e4), size=(8, 8))
-    assert run(sources, MeanColour(scale=1e4), size=(8, 8), storage="float32")[6].patch[0, 0, 0] == 61e4
+    assert run(sources, MeanColour(scale=1e4), size=(8, 8), dtype="float32")[6].patch[0, 0, 0] == 61e4
 
 
 @pytest.mark.parametrize("pool", [None, "mean"])
@@ -129,7 +131,7 @@ def test_one_number_that_is_none_is_an_error_wherever_it_is(folder: Path, value:
             return features
 
     with pytest.raises(InputError, match=rf"3\.png: a feature is not finite as {storage}"):
-        run(list_sources([str(folder)]).items, OneWrong(), size=(16, 32), batch_size=4, storage=storage, pool=pool)
+        run(list_sources([str(folder)]).items, OneWrong(), size=(16, 32), batch_size=4, dtype=storage, pool=pool)
 
 
 def test_frames_are_whole_patches() -> None:

@@ -16,7 +16,8 @@ from ovskit.core.formats.streams.masks import MasksHeader, MasksWriter
 from ovskit.core.label.clusters import Collected, about, check_same_crops, check_same_model, cluster_categories, crop_of, with_clusters
 from ovskit.core.label.crops import CropOptions
 from ovskit.core.label.mask_vectors import MaskVectors
-from ovskit.core.label.twice import TwiceReadMasks, VectorStore
+from ovskit.core.label.rereadable import RereadableMasks
+from ovskit.core.label.vector_store import VectorStore
 from ovskit.core.records import MaskSet
 from ovskit.core.runtime.errors import InputError, UsageError
 
@@ -91,7 +92,7 @@ def test_masks_are_read_twice(tmp_path: Path, piped: bool) -> None:
         path = f"/dev/fd/{reading}"
     else:
         Path(path).write_bytes(data)
-    with TwiceReadMasks([path]) as masks:
+    with RereadableMasks([path]) as masks:
         assert masks.header.root == "/x"
         assert masks.spooled == piped
         passes = [list(masks.first()), list(masks.second())]

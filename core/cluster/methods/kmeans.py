@@ -13,7 +13,7 @@ from ovskit.core.runtime.methods import Method, Said
 from ovskit.core.runtime.settings import Effect, option
 
 if TYPE_CHECKING:
-    from ovskit.core.cluster.repeated import RepeatedInputs
+    from ovskit.core.cluster.rereadable import RereadableFeatures
     from ovskit.core.cluster.streams import FeatureInputs
 
 
@@ -40,7 +40,7 @@ class KMeansMaskOptions(FittingOptions):
 def run(job: ClusterJob, options: KMeansMaskOptions) -> Clustered:
     """Clusters as masks. Raises UsageError for options that do not go together."""
     from ovskit.core.cluster.kmeans_masks import ShapeOptions, cluster_by, cluster_each, cluster_together, fit_dataset
-    from ovskit.core.cluster.repeated import repeatable
+    from ovskit.core.cluster.rereadable import rereadable
     from ovskit.core.cluster.streams import FeatureInputs
     from ovskit.core.runtime.device import choose_device
 
@@ -52,7 +52,7 @@ def run(job: ClusterJob, options: KMeansMaskOptions) -> Clustered:
     if (options.save is not None or options.source is not None) and options.scope != "dataset":
         raise UsageError(f"--save and --from keep centroids of all images: they need --scope dataset, not {options.scope}")
     failures, workers = job.failures, job.workers
-    streams: FeatureInputs | RepeatedInputs
+    streams: FeatureInputs | RereadableFeatures
     if options.scope != "dataset":
         streams = job.stack.enter_context(FeatureInputs(job.sources))
         if options.scope == "image":
@@ -68,7 +68,7 @@ def run(job: ClusterJob, options: KMeansMaskOptions) -> Clustered:
         if job.given.get("clusters") is Said.BY_HAND and len(centroids.rows) != options.clusters:
             raise UsageError(f"-k {options.clusters}: {options.source} has {len(centroids.rows)} clusters; leave -k out")
     else:
-        streams = job.stack.enter_context(repeatable(job.sources))
+        streams = job.stack.enter_context(rereadable(job.sources))
         centroids = fit_dataset(job.watch(streams.records(), "sampling"), clustering, device)
         save(job, options.save, {"dataset": centroids}, streams.header, "kmeans")
     names = tuple({"id": k + 1, "name": f"cluster {k + 1}"} for k in range(len(centroids.rows)))

@@ -12,7 +12,7 @@ def run(job: ClusterJob, options: LightOptions) -> Clustered:
     """The foreground as masks. Raises UsageError for options that do not go together."""
     from ovskit.core.cluster.light_levels import Levels
     from ovskit.core.cluster.light_stream import Margined, fit_light, light_masks, margins_of
-    from ovskit.core.cluster.repeated import repeatable
+    from ovskit.core.cluster.rereadable import rereadable
     from ovskit.core.cluster.streams import FeatureInputs
     from ovskit.core.runtime.device import choose_device
 
@@ -33,7 +33,7 @@ def run(job: ClusterJob, options: LightOptions) -> Clustered:
                 margins_of(left_of(streams.records(), done), levels, options, clustering, failures, workers), level, options, workers
             ),
         )
-    inputs = job.stack.enter_context(repeatable(job.sources))
+    inputs = job.stack.enter_context(rereadable(job.sources))
     levels = fit_light(inputs.records(), options, clustering, job.watch, device)
     voted = Margined(inputs.records(), levels, options, clustering, failures, workers, job.watch)
     save(job, options.save, voted.levels.named(), inputs.header, "lightcluster")

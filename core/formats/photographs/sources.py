@@ -10,8 +10,8 @@ from __future__ import annotations
 import codecs
 import glob
 import os
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence, Set
+from dataclasses import dataclass, replace
 
 from ovskit.core.formats.paths import show_path, spelled, spellings
 from ovskit.core.formats.photographs.tars import SUFFIXES, find_member, tar_index
@@ -22,7 +22,7 @@ from ovskit.core.runtime.logs import get_logger
 
 log = get_logger("sources")
 
-__all__ = ["SUFFIXES", "Source", "Sources", "list_sources", "locate", "parse_path_list", "refuse_twins"]
+__all__ = ["SUFFIXES", "Source", "Sources", "left_of", "list_sources", "locate", "parse_path_list", "refuse_twins"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +62,15 @@ class Sources:
     root: str
     items: tuple[Source, ...]
 
+    @property
+    def exif(self) -> str:
+        """How the orientations of these images are taken, as a header says it."""
+        return "ignore" if any(item.exif == "ignore" for item in self.items) else "apply"
+
+    def with_exif(self, exif: str | None) -> Sources:
+        """The same, their orientations taken as ``exif`` says; None leaves that to whoever listed them."""
+        return self if exif is None else replace(self, items=tuple(replace(item, exif=exif) for item in self.items))
+
 
 @dataclass(frozen=True, slots=True)
 class _Found:
@@ -98,6 +107,11 @@ def list_sources(inputs: Sequence[str], *, root: str | None = None, failures: Fa
     refuse_twins(name for name, _ in named)
     items = tuple(Source(k, name, f.tar or f.path, f.offset, f.length) for k, (name, f) in enumerate(named, 1))
     return Sources(base, items)
+
+
+def left_of(sources: Iterable[Source], done: Set[int]) -> list[Source]:
+    """The images whose ids are not among those that are done, in order."""
+    return [source for source in sources if source.id not in done]
 
 
 def parse_path_list(data: bytes, *, nul: bool = False) -> list[str]:

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from ovskit.core.cluster.streams import FeatureInputs, RootedFeatures, name_of
 from ovskit.core.formats.streams.numpy_features import NumpyFeatures
-from ovskit.core.runtime.errors import OutputError
-from ovskit.core.runtime.logs import get_logger
-from ovskit.core.runtime.output import open_input
-
-log = get_logger("cluster")
+from ovskit.core.formats.streams.spool import kept_stdin
 
 
-class RepeatedInputs:
+class RereadableFeatures:
     """Feature streams as one, to be read from the beginning as often as asked; ``header`` as ``FeatureInputs`` has it."""
 
     def __init__(self, paths: Sequence[str | NumpyFeatures], names: Sequence[str] | None = None) -> None:
@@ -31,19 +25,12 @@ class RepeatedInputs:
 
 
 @contextmanager
-def repeatable(paths: Sequence[str | NumpyFeatures]) -> Iterator[RepeatedInputs]:
+def rereadable(paths: Sequence[str | NumpyFeatures]) -> Iterator[RereadableFeatures]:
     """The streams of ``paths``; stdin (``-``) is copied to a temporary file as long as the context lasts. Raises OutputError if it does not
     fit there."""
     if "-" not in paths:
-        yield RepeatedInputs(paths)
+        yield RereadableFeatures(paths)
         return
-    with tempfile.NamedTemporaryFile(prefix="ovskit-features-", suffix=".npz") as copy:
-        log.warning("features are read twice: keeping stdin in %s meanwhile; a file named on the command line needs no copy", copy.name)
-        try:
-            with open_input("-") as stream:
-                shutil.copyfileobj(stream, copy, 1 << 20)
-            copy.flush()
-        except OSError as error:
-            raise OutputError(f"cannot keep stdin in {copy.name}: {error.strerror}; set TMPDIR to a folder with room") from None
+    with kept_stdin("features", ".npz") as copy:
         names = [name_of(path) for path in paths]
-        yield RepeatedInputs([copy.name if path == "-" else path for path in paths], names)
+        yield RereadableFeatures([copy if path == "-" else path for path in paths], names)

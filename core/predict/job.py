@@ -1,0 +1,68 @@
+"""What a method of ``ovs-predict`` is given beside its options, what it gives back, and which checkpoints are its own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ovskit.core.runtime.methods import Method
+
+if TYPE_CHECKING:
+    from ovskit.core.formats.photographs.sources import Source
+    from ovskit.core.records import MaskSet
+    from ovskit.core.runtime.failures import Failures
+
+_MODEL = "model.safetensors"
+_LONGEST = 100_000_000  # bytes of a header, as safetensors has it
+
+
+@dataclass(frozen=True, slots=True)
+class PredictJob:
+    """A run of ``ovs-predict`` but for its method.
+
+    ``checkpoint`` is what --checkpoint names. Images that cannot be used go to ``failures``; those of more than ``max_pixels`` are refused
+    before they are decoded. ``grow_forest`` gives masks parents by coverage.
+    """
+
+    checkpoint: Path
+    failures: Failures
+    grow_forest: Callable[[MaskSet], MaskSet]
+    device: str = "auto"
+    workers: int = 1
+    max_pixels: int = 178_956_970
+
+
+@dataclass(frozen=True, slots=True)
+class Predicted:
+    """What a method makes: the masks of any photographs, in order, by ``model``, as provenance names it and its weights."""
+
+    model: str
+    model_sha256: str | None
+    masks: Callable[[Sequence[Source]], Iterator[MaskSet]]
+
+
+@dataclass(frozen=True, slots=True)
+class PredictMethod(Method):
+    """A method of ``ovs-predict``. ``opens`` tells whether a checkpoint is its own, without reading the weights.
+
+    ``run`` takes a ``PredictJob`` and the method's options to ``Predicted``.
+    """
+
+    opens: Callable[[Path], bool] = lambda checkpoint: False
+
+
+def kind_of(checkpoint: Path) -> str:
+    """What a run's finished model says that it is, as ``ovskit.segmenter/1``; empty if there is none in the folder, or none of ours."""
+    path = checkpoint / _MODEL
+    try:
+        if not path.is_file():
+            return ""
+        with open(path, "rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            header = json.loads(file.read(length)) if length <= _LONGEST else {}
+        return str(json.loads(header["__metadata__"]["ovskit"])["format"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):  # whoever opens it says what is wrong
+        return ""
