@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
@@ -29,30 +29,43 @@ from ovskit.core.runtime.settings import Declared, assignments, fault, fields_of
 class Choice:
     """How a command chooses among the methods of a room: by ``flag``, with ``default``; ``several`` with commas, or ``none`` of them.
 
-    ``help`` is what the flag's help begins with; the methods' summaries follow.
+    ``help`` is what the flag's help begins with; the methods' summaries follow. Where ``flag`` is None there is nothing to choose: the
+    method is ``default``.
     """
 
     registry: Registry
     default: str
     help: str = ""
-    flag: str = "--method"
+    flag: str | None = "--method"
     several: bool = False
     settings: bool = True
     """Whether ``--set`` gives options of the method."""
 
     @property
     def word(self) -> str:
-        """The flag as a word."""
-        return self.flag.removeprefix("--")
+        """The flag as a word, empty if there is none."""
+        return (self.flag or "").removeprefix("--")
 
-    def declared(self) -> list[Declared]:
-        """The flags that choose: which method, and ``--set``."""
+    def methods(self) -> Iterable[Method]:
+        """Those that may be chosen."""
+        return self.registry if self.flag is not None else [self.registry.get(self.default)]
+
+    def chooses(self) -> list[Declared]:
+        """The flag that says which method, if there is one."""
+        if self.flag is None:
+            return []
         metavar = "NAME,…" if self.several else "|".join(method.name for method in self.registry)
         said = " ".join(filter(None, [self.help, *(f"{method.name}: {method.summary}" for method in self.registry)]))
-        own = [_flag(self.word, self.flag, said, str, default=self.default, metavar=metavar, environment="by command")]
+        return [_flag(self.word, self.flag, said, str, default=self.default, metavar=metavar, environment="by command")]
+
+    def sets(self) -> list[Declared]:
+        """``--set``, if it gives options of the method."""
+        own = []
         if self.settings:
             form = "METHOD.NAME=X" if self.several else "NAME=X"
             how = "Another value of an option of the method, see the manual; may be given several times."
+            if self.flag is None:
+                how = f"Another value of a setting; --help {self.default} names them all; may be given several times."
             own.append(_flag("setting", "--set", how, tuple[str, ...], default=(), metavar=form, environment="by command"))
         return own
 
@@ -77,11 +90,12 @@ class Part:
             yield getattr(self.group, "SECTION", "Options"), None, fields_of(self.group)
             return
         assert self.choice is not None
-        chooses, *settings = self.choice.declared()
-        yield "Method", None, (chooses,)
-        for method in self.choice.registry:
-            yield f"Method {method.name}", method.name, tuple(one for one in fields_of(method.options) if one.flags)
-        yield "Method", None, tuple(settings)
+        choice, title = self.choice, "Settings" if self.choice.flag is None else "Method"
+        yield title, None, tuple(choice.chooses())
+        for method in choice.methods():
+            own = title if choice.flag is None else f"{title} {method.name}"
+            yield own, method.name, tuple(one for one in fields_of(method.options) if one.flags)
+        yield title, None, tuple(choice.sets())
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +107,8 @@ class Expanded:
     declared: Mapping[str, Declared]
 
 
-def expand(function: Callable[..., None]) -> Expanded:
-    """``function`` with its groups spread into one parameter for each option.
+def expand(function: Callable[..., None], order: Sequence[str] = ()) -> Expanded:
+    """``function`` with its groups spread into one parameter for each option, those in ``order`` first.
 
     Raises TypeError for options that two groups, or two methods, declare differently under one name.
     """
@@ -108,6 +122,9 @@ def expand(function: Callable[..., None]) -> Expanded:
                 known = declared.setdefault(one.name, one)
                 if known is not one and (known.flags, known.kind, known.off) != (one.flags, one.kind, one.off):
                     raise TypeError(f"{function.__name__}: {one.name} is declared twice, differently{f' by {method}' if method else ''}")
+
+    places = {name: place for place, name in enumerate(order)}
+    declared = dict(sorted(declared.items(), key=lambda item: places.get(item[0], len(places))))
 
     def run(ctx: typer.Context, **values: Any) -> None:
         given = {name: value for name, value in values.items() if _is_given(ctx, name)}
@@ -252,7 +269,7 @@ def _check_strangers(ctx: typer.Context, choice: Choice, methods: Sequence[Metho
     What the environment or a settings file says is meant for whichever method it fits.
     """
     own = {one.name for method in methods for one in fields_of(method.options)}
-    for method in choice.registry:
+    for method in choice.methods():
         for one in fields_of(method.options):
             if one.flags and one.name not in own and _source(ctx, one.name) == "COMMANDLINE":
                 typed = "/".join(filter(None, [one.flag, one.off]))

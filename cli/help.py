@@ -97,7 +97,7 @@ def _with_default(declared: Declared) -> str:
 
 
 def _methods(parts: Sequence[Part]) -> dict[str, Any]:
-    return {method.name: method for part in parts if part.choice is not None for method in part.choice.registry}
+    return {method.name: method for part in parts if part.choice is not None for method in part.choice.methods()}
 
 
 def _without_flags(part: Part, method: str | None) -> list[Declared]:

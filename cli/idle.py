@@ -89,8 +89,6 @@ RULES = (
     Rule(
         "show", "opacity no_legend view", _draws("folder", "sheet"), "is for pictures (-o DIR/ or --sheet): a page has controls of its own"
     ),
-    Rule("train", "eval_root eval_limit", lambda g: g["eval"] is not None, "is about what --eval names: add --eval GT.json"),
-    Rule("train segment", "scratch", lambda g: g["weights"] is None, "begins with random weights, and --weights brings some: choose one"),
 )
 
 

@@ -12,7 +12,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from ovskit.cli.method_settings import parse_fields
-from ovskit.cli.training_eval import _Judge
+from ovskit.core.eval.truth_sample import TruthSample
 from ovskit.core.formats.streams.masks import open_masks
 from ovskit.core.runtime.errors import UsageError
 from ovskit.core.train.engine.checkpoint import read_checkpoint
@@ -289,7 +289,7 @@ def test_evaluation_on_lvis_is_without_ap(images: Path, masks: Path, tmp_path: P
     ):
         path.write_text(json.dumps({**value, "images": listed}))
         with open(masks, "rb") as stream:
-            scores = _Judge(str(path), str(images), 5).score(open_masks(stream, "masks")[1])
+            scores = TruthSample(str(path), str(images), 5).score(open_masks(stream, "masks")[1])
         assert list(scores) == names
 
 

@@ -15,8 +15,7 @@ from ovskit.core.masks import rle
 from ovskit.core.predict.predictor import PredictOptions, predict_masks
 from ovskit.core.records import MaskSet
 from ovskit.core.runtime.failures import Failures
-from ovskit.core.train.recipes.segment import new_segmenter
-from ovskit.core.train.recipes.segment_settings import SegmentSettings
+from ovskit.core.train.recipes.segment import SegmentSettings, new_segmenter
 
 pytestmark = pytest.mark.gpu
 

@@ -18,8 +18,7 @@ from ovskit.core.train.data.target_index import TargetIndex, open_targets
 from ovskit.core.train.engine.loop import train
 from ovskit.core.train.engine.options import TrainOptions
 from ovskit.core.train.recipes.mask_recipe import BEST
-from ovskit.core.train.recipes.segment import SegmentRecipe, new_segmenter
-from ovskit.core.train.recipes.segment_settings import SegmentSettings, settings_from
+from ovskit.core.train.recipes.segment import SegmentRecipe, SegmentSettings, new_segmenter, settings_from
 from tests.scenes import Faults, write_scenes
 
 SETTINGS = SegmentSettings(size="tiny", queries=8, points=64, backbone="timm:test_vit", side=64, batch=2, paste=0.3)
