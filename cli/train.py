@@ -154,12 +154,14 @@ class Evaluation(Options):
     SECTION: ClassVar[str] = "Evaluation"
 
     truth: str | None = option(
-        None, "Every --eval-every steps: average recall on photographs with this ground truth.", flag="--eval", metavar="GT.json"
+        None, "Ground truth to score on every --eval-every steps: average recall on its photographs.", flag="--eval", metavar="GT.json"
     )
     eval_root: str | None = option(
-        None, "Where those photographs are.", flag=True, metavar="DIR", shown="the ground truth's folder", effect=_OF_EVAL
+        None, "Folder of the photographs of --eval.", flag=True, metavar="DIR", shown="the ground truth's folder", effect=_OF_EVAL
     )
-    eval_limit: int = option(50, "Only the first N of them.", flag=True, low=1, metavar="N", effect=_OF_EVAL)
+    eval_limit: int = option(
+        50, "Photographs of --eval to score on, the first of its file.", flag=True, low=1, metavar="N", effect=_OF_EVAL
+    )
 
     def every(self, options: TrainOptions) -> int:
         """Steps between evaluations: 0 without a ground truth, by default those between checkpoints. Raises UsageError."""
@@ -192,7 +194,13 @@ class Evaluation(Options):
         return score
 
 
-NOT_EVALUATED = with_defaults(Evaluation, fixed=("truth", "eval_root", "eval_limit"))
+def groups_of(method: TrainMethod) -> dict[str, Any]:
+    """The groups of a recipe's subcommand that are its own; of one that cannot be scored, without what is about that."""
+    run, evaluation = method.run_options, Evaluation
+    if method.scored_as is None:
+        run = with_defaults(run, fixed=("eval_every",))
+        evaluation = with_defaults(evaluation, fixed=("truth", "eval_root", "eval_limit"))
+    return {"source": INPUTS[method.learns_from], "files": method.files, "options": run, "evaluation": evaluation}
 
 
 def train_by(
@@ -238,12 +246,9 @@ def command_of(method: Any) -> Callable[..., None]:
     command.__doc__ = method.about
     command.__annotations__ = {
         "ctx": typer.Context,
-        "source": INPUTS[method.learns_from],
-        "files": method.files,
-        "chosen": Annotated[Chosen, Choice(TRAIN, method.name, flag=None)],
-        "options": method.run_options,
-        "evaluation": NOT_EVALUATED if method.scored_as is None else Evaluation,
+        **groups_of(method),
         "out": RunOut,
+        "chosen": Annotated[Chosen, Choice(TRAIN, method.name, flag=None)],
         "common": Common,
         "return": None,
     }

@@ -4,7 +4,6 @@ import json
 import signal
 import subprocess
 import time
-from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -326,21 +325,3 @@ def test_dino_misused(ovs: Run, images: Path, tmp_path: Path, setting: str, word
     assert done.returncode == 2
     one_line(done, *words)
     assert not (tmp_path / "run").exists()
-
-
-@pytest.mark.parametrize("recipe", ["backbone", "dino", "segment", "correct"])
-def test_the_manual_names_every_setting_and_its_default(recipe: str) -> None:
-    from dataclasses import fields
-
-    settings = getattr(import_module(f"ovskit.core.train.{recipe}"), f"{recipe.capitalize()}Settings")
-    text = (Path(__file__).parents[2] / "man" / "ovs-train.inc").read_text().replace("\\-", "-")  # roff's minus
-    own = text.partition(f".B {recipe}\n")[2].partition("\n.")[0]
-    said = dict(word.strip("(.,;").split("=") for word in own.split() if "=" in word)
-    assert said == {field.name: shown(field.default) for field in fields(settings)}
-
-
-def shown(value: object) -> str:
-    """A default as the manual writes it."""
-    if isinstance(value, tuple):
-        return ",".join(shown(one) for one in value)
-    return str(value).lower() if isinstance(value, bool | str) else f"{value:g}"

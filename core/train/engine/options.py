@@ -30,14 +30,19 @@ class TrainOptions(Options):
 
     steps: int = option(1000, "Total optimizer steps.", flag=True, low=1, metavar="N")
     minutes: float | None = option(
-        None, "End after so long with a checkpoint and exit status 3; --resume goes on.", flag=True, above=0, metavar="M", decides=False
+        None,
+        "Minutes after which the run ends with a checkpoint and exit status 3; --resume goes on.",
+        flag=True,
+        above=0,
+        metavar="M",
+        decides=False,
     )
     accumulate: int = option(1, "Batches of each process to one optimizer step.", flag=True, low=1, metavar="N")
     optimizer: Literal["adan", "adamw"] = option("adamw", "The optimizer; Adan is SOHES' own.", flag=True)
     learning_rate: float = option(1e-3, "Peak learning rate.", flag="--lr", above=0, metavar="RATE")
     warmup: int = option(0, "Steps over which the learning rate rises from zero.", flag=True, low=0, metavar="N")
     schedule: Literal["cosine", "step", "constant"] = option(
-        "cosine", "Then: a cosine to zero, a tenth at 90 % and again at 95 % of the steps, or constant.", flag=True
+        "cosine", "Learning rate after that: a cosine to zero, a tenth at 90 % and again at 95 % of the steps, or constant.", flag=True
     )
     weight_decay: float = option(0.05, "Decoupled weight decay, of matrices and kernels.", flag=True, low=0, metavar="X")
     clip_norm: float = option(0.0, "Shorten gradients of a larger norm; 0 leaves them.", flag="--clip", low=0, metavar="NORM")
@@ -50,10 +55,10 @@ class TrainOptions(Options):
     compile: bool = option(False, "Compile the network with torch.compile: minutes once, then faster.", flag=True, rare=True)
     seed: int = option(0, "Random seed of the first weights and all that is drawn.", flag=True, low=0, metavar="N")
     device: str = option(
-        "auto", "auto, cpu, cuda or mps. Several GPUs: start the command with torchrun.", flag=True, metavar="DEVICE", decides=False
+        "auto", "Device: auto, cpu, cuda or mps. Several GPUs: start the command with torchrun.", flag=True, metavar="DEVICE", decides=False
     )
     precision: Literal["auto", "fp32", "bf16", "fp16"] = option(
-        "auto", "auto: bf16 on a GPU that has it, fp16 on other CUDA GPUs, fp32 elsewhere.", flag=True
+        "auto", "Precision of computing; auto: bf16 on a GPU that has it, fp16 on other CUDA GPUs, fp32 elsewhere.", flag=True
     )
     workers: int | None = option(
         None, "Threads. Results do not depend on it.", flag=True, short="-j", low=1, metavar="N", shown="the cores available", decides=False

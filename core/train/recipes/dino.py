@@ -272,7 +272,7 @@ METHOD = TrainMethod(
     run,
     # From 5e-4 to 1e-6, as in the paper.
     run_options=with_defaults(
-        TrainOptions, fixed=("optimizer", "eval_every"), steps=10000, learning_rate=5e-4, warmup=1000, weight_decay=0.04, clip_norm=3.0,
+        TrainOptions, fixed=("optimizer",), steps=10000, learning_rate=5e-4, warmup=1000, weight_decay=0.04, clip_norm=3.0,
         final_share=0.002,
     ),
     about="""Train a vision transformer by self-distillation (DINO), from photographs without labels.
