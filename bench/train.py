@@ -57,8 +57,7 @@ from ovskit.core.train.engine.devices import Devices, open_devices
 from ovskit.core.train.engine.events import Event, Started, Updated
 from ovskit.core.train.engine.loop import train
 from ovskit.core.train.engine.options import TrainOptions
-from ovskit.core.train.recipes.segment import SegmentRecipe, new_segmenter
-from ovskit.core.train.recipes.segment_settings import SegmentSettings
+from ovskit.core.train.recipes.segment import SegmentRecipe, SegmentSettings, new_segmenter
 from ovskit.core.train.views.samples import Batch, draw_batch
 from tests.scenes import make_scene, mask_set
 
@@ -341,7 +340,7 @@ def serve(pipe: Any, contender: Contender, job: Job) -> None:
             mark_parts(recipe, devices, phases)
         options = TrainOptions(
             steps=10**6, learning_rate=1e-5, weight_decay=0.05, clip_norm=1.0, device=job.device, precision=job.precision,
-            compile=contender.compile, checkpoint_every=10**6, log_every=10**6,
+            compile=contender.compile, checkpoint_every=10**6, log_every=10**6, workers=1,
         )  # fmt: skip
         pipe.send({
             "parameters": count(recipe.modules), "backbone_parameters": count(recipe.backbone()), "precision": devices.precision,

@@ -71,9 +71,9 @@ class _Tool(typer.Typer):
         self.tool = tool
         self._expanded: dict[str, Expanded] = {}
 
-    def _register(self, name: str, examples: Examples) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    def _register(self, name: str, examples: Examples, order: Sequence[str] = ()) -> Callable[[Callable[..., None]], Callable[..., None]]:
         def decorate(function: Callable[..., None]) -> Callable[..., None]:
-            expanded = expand(function)
+            expanded = expand(function, order)
             wrapped = _guarded(self.tool, expanded.function)
             # Of a group's list of subcommands, which otherwise ends within a sentence.
             short = (function.__doc__ or "").partition("\n\n")[0]
@@ -157,10 +157,10 @@ class OvsGroup(_Tool):
 
         self.callback(help=about, epilog=_epilog(self.examples), context_settings=dict(_CONTEXT))(group)
 
-    def ovs_command(self, name: str, examples: Examples) -> Callable[[Callable[..., None]], Callable[..., None]]:
-        """Make the decorated function the subcommand ``name``."""
+    def ovs_command(self, name: str, examples: Examples, order: Sequence[str] = ()) -> Callable[[Callable[..., None]], Callable[..., None]]:
+        """Make the decorated function the subcommand ``name``; its options come in ``order``, as far as it names them."""
         self._examples[name] = tuple(examples)
-        return self._register(name, examples)
+        return self._register(name, examples, order)
 
     def leaves(self) -> list[Leaf]:
         commands = self.click_command().commands

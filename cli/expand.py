@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
@@ -33,7 +33,8 @@ class Choice:
     """How a command chooses among the methods of a room, with ``default``; ``several`` with commas, or ``none`` of them.
     Where ``by`` is given there is no flag: it names the method from the options that are given, by their names, as they were typed.
 
-    ``help`` is what the flag's help says; the methods and their summaries are listed below it.
+    ``help`` is what the flag's help says; the methods and their summaries are listed below it. ``fixed``: there is nothing to choose, the
+    method is ``default``.
     """
 
     registry: Registry
@@ -43,6 +44,7 @@ class Choice:
     settings: bool = True
     """Whether ``--set`` gives options of the method."""
     by: Callable[[Mapping[str, Any]], str] | None = None
+    fixed: bool = False
 
     @property
     def flag(self) -> str:
@@ -54,15 +56,25 @@ class Choice:
         """The flag as a word."""
         return self.flag.removeprefix("--")
 
-    def declared(self) -> list[Declared]:
-        """The flags that choose: which method, and ``--set``."""
+    def methods(self) -> Iterable[Method]:
+        """Those that may be chosen."""
+        return [self.registry.get(self.default)] if self.fixed else self.registry
+
+    def chooses(self) -> list[Declared]:
+        """The flag that says which method, if there is one."""
+        if self.fixed or self.by is not None:
+            return []
+        metavar, said = "NAME,…" if self.several else "NAME", self.help or "How, by one of:"
+        return [_flag(self.word, self.flag, said, str, default=self.default, metavar=metavar, environment="by command")]
+
+    def sets(self) -> list[Declared]:
+        """``--set``, if it gives options of the method."""
         own = []
-        if self.by is None:
-            metavar, said = "NAME,…" if self.several else "NAME", self.help or "How, by one of:"
-            own.append(_flag(self.word, self.flag, said, str, default=self.default, metavar=metavar, environment="by command"))
         if self.settings:
             form = "METHOD.NAME=X" if self.several else "NAME=X"
             how = "Another value of an option of the method, see the manual; may be given several times."
+            if self.fixed:
+                how = f"Another value of a setting; --help {self.default} names them all; may be given several times."
             own.append(_flag("setting", "--set", how, tuple[str, ...], default=(), metavar=form, environment="by command"))
         return own
 
@@ -87,11 +99,12 @@ class Part:
             yield getattr(self.group, "SECTION", "Options"), None, fields_of(self.group)
             return
         assert self.choice is not None
-        own = self.choice.declared()
-        yield "Method", None, tuple(one for one in own if one.name != "setting")
-        for method in self.choice.registry:
-            yield f"Method {method.name}", method.name, tuple(one for one in fields_of(method.options) if one.flags)
-        yield "Method", None, tuple(one for one in own if one.name == "setting")
+        choice, title = self.choice, "Settings" if self.choice.fixed else "Method"
+        yield title, None, tuple(choice.chooses())
+        for method in choice.methods():
+            own = title if choice.fixed else f"{title} {method.name}"
+            yield own, method.name, tuple(one for one in fields_of(method.options) if one.flags)
+        yield title, None, tuple(choice.sets())
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +116,8 @@ class Expanded:
     declared: Mapping[str, Declared]
 
 
-def expand(function: Callable[..., None]) -> Expanded:
-    """``function`` with its groups spread into one parameter for each option.
+def expand(function: Callable[..., None], order: Sequence[str] = ()) -> Expanded:
+    """``function`` with its groups spread into one parameter for each option, those in ``order`` first.
 
     Raises TypeError for options that two groups, or two methods, declare differently under one name.
     """
@@ -120,6 +133,9 @@ def expand(function: Callable[..., None]) -> Expanded:
                 known = declared.setdefault(one.name, one)
                 if known is not one and (known.flags, known.kind, known.off) != (one.flags, one.kind, one.off):
                     raise TypeError(f"{function.__name__}: {one.name} is declared twice, differently{f' by {method}' if method else ''}")
+
+    places = {name: place for place, name in enumerate(order)}
+    declared = dict(sorted(declared.items(), key=lambda item: places.get(item[0], len(places))))
 
     def run(ctx: typer.Context, **values: Any) -> None:
         given = {name: value for name, value in values.items() if _is_given(ctx, name)}
@@ -270,7 +286,7 @@ def _check_strangers(ctx: typer.Context, choice: Choice, methods: Sequence[Metho
     What the environment or a settings file says is meant for whichever method it fits.
     """
     own = {one.name for method in methods for one in fields_of(method.options)}
-    for method in choice.registry:
+    for method in choice.methods():
         for one in fields_of(method.options):
             if choice.by is not None and one.effect is not None:
                 continue  # it says itself beside which options it has one

@@ -105,7 +105,7 @@ def rows_of(declared: Declared, parts: Sequence[Part]) -> Rows:
     rows = [record(declared)]
     for part in parts:
         if part.choice is not None and declared.flags == (part.choice.flag,):
-            rows += [(f"  {method.name}", sentence(method)) for method in part.choice.registry]
+            rows += [(f"  {method.name}", sentence(method)) for method in part.choice.methods()]
     return rows
 
 
@@ -144,7 +144,7 @@ def in_short(options: Sequence[Declared]) -> str:
 
 def methods_of(parts: Sequence[Part]) -> dict[str, Any]:
     """The methods that a command has to choose from, by name."""
-    return {method.name: method for part in parts if part.choice is not None for method in part.choice.registry}
+    return {method.name: method for part in parts if part.choice is not None for method in part.choice.methods()}
 
 
 def _is_default(part: Part, method: str) -> bool:

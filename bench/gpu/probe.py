@@ -24,8 +24,7 @@ from ovskit.core.train.data.target_index import open_targets
 from ovskit.core.train.engine.events import Event, Logged
 from ovskit.core.train.engine.loop import DoesNotFitError, train
 from ovskit.core.train.engine.options import TrainOptions
-from ovskit.core.train.recipes.segment import SegmentRecipe, new_segmenter
-from ovskit.core.train.recipes.segment_settings import SegmentSettings
+from ovskit.core.train.recipes.segment import SegmentRecipe, SegmentSettings, new_segmenter
 
 
 def main() -> None:

@@ -19,7 +19,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import types
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -188,6 +188,8 @@ def fields_of(options: type) -> tuple[Declared, ...]:
 
 _FIELDS: dict[type, tuple[Declared, ...]] = {}
 
+AnyOptions = TypeVar("AnyOptions", bound=Options)
+
 
 def _fields_of(options: Any) -> tuple[Declared, ...]:
     hints = get_type_hints(options)
@@ -208,6 +210,34 @@ def _without_none(hint: Any) -> Any:
     if get_origin(hint) in (Union, types.UnionType):
         return next(part for part in get_args(hint) if part is not type(None))
     return hint
+
+
+def with_defaults(options: type[AnyOptions], *, fixed: Collection[str] = (), **defaults: Any) -> type[AnyOptions]:
+    """``options`` with other ``defaults``, the fields in the same order; a person cannot set those that are ``fixed``.
+
+    Raises TypeError for what is not a field.
+    """
+    known = {field.name: field for field in dataclasses.fields(options)}  # type: ignore[arg-type]
+    strange = {*defaults, *fixed} - known.keys()
+    if strange:
+        raise TypeError(f"{options.__name__} has no {', '.join(sorted(strange))}")
+    own: dict[str, Any] = {}
+    for name in known:
+        if name in defaults or name in fixed:
+            metadata = {} if name in fixed else known[name].metadata
+            own[name] = dataclasses.field(default=defaults.get(name, known[name].default), metadata=metadata)
+    body = {
+        **own,
+        "__annotations__": {name: known[name].type for name in own},
+        "__module__": options.__module__,
+        "__doc__": options.__doc__,
+    }
+    return dataclass(frozen=True, slots=True)(type(options.__name__, (options,), body))
+
+
+def part_of(kind: type[AnyOptions], options: Any) -> AnyOptions:
+    """The values of the fields that ``options``, made of several dataclasses, has from ``kind``, as one of these."""
+    return kind(**{field.name: getattr(options, field.name) for field in dataclasses.fields(kind)})  # type: ignore[arg-type]
 
 
 def fault(declared: Declared, value: Any) -> str | None:

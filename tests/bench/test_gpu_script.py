@@ -49,8 +49,7 @@ def test_it_goes_on_from_what_it_left(tmp_path: Path) -> None:
 
     from ovskit.core.models.segmenter.checkpoint import save_segmenter
     from ovskit.core.models.segmenter.open import open_segmenter
-    from ovskit.core.train.recipes.segment import new_segmenter
-    from ovskit.core.train.recipes.segment_settings import SegmentSettings
+    from ovskit.core.train.recipes.segment import SegmentSettings, new_segmenter
 
     segmenter = new_segmenter(SegmentSettings(size="tiny", kinds=4), weights=None, pretrained=True, seed=0)
     save_segmenter(tmp_path / "run", segmenter, {"size": 64})

@@ -18,8 +18,7 @@ from ovskit.core.formats.streams.features import FeatureReader
 from ovskit.core.formats.streams.masks import open_masks
 from ovskit.core.models.segmenter.checkpoint import save_segmenter
 from ovskit.core.records import FeatureMap, MaskSet
-from ovskit.core.train.recipes.segment import new_segmenter
-from ovskit.core.train.recipes.segment_settings import SegmentSettings
+from ovskit.core.train.recipes.segment import SegmentSettings, new_segmenter
 from tests.differences import between_patches, overlap
 from tests.scenes import Faults, write_scenes
 

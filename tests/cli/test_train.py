@@ -4,7 +4,6 @@ import json
 import signal
 import subprocess
 import time
-from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from ovskit.cli.method_settings import parse_fields
-from ovskit.cli.training_eval import _Judge
+from ovskit.core.eval.truth_sample import TruthSample
 from ovskit.core.formats.streams.masks import open_masks
 from ovskit.core.runtime.errors import UsageError
 from ovskit.core.train.engine.checkpoint import read_checkpoint
@@ -289,7 +288,7 @@ def test_evaluation_on_lvis_is_without_ap(images: Path, masks: Path, tmp_path: P
     ):
         path.write_text(json.dumps({**value, "images": listed}))
         with open(masks, "rb") as stream:
-            scores = _Judge(str(path), str(images), 5).score(open_masks(stream, "masks")[1])
+            scores = TruthSample(str(path), str(images), 5).score(open_masks(stream, "masks")[1])
         assert list(scores) == names
 
 
@@ -326,21 +325,3 @@ def test_dino_misused(ovs: Run, images: Path, tmp_path: Path, setting: str, word
     assert done.returncode == 2
     one_line(done, *words)
     assert not (tmp_path / "run").exists()
-
-
-@pytest.mark.parametrize("recipe", ["backbone", "dino", "segment", "correct"])
-def test_the_manual_names_every_setting_and_its_default(recipe: str) -> None:
-    from dataclasses import fields
-
-    settings = getattr(import_module(f"ovskit.core.train.{recipe}"), f"{recipe.capitalize()}Settings")
-    text = (Path(__file__).parents[2] / "man" / "ovs-train.inc").read_text().replace("\\-", "-")  # roff's minus
-    own = text.partition(f".B {recipe}\n")[2].partition("\n.")[0]
-    said = dict(word.strip("(.,;").split("=") for word in own.split() if "=" in word)
-    assert said == {field.name: shown(field.default) for field in fields(settings)}
-
-
-def shown(value: object) -> str:
-    """A default as the manual writes it."""
-    if isinstance(value, tuple):
-        return ",".join(shown(one) for one in value)
-    return str(value).lower() if isinstance(value, bool | str) else f"{value:g}"

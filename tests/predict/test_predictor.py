@@ -20,8 +20,7 @@ from ovskit.core.predict.predictor import PredictOptions, frame_size, pooled, pr
 from ovskit.core.records import MaskSet
 from ovskit.core.runtime.errors import InputError, UsageError
 from ovskit.core.runtime.failures import Failures
-from ovskit.core.train.recipes.segment import new_segmenter
-from ovskit.core.train.recipes.segment_settings import SegmentSettings
+from ovskit.core.train.recipes.segment import SegmentSettings, new_segmenter
 
 CPU = torch.device("cpu")
 SETTINGS = SegmentSettings(size="tiny", queries=12, backbone="timm:test_vit", side=64)

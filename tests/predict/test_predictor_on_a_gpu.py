@@ -14,8 +14,7 @@ from ovskit.core.formats.photographs.sources import Source, list_sources
 from ovskit.core.predict.predictor import PredictOptions, predict_masks
 from ovskit.core.records import MaskSet
 from ovskit.core.runtime.failures import Failures
-from ovskit.core.train.recipes.segment import new_segmenter
-from ovskit.core.train.recipes.segment_settings import SegmentSettings
+from ovskit.core.train.recipes.segment import SegmentSettings, new_segmenter
 from tests.differences import overlap
 
 pytestmark = pytest.mark.gpu

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from ovskit.core.formats.photographs.sources import Source, list_sources
 from ovskit.core.runtime.failures import Failures
 from ovskit.core.train.data.target_index import TargetIndex, open_targets
-from ovskit.core.train.recipes.segment_settings import SegmentSettings
+from ovskit.core.train.recipes.segment import SegmentSettings
 from tests.scenes import Faults, write_scenes
 
 SETTINGS = SegmentSettings(size="tiny", queries=8, points=64, backbone="timm:test_vit", side=64, batch=2, paste=0.3)

@@ -15,8 +15,9 @@ from ovskit.core.models.segmenter.open import open_segmenter
 from ovskit.core.runtime.errors import UsageError
 from ovskit.core.train.engine.loop import train
 from ovskit.core.train.engine.options import TrainOptions
-from ovskit.core.train.recipes.correct import CorrectRecipe, CorrectSettings, one_of_several, teacher_labels
+from ovskit.core.train.recipes.correct import CorrectRecipe, CorrectSettings
 from ovskit.core.train.recipes.segment import new_segmenter
+from ovskit.core.train.recipes.teacher import one_of_several, teacher_labels
 from ovskit.core.train.views.geometry import View, whole_view
 from tests.train.small_segmenter import SETTINGS, Data, scenes_to_learn
 
@@ -28,7 +29,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Data:
 
 def recipe(data: Data, folder: Path, correct: CorrectSettings, seed: int = 3) -> CorrectRecipe:
     segmenter = new_segmenter(SETTINGS, weights=None, pretrained=False, seed=seed)
-    return CorrectRecipe(*data, segmenter, SETTINGS, correct, folder, seed=3)
+    return CorrectRecipe(*data, segmenter, SETTINGS, folder, correct=correct, seed=3)
 
 
 def options(steps: int, **others: Any) -> TrainOptions:
@@ -58,10 +59,10 @@ def test_small_masks_need_less() -> None:
     masks[1, :, 16:] = True  # half of it: 0.7
     masks[2, 20:24, :4] = True
     view = whole_view(640, 640, 128)
-    labels = teacher_labels(seen(masks, [0.55, 0.55, 0.2]), [view], [view], CorrectSettings())
+    labels = teacher_labels(seen(masks, [0.55, 0.55, 0.2]), [view], [view], CorrectSettings().of_share)
     assert torch.equal(labels.targets[0].masks, masks[:1].to(torch.uint8))
     assert labels.sizes.tolist() == [0, 1, 0]  # 1600 pixels of 640²
-    labels = teacher_labels(seen(masks, [0.55, 0.75, 0.2]), [view], [view], CorrectSettings(threshold="fixed"))
+    labels = teacher_labels(seen(masks, [0.55, 0.75, 0.2]), [view], [view], CorrectSettings(threshold="fixed").of_share)
     assert torch.equal(labels.targets[0].masks, masks[1:2].to(torch.uint8))
     assert labels.sizes.tolist() == [0, 0, 1]
 
@@ -75,7 +76,7 @@ def test_masks_go_where_the_student_sees_them() -> None:
     ancestors[1, 2] = True
     weak = whole_view(128, 128, 128).flipped()
     strong = View(128, 128, 256, 256, 128, 0, 128)  # the lower left quarter, twice as large
-    labels = teacher_labels(seen(masks, [0.99] * 3, ancestors), [weak], [strong], CorrectSettings())
+    labels = teacher_labels(seen(masks, [0.99] * 3, ancestors), [weak], [strong], CorrectSettings().of_share)
     target = labels.targets[0]
     assert target.masks.shape == (2, 32, 32)  # the first is in another corner
     assert target.masks[0].all()  # the weak view is mirrored: its right is the photograph's left
@@ -88,7 +89,7 @@ def test_masks_go_where_the_student_sees_them() -> None:
 
 def test_nothing_sure_is_no_target() -> None:
     view = whole_view(64, 64, 128)
-    labels = teacher_labels(seen(torch.ones(2, 32, 32, dtype=torch.bool), [0.1, 0.2]), [view], [view], CorrectSettings())
+    labels = teacher_labels(seen(torch.ones(2, 32, 32, dtype=torch.bool), [0.1, 0.2]), [view], [view], CorrectSettings().of_share)
     assert labels.targets[0].masks.shape == (0, 32, 32)
     assert labels.targets[0].ancestors.shape == (0, 0)
 
@@ -150,8 +151,8 @@ def test_labels_of_several_queries() -> None:
     masks = torch.zeros(3, 32, 32, dtype=torch.bool)
     masks[:2, :, :16] = True
     masks[2, :, 16:] = True
-    plain = teacher_labels(seen(masks, [0.5, 0.5, 0.5]), [view], [view], CorrectSettings(threshold="fixed"))
+    plain = teacher_labels(seen(masks, [0.5, 0.5, 0.5]), [view], [view], CorrectSettings(threshold="fixed").of_share)
     assert len(plain.targets[0].masks) == 0
-    pooled = teacher_labels(seen(masks, [0.5, 0.5, 0.5]), [view], [view], CorrectSettings(threshold="fixed"), several=True)
+    pooled = teacher_labels(seen(masks, [0.5, 0.5, 0.5]), [view], [view], CorrectSettings(threshold="fixed").of_share, nms=0.85)
     assert len(pooled.targets[0].masks) == 1  # 0.75, of the two together
     assert bool(pooled.targets[0].masks[0, 0, 0])

@@ -23,8 +23,9 @@ from ovskit.core.train.engine.checkpoint import read_checkpoint
 from ovskit.core.train.engine.events import Logged
 from ovskit.core.train.engine.loop import train
 from ovskit.core.train.engine.options import TrainOptions
-from ovskit.core.train.recipes.dino import DinoRecipe, DinoSettings, precompute, save_vit
+from ovskit.core.train.recipes.dino import DinoRecipe, DinoSettings, precompute
 from ovskit.core.train.recipes.dino_loss import multi_crop_loss
+from ovskit.core.train.recipes.dino_network import save_vit
 from ovskit.core.train.views.multi_crop import draw_crops
 
 TINY = DinoSettings(

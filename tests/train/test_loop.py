@@ -205,7 +205,7 @@ class Sleepy(ToyRecipe):
 
 
 def test_the_log_says_how_long_updates_waited_for_samples(tmp_path: Path) -> None:
-    go(tmp_path, Sleepy())
+    go(tmp_path, Sleepy(), workers=1)
     waits = [line["waiting"] for line in lines(tmp_path)]
     assert all(0.5 < share <= 1 for share in waits)  # 50 ms of sleep against an update of a few numbers
 

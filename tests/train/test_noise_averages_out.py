@@ -24,8 +24,7 @@ from ovskit.core.runtime.failures import Failures
 from ovskit.core.train.data.target_index import open_targets
 from ovskit.core.train.engine.loop import train
 from ovskit.core.train.engine.options import TrainOptions
-from ovskit.core.train.recipes.segment import SegmentRecipe, new_segmenter
-from ovskit.core.train.recipes.segment_settings import SegmentSettings
+from ovskit.core.train.recipes.segment import SegmentRecipe, SegmentSettings, new_segmenter
 from tests.scenes import Faults, write_scenes
 
 FAULTS = Faults(dropped=0.3, merged=0.2, jitter=6)

@@ -24,8 +24,7 @@ from ovskit.core.train.engine.options import TrainOptions
 from ovskit.core.train.recipes import backbone, dino
 from ovskit.core.train.recipes.backbone import BackboneSettings
 from ovskit.core.train.recipes.correct import CorrectRecipe, CorrectSettings
-from ovskit.core.train.recipes.segment import SegmentRecipe, new_segmenter
-from ovskit.core.train.recipes.segment_settings import SegmentSettings
+from ovskit.core.train.recipes.segment import SegmentRecipe, SegmentSettings, new_segmenter
 from tests.differences import joined
 from tests.scenes import Faults, write_scenes
 
@@ -150,7 +149,7 @@ def test_every_recipe_runs_to_its_end(name: str, tmp_path: Path) -> None:
         index = open_targets(photographs, tmp_path / "scenes/pseudo.json", targets, tmp_path / "targets", failures=failures)
         segmenter = new_segmenter(SETTINGS, weights=None, pretrained=False, seed=3)
         if name == "correct":
-            return CorrectRecipe(index, photographs, segmenter, SETTINGS, CorrectSettings(), tmp_path / "run", evaluate=judge)
+            return CorrectRecipe(index, photographs, segmenter, SETTINGS, tmp_path / "run", correct=CorrectSettings(), evaluate=judge)
         return SegmentRecipe(index, photographs, segmenter, SETTINGS, tmp_path / "run", evaluate=judge)
 
     options = TrainOptions(**{**BASE, "steps": 4, "learning_rate": 1e-3, "eval_every": 2, "workers": 2, "channels_last": True})

@@ -15,8 +15,7 @@ from ovskit.core.runtime.errors import InputError, UsageError
 from ovskit.core.train.engine.loop import train
 from ovskit.core.train.engine.options import TrainOptions
 from ovskit.core.train.recipes.mask_recipe import BEST
-from ovskit.core.train.recipes.segment import SegmentRecipe, new_segmenter
-from ovskit.core.train.recipes.segment_settings import SegmentSettings, settings_from
+from ovskit.core.train.recipes.segment import SegmentRecipe, SegmentSettings, new_segmenter, settings_from
 from tests.train.small_segmenter import SETTINGS, Data, scenes_to_learn
 
 

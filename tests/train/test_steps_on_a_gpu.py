@@ -19,8 +19,7 @@ from ovskit.core.train.recipes.backbone import precompute as backbone_pool
 from ovskit.core.train.recipes.correct import CorrectRecipe, CorrectSettings
 from ovskit.core.train.recipes.dino import DinoRecipe, DinoSettings
 from ovskit.core.train.recipes.dino import precompute as dino_pool
-from ovskit.core.train.recipes.mask_recipe import targets_of
-from ovskit.core.train.recipes.segment import SegmentRecipe, new_segmenter
+from ovskit.core.train.recipes.segment import SegmentRecipe, new_segmenter, targets_of
 from tests.differences import joined, least_cosine, relative
 from tests.train.small_segmenter import SETTINGS, Data, scenes_to_learn
 
@@ -131,7 +130,7 @@ def test_correct(data: Data, measured: Measured) -> None:
     def made() -> CorrectRecipe:
         segmenter = new_segmenter(SETTINGS, weights=None, pretrained=False, seed=3)
         sure = CorrectSettings(threshold="fixed", threshold_large=0.01)
-        recipe = CorrectRecipe(*data, segmenter, SETTINGS, sure, Path(), seed=3)
+        recipe = CorrectRecipe(*data, segmenter, SETTINGS, Path(), correct=sure, seed=3)
         recipe._losses = replace(recipe._losses, importance=0.0)
         return recipe
 

@@ -3,11 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from ovskit.core.runtime.settings import Options, option
 
 MAX_PIXELS = 178_956_970  # Pillow's own limit of what is taken for a decompression bomb
+
+
+# For groups of options that have one of these alone.
+ROOT: Any = {
+    "help": "The folder that image names are relative to.",
+    "flag": True,
+    "metavar": "DIR",
+    "decides": False,
+    "environment": "never",
+}
+EXIF: Any = {
+    "help": "Turn photographs upright by their EXIF orientation, or ignore it: for masks drawn on pixels as they are stored.",
+    "flag": True,
+    "shown": "what the stream was made with, else apply",
+    "rare": True,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,16 +32,8 @@ class PhotographsAt(Options):
 
     SECTION: ClassVar[str] = "Input"
 
-    root: str | None = option(
-        None, "The folder that image names are relative to.", flag=True, metavar="DIR", decides=False, environment="never"
-    )
-    exif: Literal["apply", "ignore"] | None = option(
-        None,
-        "Turn photographs upright by their EXIF orientation, or ignore it: for masks drawn on pixels as they are stored.",
-        flag=True,
-        shown="what the stream was made with, else apply",
-        rare=True,
-    )
+    root: str | None = option(None, **ROOT)
+    exif: Literal["apply", "ignore"] | None = option(None, **EXIF)
     max_pixels: int = option(
         MAX_PIXELS, "Refuse images of more pixels than this before decoding them.", flag=True, low=1, decides=False, rare=True
     )

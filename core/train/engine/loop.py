@@ -37,7 +37,7 @@ log = get_logger("train")
 # What of the options decides the result. Another number of steps is a wish to go on; another precision, a change of machine.
 _DECIDING = (
     "seed", "optimizer", "learning_rate", "warmup", "schedule", "final_share", "milestones", "drop",
-    "weight_decay", "betas", "epsilon", "clip_norm",
+    "weight_decay", "epsilon",
 )  # fmt: skip
 
 
@@ -132,6 +132,7 @@ class _Run:
         self.plain_optimizer = make_optimizer(recipe, options)
         self.model, self.optimizer = accelerator.prepare(_Forward(recipe), self.plain_optimizer)
         self.decisive = {name: getattr(options, name) for name in _DECIDING}
+        self.decisive |= {"betas": options.decay_rates(), "clip_norm": options.clip_norm or None}
         self.decisive["batches_per_step"] = options.accumulate * devices.world
 
     @property
@@ -207,7 +208,7 @@ class _Run:
             process=devices.rank,
             processes=devices.world,
             accumulate=options.accumulate,
-            workers=options.workers,
+            workers=options.threads(),
             pin=devices.device.type == "cuda",
         )
         self.recipe.modules.train()
@@ -259,7 +260,7 @@ class _Run:
                 accelerator.backward(losses["loss"])
                 self.meter.add_losses(losses, self.step, count_samples(batch))
                 if accelerator.sync_gradients:
-                    limit = float("inf") if options.clip_norm is None else options.clip_norm
+                    limit = options.clip_norm or float("inf")
                     norm = accelerator.clip_grad_norm_(self.model.parameters(), limit)
                     self.meter.add_norm(norm, self.step, may_overflow=accelerator.scaler is not None)
                 self.optimizer.step()

@@ -43,7 +43,7 @@ def make_optimizer(recipe: Recipe, options: TrainOptions) -> torch.optim.Optimiz
         raise ValueError(
             f"recipe {recipe.name}: parameters that are not in exactly one group: {', '.join(lost[:3]) or 'not of its modules'}"
         )
-    betas: Any = options.betas  # as many as the optimiser has: TrainOptions has seen to it
+    betas: Any = options.decay_rates()  # as many as the optimiser has: TrainOptions has seen to it
     rate, decay = options.learning_rate, options.weight_decay
     if options.optimizer == "adan":
         return ResumableAdan(groups, lr=rate, betas=betas, eps=options.epsilon, weight_decay=decay)

@@ -1,0 +1,7 @@
+"""The recipes of ``ovs-train``: a module each, which declares its settings and says what happens in one step."""
+
+from __future__ import annotations
+
+from ovskit.core.runtime.methods import Registry
+
+TRAIN = Registry("train", __name__, ("backbone", "dino", "segment", "correct"))
