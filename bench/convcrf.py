@@ -30,7 +30,8 @@ from rich.table import Table
 
 from ovskit.core.cluster.sohes import SohesOptions, cluster_regions
 from ovskit.core.formats.photographs.decoding import decode_image
-from ovskit.core.masks.rle import RunTable, intersections
+from ovskit.core.masks.overlap import iou_of_each
+from ovskit.core.masks.runs import run_table
 from ovskit.core.models.registry import load_backbone
 from ovskit.core.records import FeatureMap, Image, Mask, Rle
 from ovskit.core.refine.convcrf import convcrf_refiner
@@ -41,10 +42,8 @@ KEPT = 0.5
 
 def pair_ious(first: Sequence[Rle], second: Sequence[Rle]) -> np.ndarray:
     """IoU of every mask with its partner (n,); 1 where both are empty."""
-    a, b = RunTable(first), RunTable(second)
-    shared = np.array([intersections(RunTable([x]), RunTable([y]))[0, 0] for x, y in zip(first, second, strict=True)], float)
-    union = a.areas + b.areas - shared
-    return np.divide(shared, union, out=np.ones(len(first)), where=union > 0)
+    a, b = run_table(first), run_table(second)
+    return np.where((a.areas == 0) & (b.areas == 0), 1.0, iou_of_each(a, b))
 
 
 def measure(name: str, backbone: Any, limit: int) -> dict[str, Any]:

@@ -36,28 +36,33 @@ from rich.table import Table
 
 from ovskit.core.formats.streams.masks import MasksHeader, MasksWriter, open_masks
 from ovskit.core.masks import rle
-from ovskit.core.masks.rle import RunTable
-from ovskit.core.records import Image, Mask, MaskSet, Rle
+from ovskit.core.masks.runs import Measured, table_of
+from ovskit.core.records import Image, Mask, MaskSet
 
 HEIGHT, WIDTH = 480, 640
 PER_IMAGE = 200
-SHAPES = 2000
+SHAPES = 1000
 
 
-def shapes(seed: int = 0) -> list[tuple[Rle, int, tuple[float, float, float, float]]]:
+def shapes(seed: int = 0) -> list[Measured]:
     """Blobs with their areas and boxes."""
     rng = np.random.default_rng(seed)
-    y, x = np.mgrid[:HEIGHT, :WIDTH].astype(np.float32)
-    found = []
+    found: list[Measured] = []
     while len(found) < SHAPES:
-        dy, dx = y - rng.uniform(0, HEIGHT), x - rng.uniform(0, WIDTH)
+        radius = HEIGHT * rng.uniform(0.01, 0.6) ** 1.5
+        middle, reach = (int(rng.uniform(0, HEIGHT)), int(rng.uniform(0, WIDTH))), int(2 * radius) + 1
+        top, bottom = max(0, middle[0] - reach), min(HEIGHT, middle[0] + reach)
+        left, right = max(0, middle[1] - reach), min(WIDTH, middle[1] + reach)
+        dy, dx = np.mgrid[top:bottom, left:right].astype(np.float32) - np.array(middle, np.float32)[:, None, None]
         if len(found) % 3 == 0:
             dy, dx = dy // 16 * 16 + 8, dx // 16 * 16 + 8
-        angle, radius = np.arctan2(dy, dx), HEIGHT * rng.uniform(0.01, 0.6) ** 1.5
+        angle = np.arctan2(dy, dx)
         wave = sum(rng.normal(0, 0.25 / k) * np.sin(k * angle + rng.uniform(0, 6)) for k in range(2, 8))
-        one = rle.encode(np.hypot(dy, dx) < radius * (1 + wave))
-        if area := rle.area(one):
-            found.append((one, area, rle.bbox(one)))
+        whole = np.zeros((HEIGHT, WIDTH), np.bool_)
+        whole[top:bottom, left:right] = np.hypot(dy, dx) < radius * (1 + wave)
+        if whole.any():
+            one = rle.encode(whole)
+            found.append(Measured(one, rle.area(one), rle.bbox(one)))
     return found
 
 
@@ -72,11 +77,10 @@ def stream(masks: int, seed: int = 0) -> bytes:
         count = min(PER_IMAGE, masks - k * PER_IMAGE)
         made = []
         for number, place in enumerate(rng.integers(0, SHAPES, count).tolist(), 1):
-            one, area, box = pool[place]
             parent = int(rng.integers(1, number)) if number > 1 and rng.random() < 0.6 else None
             extra = {"threshold": float(rng.integers(1, 7)) / 10, "source": "global", "level": int(rng.integers(0, 4))}
             score = round(float(rng.random()), 6)
-            made.append(Mask(number, image.id, one, area, box, score=score, parent_id=parent, extra=extra))
+            made.append(Mask(number, image.id, *pool[place], score=score, parent_id=parent, extra=extra))
         writer.write(MaskSet(image, tuple(made)))
     writer.finish()
     return out.getvalue()
@@ -101,7 +105,7 @@ def by_open_masks(data: bytes) -> int:
 
 def with_runs(data: bytes) -> int:
     _, sets = open_masks(io.BytesIO(data), "the stream")
-    return sum(len(RunTable([mask.rle for mask in masks.masks])) for masks in sets)
+    return sum(len(table_of(masks)) for masks in sets)
 
 
 def check(data: bytes) -> None:

@@ -42,7 +42,8 @@ from ovskit.core.cluster.sohes import SohesOptions, cluster_regions
 from ovskit.core.eval.evaluation import EvalOptions, evaluate
 from ovskit.core.formats.photographs.photographs import load_photograph
 from ovskit.core.formats.truth.ground_truth import GroundTruth, open_ground_truth
-from ovskit.core.masks.rle import RunTable, iou
+from ovskit.core.masks.overlap import iou, iou_of_each
+from ovskit.core.masks.runs import run_table, table_of
 from ovskit.core.models.registry import load_backbone
 from ovskit.core.records import FeatureMap, Image, MaskSet
 from ovskit.core.refine.pipeline import RefineOptions, refine_masks
@@ -68,7 +69,7 @@ def near(masks: MaskSet, truth: MaskSet, least: float) -> MaskSet:
     """The masks with an IoU of at least ``least`` with one of the ground truth."""
     if not least or not masks.masks or not truth.masks:
         return masks
-    overlap = iou(RunTable([mask.rle for mask in masks.masks]), RunTable([mask.rle for mask in truth.masks])).max(axis=1)
+    overlap = iou(table_of(masks), table_of(truth)).max(axis=1)
     return MaskSet(masks.image, tuple(mask for mask, most in zip(masks.masks, overlap, strict=True) if most >= least))
 
 
@@ -86,7 +87,8 @@ def agreement(one: MaskSet, other: MaskSet) -> list[float]:
     """IoU of every mask that is in both sets, by id."""
     theirs = {mask.id: mask.rle for mask in other.masks}
     pairs = [(mask.rle, theirs[mask.id]) for mask in one.masks if mask.id in theirs]
-    return [float(iou(RunTable([a]), RunTable([b]))[0, 0]) for a, b in pairs]
+    first, second = (run_table([pair[k] for pair in pairs]) for k in (0, 1))
+    return iou_of_each(first, second).tolist()
 
 
 def measure(name: str, backbone: Any, methods: Methods, arguments: argparse.Namespace) -> dict[str, Any]:

@@ -27,12 +27,11 @@ import numpy as np
 import numpy.typing as npt
 
 from ovskit.core.masks.boxes import Box, box_around, decode_box, encode_box
-from ovskit.core.masks.rle import RunTable
-from ovskit.core.records import Mask, Rle, UInt8
+from ovskit.core.records import Mask, Rle, RunTable, UInt8
 from ovskit.core.refine import convcrf_kernels as kernels
 from ovskit.core.refine.crf import check_options
 from ovskit.core.refine.log_odds import log_odds
-from ovskit.core.refine.refiner import Refiner, check_sizes
+from ovskit.core.refine.refiner import Refiner
 from ovskit.core.runtime.errors import UsageError
 
 if TYPE_CHECKING:
@@ -87,9 +86,7 @@ def convcrf_refiner(options: ConvCrfOptions = ConvCrfOptions(), device: torch.de
         raise UsageError(f"convcrf: {options.rings} rings of {options.directions}: choose 1 ring or more, of an even number from 4 up")
     window = window_of(options)
 
-    def refine(pixels: UInt8, masks: Sequence[Mask]) -> list[Rle]:
-        table = RunTable([mask.rle for mask in masks])
-        check_sizes(pixels, table)
+    def refine(pixels: UInt8, masks: Sequence[Mask], table: RunTable) -> list[Rle]:
         refined = [mask.rle for mask in masks]
         field = Field(pixels, window, options, device)
         boxes = [box_around(table, k, options.margin) for k in range(len(masks))]

@@ -31,9 +31,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ovskit.core.masks.boxes import Box, box_around, decode_box, encode_box
-from ovskit.core.masks.rle import RunTable
-from ovskit.core.records import Int32, Mask, Rle, UInt8
-from ovskit.core.refine.refiner import Refiner, check_sizes
+from ovskit.core.records import Int32, Mask, Rle, RunTable, UInt8
+from ovskit.core.refine.refiner import Refiner
 from ovskit.core.runtime.errors import UsageError
 from ovskit.core.runtime.kernels import njit
 
@@ -77,10 +76,8 @@ def guided_refiner(options: GuidedOptions = GuidedOptions()) -> Refiner:
     if not options.share > 0:
         raise UsageError(f"the guided filter's share is {options.share:g}: choose a number above 0")
 
-    def refine(pixels: UInt8, masks: Sequence[Mask]) -> list[Rle]:
-        table = RunTable([mask.rle for mask in masks])
+    def refine(pixels: UInt8, masks: Sequence[Mask], table: RunTable) -> list[Rle]:
         height, width = pixels.shape[:2]
-        check_sizes(pixels, table)
         guides: dict[int, Guide] = {}
         refined = []
         for k, mask in enumerate(masks):

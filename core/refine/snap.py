@@ -26,10 +26,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ovskit.core.masks.boxes import box_around, decode_box, encode_box
-from ovskit.core.masks.rle import RunTable
 from ovskit.core.models.superpixels import Superpixels, superpixels
-from ovskit.core.records import Int32, Mask, Rle, UInt8
-from ovskit.core.refine.refiner import Refiner, check_sizes
+from ovskit.core.records import Int32, Mask, Rle, RunTable, UInt8
+from ovskit.core.refine.refiner import Refiner
 from ovskit.core.runtime.errors import UsageError
 from ovskit.core.runtime.kernels import njit
 
@@ -58,9 +57,7 @@ def snap_refiner(options: SnapOptions = SnapOptions()) -> Refiner:
     """The refiner ``snap``. Raises UsageError if an option is out of range."""
     _check(options)
 
-    def refine(pixels: UInt8, masks: Sequence[Mask]) -> list[Rle]:
-        table = RunTable([mask.rle for mask in masks])
-        check_sizes(pixels, table)
+    def refine(pixels: UInt8, masks: Sequence[Mask], table: RunTable) -> list[Rle]:
         if not table.areas.any():
             return [mask.rle for mask in masks]
         return snap_masks(table, superpixels(pixels, options.scales, options.smallest, options.most_pixels), options)

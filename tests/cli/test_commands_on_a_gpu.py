@@ -16,7 +16,8 @@ from PIL import Image as Picture
 
 from ovskit.core.formats.streams.features import FeatureReader
 from ovskit.core.formats.streams.masks import open_masks
-from ovskit.core.masks import rle
+from ovskit.core.masks.overlap import iou
+from ovskit.core.masks.runs import run_table
 from ovskit.core.models.segmenter.checkpoint import save_segmenter
 from ovskit.core.records import FeatureMap, MaskSet
 from ovskit.core.train.recipes.segment import new_segmenter
@@ -90,8 +91,8 @@ def overlap(found: list[MaskSet], expected: list[MaskSet]) -> float:
     best = []
     for one, other in zip(found, expected, strict=True):
         assert one.image == other.image
-        table = rle.RunTable([mask.rle for mask in other.masks])
-        best.append(np.asarray(rle.iou(table, rle.RunTable([mask.rle for mask in one.masks]))).max(axis=1))
+        table = run_table([mask.rle for mask in other.masks])
+        best.append(np.asarray(iou(table, run_table([mask.rle for mask in one.masks]))).max(axis=1))
     return float(np.concatenate(best).mean())
 
 

@@ -11,7 +11,8 @@ import torch
 from PIL import Image as Picture
 
 from ovskit.core.formats.photographs.sources import Source, list_sources
-from ovskit.core.masks import rle
+from ovskit.core.masks.overlap import iou
+from ovskit.core.masks.runs import run_table
 from ovskit.core.predict.predictor import PredictOptions, predict_masks
 from ovskit.core.records import MaskSet
 from ovskit.core.runtime.failures import Failures
@@ -45,8 +46,8 @@ def overlap(found: list[MaskSet], expected: list[MaskSet]) -> float:
     best = []
     for one, other in zip(found, expected, strict=True):
         assert one.image == other.image
-        table = rle.RunTable([mask.rle for mask in other.masks])
-        best.append(np.asarray(rle.iou(table, rle.RunTable([mask.rle for mask in one.masks]))).max(axis=1))
+        table = run_table([mask.rle for mask in other.masks])
+        best.append(np.asarray(iou(table, run_table([mask.rle for mask in one.masks]))).max(axis=1))
     return float(np.concatenate(best).mean())
 
 
