@@ -34,7 +34,8 @@ def run_table(rles: Sequence[Rle]) -> RunTable:
     """The table of some masks, in their order. Raises ``InputError`` if two sizes differ or a mask's text is malformed."""
     n = len(rles)
     if not n:
-        return RunTable(0, 0, *(np.zeros(k, np.int64) for k in (0, 0, 1, 0)), np.zeros((0, 4), np.float64))
+        nothing = np.zeros(0, np.int64)
+        return RunTable(0, 0, nothing, nothing, np.zeros(1, np.int64), nothing, np.zeros((0, 4), np.float64))
     height, width, text, bounds = joined(rles)
     total = total_of(height, width)
     # At least one character to a run, and every second run is foreground.
