@@ -42,18 +42,20 @@ def parse_table(
 
 
 @njit(nogil=True, cache=True)
-def add_mask(
-    text: UInt8, height: int, total: int, row: int, starts: Int64, ends: Int64, offsets: Int64, areas: Int64, boxes: Float64
-) -> tuple[int, int, bool]:
-    """Read one mask's ``text`` into intervals from ``offsets[row]`` on, whose end becomes ``offsets[row + 1]``, area and box.
+def add_mask(text: UInt8, height: int, total: int, at: int, spans: Int64, found: Int64) -> None:
+    """Read one mask's ``text`` into intervals ``spans[at:]`` (…, 2) of start and end.
 
-    Returns the fault, the character, and whether the text was canonical. At a fault nothing is added.
+    ``found`` (9,) becomes the fault and its character, whether the text was canonical, where the intervals end, area and box. At a fault
+    no interval is written. So few arrays, since for a mask it costs more to hand them over than to read it.
     """
     runs = np.empty(len(text), np.uint32)
     count, fault, where, canonical = parse_text(text, 0, len(text), total, runs)
+    found[0], found[1], found[2] = fault, where, canonical
     if fault == OK:
-        offsets[row + 1], areas[row] = _unpack(runs[:count], height, offsets[row], starts, ends, boxes[row])
-    return fault, where, canonical
+        box = np.empty(4, np.float64)
+        found[3], found[4] = _unpack(runs[:count], height, at, spans[:, 0], spans[:, 1], box)
+        for k in range(4):
+            found[5 + k] = int(box[k])
 
 
 @njit(nogil=True, cache=True)

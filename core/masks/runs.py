@@ -19,7 +19,6 @@ from ovskit.core.records import MaskSet, Rle, RunTable
 Counts = bytes | str | Sequence[int] | npt.NDArray[np.integer[Any]]
 
 _ROOM = 1 << 10  # intervals that a reader has room for in the beginning
-_ROWS = 1 << 6  # and masks
 
 
 class Measured(NamedTuple):
@@ -71,12 +70,15 @@ class RunReader:
     For one thread at a time.
     """
 
-    __slots__ = ("_areas", "_boxes", "_ends", "_offsets", "_sizes", "_starts")
+    __slots__ = ("_areas", "_boxes", "_ends", "_found", "_sizes", "_spans")
 
     def __init__(self) -> None:
         self._sizes: list[tuple[int, int]] = []
-        self._starts, self._ends = np.empty(_ROOM, np.int64), np.empty(_ROOM, np.int64)
-        self._offsets, self._areas, self._boxes = np.zeros(_ROWS + 1, np.int64), np.empty(_ROWS, np.int64), np.empty((_ROWS, 4))
+        self._ends: list[int] = []
+        self._areas: list[int] = []
+        self._boxes: list[tuple[float, float, float, float]] = []
+        self._spans = np.empty((_ROOM, 2), np.int64)
+        self._found = np.empty(9, np.int64)
 
     def __len__(self) -> int:
         return len(self._sizes)
@@ -86,51 +88,40 @@ class RunReader:
         total = total_of(height, width)
         height, width = int(height), int(width)
         text = ascii_of(counts, height, width) if isinstance(counts, (bytes, str)) else rle.from_runs(height, width, counts).counts
-        row = len(self._sizes)
-        self._make_room(row, len(text) // 2)
-        fault, at, canonical = intervals.add_mask(
-            np.frombuffer(text, np.uint8), height, total, row, self._starts, self._ends, self._offsets, self._areas, self._boxes
-        )
+        begin = self._ends[-1] if self._ends else 0
+        # At least one character to a run, and every second run is foreground.
+        if begin + len(text) // 2 > len(self._spans):
+            longer = np.empty((max(begin + len(text) // 2, 2 * len(self._spans)), 2), np.int64)
+            longer[:begin] = self._spans[:begin]
+            self._spans = longer
+        intervals.add_mask(np.frombuffer(text, np.uint8), height, total, begin, self._spans, self._found)
+        fault, at, canonical, end, area, x, y, wide, high = self._found.tolist()
         if fault != kernels.OK:
             raise malformed(height, width, fault_text(fault, at))
         if not canonical:
             text = rle.validate(height, width, text).counts
+        box = float(x), float(y), float(wide), float(high)
         self._sizes.append((height, width))
-        x, y, wide, high = self._boxes[row].tolist()
-        return Measured(Rle(height, width, text), int(self._areas[row]), (x, y, wide, high))
+        self._ends.append(end)
+        self._areas.append(area)
+        self._boxes.append(box)
+        return Measured(Rle(height, width, text), area, box)
 
     def take(self, count: int) -> RunTable:
         """The first ``count`` masks as a table; those behind them stay. Raises ``InputError`` if two sizes differ."""
         if not count:
             return run_table([])
         height, width = one_size(self._sizes[:count])
-        left, last, end = len(self._sizes) - count, self._offsets[count], self._offsets[len(self._sizes)]
+        last, end = self._ends[count - 1], self._ends[-1]
         found = RunTable(
-            height, width, self._starts[:last].copy(), self._ends[:last].copy(),
-            self._offsets[: count + 1].copy(), self._areas[:count].copy(), self._boxes[:count].copy(),
+            height, width, self._spans[:last, 0].copy(), self._spans[:last, 1].copy(), np.array([0, *self._ends[:count]], np.int64),
+            np.array(self._areas[:count], np.int64), np.array(self._boxes[:count], np.float64),
         )  # fmt: skip
-        for array in (self._starts, self._ends):
-            array[: end - last] = array[last:end].copy()
-        self._offsets[: left + 1] = self._offsets[count : count + left + 1] - last
-        for rows in (self._areas, self._boxes):
-            rows[:left] = rows[count : count + left].copy()
-        del self._sizes[:count]
+        self._spans[: end - last] = self._spans[last:end].copy()
+        self._ends = [at - last for at in self._ends[count:]]
+        for rows in (self._sizes, self._areas, self._boxes):
+            del rows[:count]
         return found
-
-    def _make_room(self, row: int, intervals: int) -> None:
-        needed = int(self._offsets[row]) + intervals
-        if needed > len(self._starts):
-            self._starts, self._ends = _longer(self._starts, needed), _longer(self._ends, needed)
-        if row == len(self._areas):
-            self._areas, self._boxes = _longer(self._areas, row + 1), _longer(self._boxes, row + 1)
-            self._offsets = np.concatenate([self._offsets, np.zeros(len(self._areas) + 1 - len(self._offsets), np.int64)])
-
-
-def _longer(array: npt.NDArray[Any], needed: int) -> npt.NDArray[Any]:
-    """``array`` with room for at least ``needed`` rows, and for twice as many as it had."""
-    out = np.empty((max(needed, 2 * len(array)), *array.shape[1:]), array.dtype)
-    out[: len(array)] = array
-    return out
 
 
 def measure(height: int, width: int, counts: Counts) -> Measured:
