@@ -28,7 +28,9 @@ from harness.report import show, write_json
 from ovskit.core.cluster.options import SohesOptions
 from ovskit.core.cluster.sohes import cluster_regions
 from ovskit.core.eval.evaluation import evaluate
-from ovskit.core.masks.rle import RunTable, area, bbox, intersections
+from ovskit.core.masks.overlap import iou_of_each
+from ovskit.core.masks.rle import area, bbox
+from ovskit.core.masks.runs import run_table
 from ovskit.core.models.registry import load_backbone
 from ovskit.core.records import Mask, MaskSet, Rle
 from ovskit.core.refine.convcrf import convcrf_refiner
@@ -41,10 +43,8 @@ KEPT = 0.5
 
 def pair_ious(first: Sequence[Rle], second: Sequence[Rle]) -> np.ndarray:
     """IoU of every mask with its partner (n,); 1 where both are empty."""
-    a, b = RunTable(first), RunTable(second)
-    shared = np.array([intersections(RunTable([x]), RunTable([y]))[0, 0] for x, y in zip(first, second, strict=True)], float)
-    union = a.areas + b.areas - shared
-    return np.divide(shared, union, out=np.ones(len(first)), where=union > 0)
+    a, b = run_table(first), run_table(second)
+    return np.where((a.areas == 0) & (b.areas == 0), 1.0, iou_of_each(a, b))
 
 
 def measure(name: str, backbone: Any, limit: int) -> dict[str, Any]:

@@ -26,11 +26,11 @@ import shlex
 import tarfile
 import tempfile
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import numpy as np
 from harness.arguments import bench_parser
 from harness.commands import per_annotator, pipe, scores
 from harness.photographs import DATA, SETS, pool, truth_file
@@ -40,6 +40,7 @@ from PIL import Image as Picture
 from ovskit.core.formats.photographs.photographs import read_source
 from ovskit.core.formats.photographs.sources import Source, list_sources
 from ovskit.core.formats.streams.masks import MasksWriter, open_masks
+from ovskit.core.masks.forest import keep
 from ovskit.core.records import MaskSet
 from ovskit.core.runtime.failures import Failures
 
@@ -163,16 +164,9 @@ def best(masks: MaskSet, regions: int, smallest: float) -> MaskSet:
     least = smallest * masks.image.width * masks.image.height
     large = [k for k, mask in enumerate(masks.masks) if mask.area >= least]
     order = sorted(large, key=lambda k: (-(masks.masks[k].score or 0.0), k))[:regions]
-    kept = [masks.masks[k] for k in sorted(order)]
-    ids = {mask.id for mask in kept}
-    above = {mask.id: mask.parent_id for mask in masks.masks}
-
-    def parent(of: int | None) -> int | None:
-        while of is not None and of not in ids:
-            of = above[of]
-        return of
-
-    return MaskSet(masks.image, tuple(replace(mask, parent_id=parent(mask.parent_id)) for mask in kept))
+    kept = np.zeros(len(masks.masks), np.bool_)
+    kept[order] = True
+    return keep(masks, kept)
 
 
 def scored_set(folder: Path, name: str, count: int, jobs: int, quality: int) -> None:

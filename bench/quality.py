@@ -43,8 +43,9 @@ from ovskit.core.cluster.sohes import cluster_regions
 from ovskit.core.eval.evaluation import Evaluation, evaluate
 from ovskit.core.eval.registry import make_metric
 from ovskit.core.hier.coverage_forest import grow_forest
-from ovskit.core.masks import rle
 from ovskit.core.masks.grid import edges, nested_rles
+from ovskit.core.masks.nms import suppress
+from ovskit.core.masks.runs import run_table
 from ovskit.core.models.registry import load_backbone
 from ovskit.core.records import Image, Mask, MaskSet, UInt8
 from ovskit.core.runtime.workers import ordered_map
@@ -121,12 +122,7 @@ def pooled(layers: Sequence[np.ndarray], image: Image, nms: float = 0.9) -> Mask
     found = nested_rles(stack, wanted, rows, cols, image.height, image.width)
     order = np.argsort(-found.areas, kind="stable")
     order = order[found.areas[order] >= 16]
-    table = rle.RunTable([found.rles[k] for k in order])
-    overlap = np.triu(rle.iou(table, table), 1) > nms
-    kept = np.ones(len(order), bool)
-    for k in range(len(order)):
-        if kept[k]:
-            kept[overlap[k]] = False
+    kept = suppress(run_table([found.rles[k] for k in order]), nms)
     masks = [
         Mask(n, image.id, found.rles[k], int(found.areas[k]), tuple(found.bboxes[k].tolist()), score=float(found.areas[k]))
         for n, k in enumerate(order[kept].tolist(), 1)

@@ -21,7 +21,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from convcrf import pair_ious
 from harness.arguments import bench_parser, list_of
 from harness.machine import command_line, machine
 from harness.measure import use_threads
@@ -32,7 +31,8 @@ from quality import refiner_of
 from ovskit.core.cluster.crop_features import CropExtractor
 from ovskit.core.cluster.sohes import cluster_regions
 from ovskit.core.eval.evaluation import evaluate
-from ovskit.core.masks.rle import RunTable, iou
+from ovskit.core.masks.overlap import iou, iou_of_each
+from ovskit.core.masks.runs import run_table, table_of
 from ovskit.core.models.registry import load_backbone
 from ovskit.core.records import Image, MaskSet
 from ovskit.core.refine.options import RefineOptions
@@ -56,7 +56,7 @@ def near(masks: MaskSet, truth: MaskSet, least: float) -> MaskSet:
     """The masks with an IoU of at least ``least`` with one of the ground truth."""
     if not least or not masks.masks or not truth.masks:
         return masks
-    overlap = iou(RunTable([mask.rle for mask in masks.masks]), RunTable([mask.rle for mask in truth.masks])).max(axis=1)
+    overlap = iou(table_of(masks), table_of(truth)).max(axis=1)
     return MaskSet(masks.image, tuple(mask for mask, most in zip(masks.masks, overlap, strict=True) if most >= least))
 
 
@@ -73,8 +73,9 @@ def chain_of(method: str) -> list[Refiner]:
 def agreement(one: MaskSet, other: MaskSet) -> list[float]:
     """IoU of every mask that is in both sets, by id."""
     theirs = {mask.id: mask.rle for mask in other.masks}
-    common = [mask for mask in one.masks if mask.id in theirs]
-    return pair_ious([mask.rle for mask in common], [theirs[mask.id] for mask in common]).tolist()
+    pairs = [(mask.rle, theirs[mask.id]) for mask in one.masks if mask.id in theirs]
+    first, second = (run_table([pair[k] for pair in pairs]) for k in (0, 1))
+    return iou_of_each(first, second).tolist()
 
 
 def measure(name: str, backbone: Any, methods: Methods, arguments: argparse.Namespace) -> dict[str, Any]:

@@ -26,6 +26,9 @@ from harness.report import show, write_json
 
 from ovskit.core.masks import grid as rle_grid
 from ovskit.core.masks import rle
+from ovskit.core.masks.coverage import coverage
+from ovskit.core.masks.overlap import iou
+from ovskit.core.masks.runs import run_table
 
 SIDE = 1024
 MASKS = 150
@@ -73,7 +76,7 @@ def against_pycocotools(repeat: int) -> list[dict[str, Any]]:
     ours = [rle.encode(mask) for mask in masks]
     theirs = [coco.encode(mask) for mask in columns]
     assert [r.counts for r in ours] == [r["counts"] for r in theirs]
-    table = rle.RunTable(ours)
+    table = run_table(ours)
     none, crowd = [0] * MASKS, [1] * MASKS
     uncompressed = [rle.runs(r).tolist() for r in ours]
     pairs: list[tuple[str, Callable[[], Any], Callable[[], Any]]] = [
@@ -82,7 +85,7 @@ def against_pycocotools(repeat: int) -> list[dict[str, Any]]:
         ("decode", lambda: [rle.decode(r) for r in ours], lambda: [coco.decode(r) for r in theirs]),
         ("area, one by one", lambda: [rle.area(r) for r in ours], lambda: [coco.area(r) for r in theirs]),
         ("bbox, one by one", lambda: [rle.bbox(r) for r in ours], lambda: [coco.toBbox(r).tolist() for r in theirs]),
-        ("area and bbox, all at once", lambda: rle.RunTable(ours), lambda: (coco.area(theirs), coco.toBbox(theirs))),
+        ("area and bbox, all at once", lambda: run_table(ours), lambda: (coco.area(theirs), coco.toBbox(theirs))),
         ("union of all", lambda: rle.union(ours).counts, lambda: coco.merge(theirs)["counts"]),
         ("union of pairs", lambda: [rle.union(ours[k : k + 2]).counts for k in range(MASKS - 1)],
          lambda: [coco.merge(theirs[k : k + 2])["counts"] for k in range(MASKS - 1)]),
@@ -90,10 +93,10 @@ def against_pycocotools(repeat: int) -> list[dict[str, Any]]:
          lambda: [coco.merge(theirs[k : k + 2], intersect=True)["counts"] for k in range(MASKS - 1)]),
         ("validate lists of runs (frPyObjects)", lambda: [rle.validate(SIDE, SIDE, r) for r in uncompressed],
          lambda: coco.frPyObjects([{"size": [SIDE, SIDE], "counts": r} for r in uncompressed], SIDE, SIDE)),
-        ("iou, all pairs", lambda: rle.iou(table, table), lambda: coco.iou(theirs, theirs, none)),
-        ("iou, all pairs, from text, two lists", lambda: rle.iou(rle.RunTable(ours), rle.RunTable(ours)),
+        ("iou, all pairs", lambda: iou(table, table), lambda: coco.iou(theirs, theirs, none)),
+        ("iou, all pairs, from text, two lists", lambda: iou(run_table(ours), run_table(ours)),
          lambda: coco.iou(theirs, theirs, none)),
-        ("coverage, all pairs", lambda: rle.coverage(table, table), lambda: coco.iou(theirs, theirs, crowd)),
+        ("coverage, all pairs", lambda: coverage(table, table), lambda: coco.iou(theirs, theirs, crowd)),
     ]  # fmt: skip
     found = []
     for name, mine, reference in pairs:
@@ -158,7 +161,7 @@ def first_calls() -> None:
     rle.validate(4, 4, [16])
     rle.union([small, small])
     rle.intersection([small, small])
-    rle.iou(rle.RunTable([small]), rle.RunTable([small]))
+    iou(run_table([small]), run_table([small]))
     edges = rle_grid.edges(4, 0, 8, 8)
     rle_grid.grid_rles(np.eye(4, dtype=np.int32), np.array([1]), edges, edges, 8, 8)
 

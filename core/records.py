@@ -16,6 +16,7 @@ import numpy.typing as npt
 Float = npt.NDArray[np.floating[Any]]
 UInt8 = npt.NDArray[np.uint8]
 Int32 = npt.NDArray[np.int32]
+Int64 = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +70,7 @@ class Rle:
     """A binary mask as COCO's compressed run-length encoding: column-major runs, the first of zeros.
 
     ``height`` × ``width`` pixels; ``counts`` is COCO's ASCII string. Anything that reads an ``Rle`` from outside
-    validates it first (``formats.rle.validate``).
+    validates it first (``masks.rle.validate``).
     """
 
     height: int
@@ -98,9 +99,39 @@ class Mask:
     extra: Mapping[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class RunTable:
+    """The runs of many masks of one size, unpacked once for all work on them.
+
+    ``height`` and ``width`` in pixels (0 for a table made of nothing); foreground of mask k as ascending, disjoint ``[start, end)`` of
+    column-major pixel indices, ``starts[offsets[k]:offsets[k + 1]]`` and ``ends[…]``, int64; ``areas`` int64 (n,) in pixels; ``bboxes``
+    float64 (n, 4), COCO's (x, y, width, height). Not to be changed after it is made. ``masks.runs`` makes them.
+    """
+
+    height: int
+    width: int
+    starts: Int64
+    ends: Int64
+    offsets: Int64
+    areas: Int64
+    bboxes: npt.NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.areas)
+
+
 @dataclass(frozen=True, slots=True)
 class MaskSet:
-    """All masks of one image, in the order of the stream."""
+    """All masks of one image, in the order of the stream.
+
+    ``runs`` are the masks' own, in their order, where whoever made the set had them at hand, as the reader of a masks stream has:
+    ``masks.runs.table_of`` gives them in any case. ``replace`` keeps them, so give others, or None, with masks of other outlines.
+    """
 
     image: Image
     masks: tuple[Mask, ...]
+    runs: RunTable | None = field(default=None, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.runs is not None and len(self.runs) != len(self.masks):
+            raise ValueError(f"runs of {len(self.runs)} masks for a set of {len(self.masks)}")

@@ -22,7 +22,8 @@ import numpy.typing as npt
 from ovskit.core.cluster.options import Level, LightOptions, Side
 from ovskit.core.formats.streams.soft_margin import KEY as SOFT
 from ovskit.core.formats.streams.soft_margin import SoftMargin
-from ovskit.core.masks.rle import RunTable, encode
+from ovskit.core.masks.rle import encode
+from ovskit.core.masks.runs import run_table
 from ovskit.core.records import Image, Int32, Mask, MaskSet
 
 Float32 = npt.NDArray[np.float32]
@@ -92,7 +93,7 @@ def masks_of_margin(image: Image, margin: Float32, level: Level, options: LightO
     means = np.bincount(labels.ravel(), soft.ravel().astype(np.float64), minlength=count) / np.maximum(1, np.bincount(labels.ravel()))
     pieces.sort(key=lambda k: (-means[k], k))
     rles = [encode(labels == k) for k in pieces]
-    table = RunTable(rles)
+    table = run_table(rles)
     boxes = [(x, y, width, height) for x, y, width, height in table.bboxes.tolist()]
     return MaskSet(
         image,
@@ -103,6 +104,7 @@ def masks_of_margin(image: Image, margin: Float32, level: Level, options: LightO
             )
             for n, k in enumerate(pieces)
         ),
+        table,
     )  # fmt: skip
 
 

@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 
 from ovskit.core.cluster.crops import Crop, plan_crops, region_boxes, touches_border
 from ovskit.core.cluster.float16 import widened
@@ -22,7 +21,8 @@ from ovskit.core.cluster.pool import Pool, pool_regions
 from ovskit.core.formats.streams.soft_margin import KEY as SOFT
 from ovskit.core.formats.streams.soft_margin import SoftGrid
 from ovskit.core.masks.grid import edges, nested_rles
-from ovskit.core.masks.rle import RunTable, intersections
+from ovskit.core.masks.nms import suppress
+from ovskit.core.masks.runs import run_table
 from ovskit.core.records import FeatureMap, Float, Int32, Mask, MaskSet, Rle
 from ovskit.core.runtime.errors import InputError
 
@@ -127,7 +127,7 @@ def _mask_set(features: FeatureMap, found: Sequence[Regions], options: SohesOpti
     order = order[areas[order] > 0]  # an image smaller than its patch grid has patches without a pixel
     rles = [rle for regions in found for rle in regions.rles]
     if len(found) > 1 and options.nms < 1 and len(order):
-        order = order[_suppress([rles[k] for k in order], areas[order], options.nms)]
+        order = order[suppress(run_table([rles[k] for k in order]), options.nms)]
     owner = np.concatenate([np.full(len(regions.rles), k) for k, regions in enumerate(found)])
     first = np.cumsum([0, *(len(regions.rles) for regions in found)])
     masks = []
@@ -150,23 +150,3 @@ def _mask_set(features: FeatureMap, found: Sequence[Regions], options: SohesOpti
             )
         )
     return MaskSet(features.image, tuple(masks))
-
-
-_ROWS = 512  # masks compared with all others of about their size at a time: bounds memory, whatever their number
-
-
-def _suppress(rles: Sequence[Rle], areas: npt.NDArray[np.int64], nms: float) -> npt.NDArray[np.int64]:
-    """Greedy NMS over masks in descending order of area: indices kept. A mask goes if its IoU with a kept one is > ``nms``."""
-    kept = np.ones(len(areas), np.bool_)
-    for first in range(0, len(areas), _ROWS):
-        last = min(first + _ROWS, len(areas))
-        # The IoU is at most the ratio of the areas, so much smaller masks need not be looked at.
-        end = int(np.searchsorted(-areas, -nms * areas[last - 1], side="right"))
-        end = max(end, last)
-        larger, smaller = areas[first:last, None], areas[None, first:end]
-        common = intersections(RunTable(rles[first:last]), RunTable(rles[first:end]))
-        over = np.triu(common > nms * (larger + smaller - common), 1)
-        for k in np.flatnonzero(over.any(axis=1)).tolist():
-            if kept[first + k]:
-                kept[first:end][over[k]] = False
-    return np.flatnonzero(kept)

@@ -19,9 +19,10 @@ import numpy as np
 import numpy.typing as npt
 
 from ovskit.core.eval.metric import Row, Scores
+from ovskit.core.masks import forest
 from ovskit.core.masks.matching import match_masks
 from ovskit.core.masks.pairs import overlaps
-from ovskit.core.masks.rle import RunTable
+from ovskit.core.masks.runs import table_of
 from ovskit.core.records import MaskSet
 from ovskit.core.runtime.errors import InputError
 from ovskit.core.runtime.kernels import njit
@@ -68,7 +69,7 @@ class HierarchyScores(Scores):
         """One image's counts. Takes no notice of other images, so it may run in any thread. Raises InputError for a cycle."""
         parents = parent_indices(predictions, "the predictions")
         true_parents = parent_indices(truth, "the ground truth")
-        tables = RunTable([mask.rle for mask in predictions.masks]), RunTable([mask.rle for mask in truth.masks])
+        tables = table_of(predictions), table_of(truth)
         counts = np.zeros(_SUMS + 2, np.int64)
         _count_pairs(parents, true_parents, match_masks(overlaps(*tables, _AT).pairs), counts)
         _count_trees(parents, counts)
@@ -128,39 +129,18 @@ def parent_indices(masks: MaskSet, what: str) -> Int64:
 
     Raises InputError, naming ``what``, for a parent that is not there and for masks that are their own ancestors.
     """
-    index = {mask.id: k for k, mask in enumerate(masks.masks)}
-    parents = np.full(len(masks.masks), -1, np.int64)
-    for k, mask in enumerate(masks.masks):
-        if mask.parent_id is not None:
-            found = index.get(mask.parent_id)
-            if found is None:
-                raise InputError(
-                    f"{masks.image.file_name}: annotation {mask.id} of {what} has parent_id {mask.parent_id}, which is not there"
-                )
-            parents[k] = found
-    cycle = _cycle(parents)
-    if cycle >= 0:
-        number = masks.masks[cycle].id
+    parents = forest.parent_places(masks.masks)
+    for k in np.flatnonzero(parents == forest.LOST).tolist():
+        mask = masks.masks[k]
+        raise InputError(f"{masks.image.file_name}: annotation {mask.id} of {what} has parent_id {mask.parent_id}, which is not there")
+    if (member := forest.cycle(parents)) >= 0:
+        number = masks.masks[member].id
         raise InputError(f"{masks.image.file_name}: annotation {number} of {what} is its own ancestor: parent_id must lead to a root")
     return parents
 
 
 def _ratio(above: Float64, below: Float64 | Int64) -> Float64:
     return np.divide(above, below, out=np.full(len(above), np.nan), where=below > 0)
-
-
-@njit(nogil=True, cache=True)
-def _cycle(parents: Int64) -> int:
-    """A mask that is its own ancestor, or -1."""
-    settled = np.zeros(len(parents), np.int64)  # the walk that came by first, from 1
-    for i in range(len(parents)):
-        j = i
-        while j >= 0 and settled[j] == 0:
-            settled[j] = i + 1
-            j = parents[j]
-        if j >= 0 and settled[j] == i + 1:
-            return j
-    return -1
 
 
 @njit(nogil=True, cache=True)

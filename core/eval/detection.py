@@ -19,8 +19,8 @@ from ovskit.core.formats.coco.lvis import frequencies
 from ovskit.core.formats.streams.masks import MasksHeader
 from ovskit.core.formats.truth.ground_truth import GroundTruth
 from ovskit.core.masks.pairs import overlaps
-from ovskit.core.masks.rle import RunTable
-from ovskit.core.records import MaskSet
+from ovskit.core.masks.runs import chosen, table_of
+from ovskit.core.records import MaskSet, RunTable
 from ovskit.core.runtime.errors import InputError
 
 Float64 = npt.NDArray[np.float64]
@@ -128,6 +128,7 @@ class DetectionScores(Scores):
         everyone: dict[Annotator, Int64] = {None: np.arange(len(truth.masks), dtype=np.int64)}
         annotators = _annotators(truth) if self.per_annotator else everyone
         scores = _scores(predictions)
+        tables = table_of(truth), table_of(predictions)
         units: list[Unit] = []
         unknown = 0
         if self.by_category:
@@ -143,10 +144,10 @@ class DetectionScores(Scores):
                 of_predictions = known
             for category in sorted({*of_truth, *of_predictions}):
                 members = of_truth.get(category, []), of_predictions.get(category, [])
-                found = self._units(truth, members[0], predictions, members[1], scores, annotators, category, rank)
+                found = self._units(truth, members[0], predictions, members[1], tables, scores, annotators, category, rank)
                 units += map(_forgiven, found) if category in partial else found
         else:
-            units += self._units(truth, _all(truth), predictions, _all(predictions), scores, annotators, None)
+            units += self._units(truth, _all(truth), predictions, _all(predictions), tables, scores, annotators, None)
         named = annotators if self.per_annotator else (mask.extra.get("annotator") for mask in truth.masks)
         with_score = sum(mask.score is not None for mask in predictions.masks)
         names = frozenset(name for name in named if isinstance(name, int | str))
@@ -158,6 +159,7 @@ class DetectionScores(Scores):
         of_truth: list[int],
         predictions: MaskSet,
         of_predictions: list[int],
+        tables: tuple[RunTable, RunTable],
         ranking: Float64,
         annotators: Mapping[Annotator, Int64],
         category: int | None,
@@ -165,20 +167,19 @@ class DetectionScores(Scores):
     ) -> Iterator[Unit]:
         """Match some masks of the predictions with some of the ground truth, both in COCO's order, for each annotator.
 
-        ``ranking`` is the score of every prediction. The maxima are of these predictions, or of all of the image where ``rank`` says
-        which place each has there.
+        ``tables`` are the runs of all masks of both. ``ranking`` is the score of every prediction. The maxima are of these predictions,
+        or of all of the image where ``rank`` says which place each has there.
         """
-        candidates = [predictions.masks[k] for k in of_predictions]
         scores = ranking[of_predictions]
         order = np.argsort(-scores, kind="stable")
         places = np.arange(len(order)) if rank is None else rank[of_predictions][order]
         within = tuple(np.searchsorted(places, self.maxima).tolist())
         order = order[: within[-1]]
-        found = RunTable([candidates[k].rle for k in order.tolist()])
+        found = chosen(tables[1], np.array(of_predictions, np.int64)[order])
         masks = [truth.masks[k] for k in of_truth]
         crowd = np.array([mask.iscrowd for mask in masks], np.int64)
         areas = np.array([mask.extra.get("area", mask.area) for mask in masks], np.float64)
-        pairs = overlaps(found, RunTable([mask.rle for mask in masks]), float(IOU_THRESHOLDS[0]), crowd).pairs
+        pairs = overlaps(found, chosen(tables[0], of_truth), float(IOU_THRESHOLDS[0]), crowd).pairs
         own = found.areas.astype(np.float64)
         for annotator, members in annotators.items():
             columns = np.flatnonzero(np.isin(np.array(of_truth, np.int64), members))

@@ -11,20 +11,21 @@ below a part a subpart: its levels end at 2 [code]. Both are options.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
-from ovskit.core.masks.rle import RunTable, coverage, intersections
-from ovskit.core.records import MaskSet, Rle
+from ovskit.core.masks.coverage import COVER
+from ovskit.core.masks.forest import levels
+from ovskit.core.masks.overlap import intersections
+from ovskit.core.masks.runs import chosen, table_of
+from ovskit.core.records import MaskSet, RunTable
 from ovskit.core.runtime.errors import InputError
 from ovskit.core.runtime.kernels import njit
 
 Int64 = npt.NDArray[np.int64]
 
-COVER = 0.9
 _ROWS = 1024  # masks compared with all larger ones at a time: bounds memory, whatever their number
 
 
@@ -42,7 +43,7 @@ def grow_forest(masks: MaskSet, cover: float = COVER, *, inclusive: bool = False
                 f"{image.file_name}: mask {mask.id} is {mask.rle.width}×{mask.rle.height}, its image {image.width}×{image.height}: "
                 "masks of one image must have one size"
             )
-    parent = parents([mask.rle for mask in masks.masks], cover, inclusive=inclusive)
+    parent = parents(table_of(masks), cover, inclusive=inclusive)
     steps = levels(parent)
     level = (steps if deepest is None else np.minimum(steps, deepest)).tolist()
     ids = [mask.id for mask in masks.masks]
@@ -50,25 +51,14 @@ def grow_forest(masks: MaskSet, cover: float = COVER, *, inclusive: bool = False
         replace(mask, parent_id=None if above < 0 else ids[above], extra={**mask.extra, "level": level[k]})
         for k, (mask, above) in enumerate(zip(masks.masks, parent.tolist(), strict=True))
     ]
-    return MaskSet(image, tuple(grown))
+    return replace(masks, masks=tuple(grown))
 
 
-def ancestors(rles: Sequence[Rle], cover: float = COVER, *, inclusive: bool = False) -> npt.NDArray[np.bool_]:
-    """The direct pair test: bool (n, n), true at (i, j) where mask j is an ancestor of mask i.
-
-    n² entries; for the forest alone ``parents`` needs less. Raises InputError if two sizes differ.
-    """
-    inside = coverage(table := RunTable(rles), table)
-    reverse = inside.T
-    return ((inside >= cover) if inclusive else (inside > cover)) & (reverse < cover)
-
-
-def parents(rles: Sequence[Rle], cover: float = COVER, *, inclusive: bool = False) -> Int64:
-    """The place of each mask's smallest ancestor, -1 where it has none: int64 (n,). Raises InputError if two sizes differ.
+def parents(table: RunTable, cover: float = COVER, *, inclusive: bool = False) -> Int64:
+    """The place of each mask's smallest ancestor, -1 where it has none: int64 (n,).
 
     Memory: eight bytes for each pair of 1,024 masks and all larger ones, whatever their number.
     """
-    table = RunTable(rles)
     n = len(table)
     order = np.argsort(-table.areas, kind="stable")
     rank = np.full(n, -1, np.int64)
@@ -78,21 +68,11 @@ def parents(rles: Sequence[Rle], cover: float = COVER, *, inclusive: bool = Fals
         if n <= _ROWS:
             shared = intersections(table, table)[order][:, order]
         else:
-            shared = intersections(RunTable([rles[k] for k in order[first:last]]), RunTable([rles[k] for k in order[:last]]))
+            shared = intersections(chosen(table, order[first:last]), chosen(table, order[:last]))
         _smallest_ancestors(shared, areas, first, cover, inclusive, rank)
     parent = np.full(n, -1, np.int64)
     parent[order] = np.where(rank < 0, -1, order[rank])
     return parent
-
-
-def levels(parent: Int64) -> Int64:
-    """Steps from each mask up to its root, given every mask's ``parent`` (n,), -1 at roots: int64 (n,). No cycles."""
-    level = np.zeros(len(parent), np.int64)
-    above = parent.copy()
-    while (going := above >= 0).any():
-        level[going] += 1
-        above[going] = parent[above[going]]
-    return level
 
 
 @njit(nogil=True, cache=True)

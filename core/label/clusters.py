@@ -42,7 +42,7 @@ def with_clusters(masks: MaskSet, vectors: Float, centroids: Centroids) -> MaskS
     if not masks.masks:
         return masks
     labels, _ = assign(vectors, centroids)
-    return MaskSet(masks.image, tuple(_renamed(mask, int(k) + 1) for mask, k in zip(masks.masks, labels, strict=True)))
+    return replace(masks, masks=tuple(_renamed(mask, int(k) + 1) for mask, k in zip(masks.masks, labels, strict=True)))
 
 
 def _renamed(mask: Mask, category: int) -> Mask:

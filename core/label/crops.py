@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from ovskit.core.masks import rle
+from ovskit.core.masks.boxes import decode_box
 from ovskit.core.models.backbones.interface import BackboneSpec
 from ovskit.core.models.families import image_size
-from ovskit.core.records import Mask, UInt8
+from ovskit.core.records import Mask, RunTable, UInt8
 
 _USUAL_SIZE = 224  # of models that do not say
 # ImageNet's, which models have that keep theirs to themselves.
@@ -62,12 +62,15 @@ def _span(start: float, length: float, limit: int, context: float) -> tuple[int,
     return first, max(first + 1, min(limit, int(np.ceil(start + length)) + margin))
 
 
-def crop_mask(pixels: UInt8, mask: Mask, options: CropOptions) -> UInt8:
-    """The pixels (h, w, 3) of ``mask`` in an image (H, W, 3), not yet resized. A view of the image unless it is painted over."""
+def crop_mask(pixels: UInt8, mask: Mask, table: RunTable, k: int, options: CropOptions) -> UInt8:
+    """The pixels (h, w, 3) of ``mask`` in an image (H, W, 3), not yet resized. A view of the image unless it is painted over.
+
+    ``table`` has the mask's runs at ``k``.
+    """
     height, width = pixels.shape[:2]
     top, left, bottom, right = crop_box(mask.bbox, height, width, options.context)
     crop = pixels[top:bottom, left:right]
     if options.masked:
-        inside = rle.decode(mask.rle)[top:bottom, left:right].astype(np.bool_)
+        inside = decode_box(table, k, (top, left, bottom, right)).astype(np.bool_)
         crop = np.where(inside[..., None], crop, np.array(options.fill, np.uint8))
     return crop

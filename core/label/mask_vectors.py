@@ -11,9 +11,10 @@ import torch
 from ovskit.core.formats.paths import show_path
 from ovskit.core.formats.photographs.photographs import APPLY, Photographs
 from ovskit.core.label.crops import CropOptions, crop_mask
-from ovskit.core.label.keep import keep_masks
+from ovskit.core.masks.forest import keep
+from ovskit.core.masks.runs import table_of
 from ovskit.core.models.backbones.interface import Backbone
-from ovskit.core.records import Float, MaskSet, UInt8
+from ovskit.core.records import Float, MaskSet, RunTable, UInt8
 from ovskit.core.runtime.batching import run_halving
 from ovskit.core.runtime.errors import InputError, MissingInputError
 from ovskit.core.runtime.failures import Failures
@@ -47,6 +48,7 @@ class LookOptions:
 @dataclass(frozen=True, slots=True)
 class _Photograph:
     masks: MaskSet
+    table: RunTable
     pixels: UInt8
 
 
@@ -67,7 +69,7 @@ class _Crop:
 
 def drop_empty(masks: MaskSet) -> MaskSet:
     """The masks that have a pixel: no other can be looked at."""
-    return keep_masks(masks, lambda mask: mask.area > 0)
+    return keep(masks, np.array([mask.area > 0 for mask in masks.masks], np.bool_))
 
 
 def look_at_masks(
@@ -88,7 +90,7 @@ def look_at_masks(
         try:
             masks = drop_empty(masks)
             _check_sizes(masks)
-            return _Photograph(masks, photographs.load(masks.image)) if masks.masks else masks
+            return _Photograph(masks, table_of(masks), photographs.load(masks.image)) if masks.masks else masks
         except (InputError, MissingInputError) as error:
             return error
 
@@ -103,9 +105,9 @@ def look_at_masks(
     def crop(job: _Job | MaskSet | Fault) -> _Crop | MaskSet | Fault:
         if not isinstance(job, _Job):
             return job
-        masks, pixels = job.photograph.masks, job.photograph.pixels
-        side = options.crop.size
-        return _Crop(masks, job.k, backbone.prepare(crop_mask(pixels, masks.masks[job.k], options.crop), side, side))
+        of, side = job.photograph, options.crop.size
+        pixels = crop_mask(of.pixels, of.masks.masks[job.k], of.table, job.k, options.crop)
+        return _Crop(of.masks, job.k, backbone.prepare(pixels, side, side))
 
     size = options.batch_size or (_AUTO_BATCH_CUDA if backbone.device.type == "cuda" else 1)
     waiting: list[_Crop | MaskSet] = []

@@ -9,8 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ovskit.core.masks.kernels import characters_per_run, put_changes
-from ovskit.core.masks.rle import RunTable
-from ovskit.core.records import Rle, UInt8
+from ovskit.core.records import Rle, RunTable, UInt8
 from ovskit.core.runtime.errors import InputError
 from ovskit.core.runtime.kernels import njit
 

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ovskit.core.masks.kernels import characters_per_run, put_changes
-from ovskit.core.masks.rle import RunTable
-from ovskit.core.records import Rle
+from ovskit.core.masks.union_find import root as root_of
+from ovskit.core.records import Rle, RunTable
 from ovskit.core.runtime.kernels import njit
 
 Bools = npt.NDArray[np.bool_]
@@ -111,28 +111,20 @@ def _in_small_components(pieces: Int64, height: int, corner: int, smallest: floa
             ahead += 1
         j = ahead
         while j < n and pieces[j, 0] // height == column and pieces[j, 0] - height < pieces[i, 1] + corner:
-            a, b = _root(parent, i), _root(parent, j)
+            a, b = root_of(parent, i), root_of(parent, j)
             parent[max(a, b)] = min(a, b)
             j += 1
     area = np.zeros(n, np.int64)
     keep = np.zeros(n, np.bool_)
     for i in range(n):
-        root = _root(parent, i)
+        root = root_of(parent, i)
         area[root] += pieces[i, 1] - pieces[i, 0]
         keep[root] = keep[root] or spared[i]
     small = np.empty(n, np.bool_)
     for i in range(n):
-        root = _root(parent, i)
+        root = root_of(parent, i)
         small[i] = area[root] < smallest and not keep[root]
     return small
-
-
-@njit(nogil=True, cache=True)
-def _root(parent: Int64, i: int) -> int:
-    while parent[i] != i:
-        parent[i] = parent[parent[i]]
-        i = parent[i]
-    return i
 
 
 @njit(nogil=True, cache=True)

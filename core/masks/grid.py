@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from ovskit.core.masks.checks import MAX_PIXELS
 from ovskit.core.masks.kernels import characters_per_run, put_number
-from ovskit.core.masks.rle import MAX_PIXELS
 from ovskit.core.records import Rle
 from ovskit.core.runtime.errors import InputError
 from ovskit.core.runtime.kernels import njit

@@ -1,6 +1,6 @@
 """Compiled loops over many run-length masks of one size: unpack, merge, compare in pairs.
 
-A mask comes as text (``rle_kernels`` tells what that is). For merging it is turned into changes; for comparing, its
+A mask comes as text (``masks.kernels`` tells what that is). For merging it is turned into changes; for comparing, its
 foreground becomes a list of ascending, disjoint, non-touching ``[start, end)`` of column-major pixel
 indices, mask k of a table owning the entries ``offsets[k]:offsets[k + 1]``. Everything is ``nogil`` and cached on disk.
 """
@@ -36,16 +36,39 @@ def parse_table(
         if fault != OK:
             return k, fault, where - bounds[k]
         offsets[k] = at
-        pixel = 0
-        for i in range(1, count, 2):
-            pixel += int(runs[i - 1])
-            starts[at] = pixel
-            pixel += int(runs[i])
-            ends[at] = pixel
-            at += 1
-        areas[k] = measure(runs[:count], height, boxes[k])
+        at, areas[k] = _unpack(runs[:count], height, at, starts, ends, boxes[k])
     offsets[len(areas)] = at
     return len(areas), OK, 0
+
+
+@njit(nogil=True, cache=True)
+def add_mask(text: UInt8, height: int, total: int, at: int, spans: Int64, found: Int64) -> None:
+    """Read one mask's ``text`` into intervals ``spans[at:]`` (…, 2) of start and end.
+
+    ``found`` (9,) becomes the fault and its character, whether the text was canonical, where the intervals end, area and box. At a fault
+    no interval is written. So few arrays, since for a mask it costs more to hand them over than to read it.
+    """
+    runs = np.empty(len(text), np.uint32)
+    count, fault, where, canonical = parse_text(text, 0, len(text), total, runs)
+    found[0], found[1], found[2] = fault, where, canonical
+    if fault == OK:
+        box = np.empty(4, np.float64)
+        found[3], found[4] = _unpack(runs[:count], height, at, spans[:, 0], spans[:, 1], box)
+        for k in range(4):
+            found[5 + k] = int(box[k])
+
+
+@njit(nogil=True, cache=True)
+def _unpack(runs: npt.NDArray[np.uint32], height: int, at: int, starts: Int64, ends: Int64, box: Float64) -> tuple[int, int]:
+    """Write a mask's runs as intervals to ``starts[at:]`` and ``ends[at:]``, its box to ``box``; returns where they end, and its area."""
+    pixel = 0
+    for i in range(1, len(runs), 2):
+        pixel += int(runs[i - 1])
+        starts[at] = pixel
+        pixel += int(runs[i])
+        ends[at] = pixel
+        at += 1
+    return at, measure(runs, height, box)
 
 
 @njit(nogil=True, cache=True)
@@ -158,6 +181,44 @@ def pairwise(
             out[i, j] = shared
             if same:
                 out[j, i] = shared
+
+
+@njit(nogil=True, cache=True)
+def one_by_one(
+    starts_a: Int64,
+    ends_a: Int64,
+    offsets_a: Int64,
+    boxes_a: Float64,
+    starts_b: Int64,
+    ends_b: Int64,
+    offsets_b: Int64,
+    boxes_b: Float64,
+    height: int,
+    out: Int64,
+) -> None:
+    """Pixels that mask k of one table and mask k of the other share, into ``out`` (n,)."""
+    for k in range(len(out)):
+        if _boxes_meet(boxes_a, k, boxes_b, k):
+            out[k] = _shared(starts_a, ends_a, offsets_a, boxes_a, k, starts_b, ends_b, offsets_b, boxes_b, k, height)
+
+
+@njit(nogil=True, cache=True)
+def suppress(starts: Int64, ends: Int64, offsets: Int64, boxes: Float64, areas: Int64, height: int, most: float) -> npt.NDArray[np.bool_]:
+    """Which masks are kept, bool (n,): those that no kept one before them overlaps by an IoU above ``most``."""
+    kept = np.ones(len(areas), np.bool_)
+    for i in range(len(areas)):
+        if not kept[i]:
+            continue
+        for j in range(i + 1, len(areas)):
+            if not kept[j] or not _boxes_meet(boxes, i, boxes, j):
+                continue
+            # The IoU is at most the ratio of the areas, so of much smaller or larger masks nothing is counted.
+            if min(areas[i], areas[j]) / max(areas[i], areas[j]) <= most:
+                continue
+            shared = _shared(starts, ends, offsets, boxes, i, starts, ends, offsets, boxes, j, height)
+            if shared > 0 and shared / (areas[i] + areas[j] - shared) > most:
+                kept[j] = False
+    return kept
 
 
 @njit(nogil=True, cache=True)

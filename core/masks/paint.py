@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ovskit.core.masks.rle import RunTable
-from ovskit.core.records import Int32
+from ovskit.core.records import Int32, RunTable
 from ovskit.core.runtime.kernels import njit
 
 

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ovskit.core.masks import intervals as rle_intervals
-from ovskit.core.masks.rle import RunTable, check_crowd, check_sizes
+from ovskit.core.masks import intervals
+from ovskit.core.masks.overlap import check_crowd, check_sizes
+from ovskit.core.records import RunTable
 
 Float64 = npt.NDArray[np.float64]
 Int64 = npt.NDArray[np.int64]
@@ -63,16 +64,16 @@ class Overlaps:
 
 
 def overlaps(a: RunTable, b: RunTable, least: float, iscrowd: Sequence[int] | npt.NDArray[np.integer[Any]] | None = None) -> Overlaps:
-    """The pairs of masks of ``a`` (rows) and ``b`` (columns) whose IoU is ``least`` > 0 or more; the numbers are those of ``rle.iou``.
+    """The pairs of masks of ``a`` (rows) and ``b`` (columns) whose IoU is ``least`` > 0 or more; the numbers are those of ``overlap.iou``.
 
     Memory goes with the number of such pairs, 16 bytes of each (at most three times that while they are found), and with
-    n + m, never with n × m. ``iscrowd`` and errors as for ``rle.iou``.
+    n + m, never with n × m. ``iscrowd`` and errors as for ``overlap.iou``.
     """
     check_sizes(a, b)
     crowd = check_crowd(iscrowd, b)
     offsets = np.zeros(len(a) + 1, np.int64)
     nearest, highest = np.full(len(a), -1, np.int64), np.zeros(len(a))
-    column, value = rle_intervals.sparse_iou(
+    column, value = intervals.sparse_iou(
         a.starts, a.ends, a.offsets, a.bboxes, a.areas, b.starts, b.ends, b.offsets, b.bboxes, b.areas,
         crowd, a.height, least, offsets, nearest, highest,
     )  # fmt: skip

@@ -23,6 +23,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from ovskit.core.masks.union_find import root as root_of
 from ovskit.core.records import Int32, UInt8
 from ovskit.core.runtime.kernels import njit
 
@@ -131,8 +132,8 @@ def _partition(weights: UInt16, order: Int32, height: int, k: float, smallest: i
     between = np.empty(len(order), np.int32)  # edges that do not join: only they can join small components later
     refused = 0
     for edge in order:
-        a = _root(parent, edge >> 2)
-        b = _root(parent, (edge >> 2) + step[edge & 3])
+        a = root_of(parent, edge >> 2)
+        b = root_of(parent, (edge >> 2) + step[edge & 3])
         weight = flat[edge]
         if a == b:
             continue
@@ -143,27 +144,19 @@ def _partition(weights: UInt16, order: Int32, height: int, k: float, smallest: i
             between[refused] = edge
             refused += 1
     for edge in between[:refused]:
-        a = _root(parent, edge >> 2)
-        b = _root(parent, (edge >> 2) + step[edge & 3])
+        a = root_of(parent, edge >> 2)
+        b = root_of(parent, (edge >> 2) + step[edge & 3])
         if a != b and (size[a] < smallest or size[b] < smallest):
             _join(parent, size, a, b)
     name = np.full(len(labels), -1, np.int32)
     count = 0
     for i in range(len(labels)):
-        root = _root(parent, i)
+        root = root_of(parent, i)
         if name[root] < 0:
             name[root] = count
             count += 1
         labels[i] = name[root]
     return count
-
-
-@njit(nogil=True, cache=True)
-def _root(parent: Int32, i: int) -> int:
-    while parent[i] != i:
-        parent[i] = parent[parent[i]]
-        i = parent[i]
-    return i
 
 
 @njit(nogil=True, cache=True)

@@ -23,13 +23,14 @@ import torch
 
 from ovskit.core.formats.photographs.photographs import read_source
 from ovskit.core.formats.photographs.sources import Source
-from ovskit.core.masks import rle
+from ovskit.core.masks.nms import suppress
 from ovskit.core.masks.pairs import overlaps
+from ovskit.core.masks.runs import chosen, run_table
 from ovskit.core.models.backbones.resize import resize_rgb
 from ovskit.core.models.segmenter.forest import forest
 from ovskit.core.models.segmenter.network import MULTIPLE, Segmenter
 from ovskit.core.predict.outlines import outline
-from ovskit.core.records import Float, Image, Mask, MaskSet, Rle, UInt8
+from ovskit.core.records import Float, Image, Mask, MaskSet, RunTable, UInt8
 from ovskit.core.runtime.batching import batches, run_halving, successes
 from ovskit.core.runtime.errors import InputError, MissingInputError, UsageError
 from ovskit.core.runtime.failures import Failures
@@ -164,58 +165,43 @@ def _mask_set(seen: _Seen, options: PredictOptions) -> MaskSet:
     image = seen.image
     outlines = [outline(np.ascontiguousarray(one), image.height, image.width) for logits in seen.logits for one in logits]
     scores = np.concatenate(seen.scores)
-    areas = np.array([rle.area(one) for one in outlines], np.int64)
+    table = run_table(outlines)
     order = np.argsort(-scores, kind="stable")
-    order = order[areas[order] > 0]
+    order = order[table.areas[order] > 0]
     if options.pooled and len(order):
-        scores[order] = pooled([outlines[k] for k in order], scores[order], options.nms)
+        scores[order] = pooled(chosen(table, order), scores[order], options.nms)
         order = order[np.argsort(-scores[order], kind="stable")]
         order = order[scores[order] >= options.min_score]
     if options.nms < 1 and len(order):
-        order = order[suppress([outlines[k] for k in order], options.nms)]
+        order = order[suppress(chosen(table, order), options.nms)]
     order = order[: options.max_masks]
+    table = chosen(table, order)
     parent = np.full(len(order), -1, np.int64)
     if seen.ancestors is not None and len(order):
-        parent = forest(seen.ancestors[np.ix_(order, order)], areas[order], options.threshold)
+        parent = forest(seen.ancestors[np.ix_(order, order)], table.areas, options.threshold)
     masks = tuple(
         Mask(
             id=number + 1,
             image_id=image.id,
             rle=outlines[k],
-            area=int(areas[k]),
-            bbox=rle.bbox(outlines[k]),
+            area=area,
+            bbox=(box[0], box[1], box[2], box[3]),
             score=round(float(scores[k]), 6),
             parent_id=None if parent[number] < 0 else int(parent[number]) + 1,
         )
-        for number, k in enumerate(order.tolist())
+        for number, (k, area, box) in enumerate(zip(order.tolist(), table.areas.tolist(), table.bboxes.tolist(), strict=True))
     )
-    return MaskSet(image, masks)
+    return MaskSet(image, masks, table)
 
 
-def pooled(outlines: Sequence[Rle], scores: Float, nms: float) -> Float:
+def pooled(table: RunTable, scores: Float, nms: float) -> Float:
     """The chance of each mask that it or one that overlaps it by an IoU above ``nms`` is right, if each is by its score, 0 … 1.
 
     1 − Π (1 − score), the same type and shape as ``scores``. Memory goes with the number of pairs that do.
     """
-    table = rle.RunTable(outlines)
     pairs = overlaps(table, table, np.nextafter(max(nms, 0.0), 1.0)).pairs
     with np.errstate(divide="ignore"):
         wrong = np.log1p(-np.clip(scores.astype(np.float64), 0.0, 1.0))
     # Every row has its own mask at least.
     together = np.add.reduceat(wrong[pairs.column], pairs.offsets[:-1])
     return (-np.expm1(together)).astype(scores.dtype)
-
-
-def suppress(outlines: Sequence[Rle], nms: float) -> np.ndarray:
-    """Which of masks in order of preference are kept: those that no kept one overlaps by an IoU above ``nms``. int64, ascending.
-
-    Memory goes with the number of pairs that do.
-    """
-    table = rle.RunTable(outlines)
-    pairs = overlaps(table, table, np.nextafter(max(nms, 0.0), 1.0)).pairs
-    kept = np.ones(len(outlines), np.bool_)
-    for k in range(len(outlines)):
-        if kept[k]:
-            near = pairs.column[pairs.offsets[k] : pairs.offsets[k + 1]]
-            kept[near[near > k]] = False
-    return np.flatnonzero(kept)

@@ -21,11 +21,10 @@ from typing import TYPE_CHECKING
 import torch
 
 from ovskit.core.masks.boxes import Box, decode_box, encode_box
-from ovskit.core.masks.rle import RunTable
 from ovskit.core.models.weights.source import WeightsSource, sha256_of
 from ovskit.core.models.weights.state_dict import NoInit, fit, read_state_dict
-from ovskit.core.records import Mask, Rle, UInt8
-from ovskit.core.refine.refiner import Refiner, check_sizes
+from ovskit.core.records import Mask, Rle, RunTable, UInt8
+from ovskit.core.refine.refiner import Refiner
 from ovskit.core.runtime.device import choose_device
 from ovskit.core.runtime.errors import OutputError, UsageError, WeightsUnavailableError
 from ovskit.core.runtime.logs import get_logger
@@ -83,10 +82,8 @@ class _Refine:
         if device.type == "cpu":
             torch.set_num_threads(1)
 
-    def __call__(self, pixels: UInt8, masks: Sequence[Mask]) -> list[Rle]:
-        table = RunTable([mask.rle for mask in masks])
+    def __call__(self, pixels: UInt8, masks: Sequence[Mask], table: RunTable) -> list[Rle]:
         height, width = pixels.shape[:2]
-        check_sizes(pixels, table)
         refined = []
         for k, mask in enumerate(masks):
             box = crop_around(table, k)

@@ -27,11 +27,10 @@ import numpy as np
 import numpy.typing as npt
 
 from ovskit.core.masks.boxes import Box, box_around, decode_box, encode_box
-from ovskit.core.masks.rle import RunTable
-from ovskit.core.records import Mask, Rle, UInt8
+from ovskit.core.records import Mask, Rle, RunTable, UInt8
 from ovskit.core.refine import convcrf_kernels as kernels
 from ovskit.core.refine.log_odds import log_odds
-from ovskit.core.refine.refiner import Refiner, check_sizes
+from ovskit.core.refine.refiner import Refiner
 
 if TYPE_CHECKING:
     import torch
@@ -53,9 +52,7 @@ def convcrf_refiner(options: ConvCrfOptions, device: torch.device | None = None)
     """The refiner ``convcrf``; ``device`` other than a CPU's works by torch."""
     window = window_of(options)
 
-    def refine(pixels: UInt8, masks: Sequence[Mask]) -> list[Rle]:
-        table = RunTable([mask.rle for mask in masks])
-        check_sizes(pixels, table)
+    def refine(pixels: UInt8, masks: Sequence[Mask], table: RunTable) -> list[Rle]:
         refined = [mask.rle for mask in masks]
         field = Field(pixels, window, options, device)
         boxes = [box_around(table, k, options.margin) for k in range(len(masks))]

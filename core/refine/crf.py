@@ -29,10 +29,10 @@ import numpy.typing as npt
 
 from ovskit.core.formats.streams.soft_margin import KEY as SOFT
 from ovskit.core.masks.boxes import Box, box_around, decode_box, encode_box
-from ovskit.core.masks.rle import RunTable, encode
-from ovskit.core.records import Int32, Mask, Rle, UInt8
+from ovskit.core.masks.rle import encode
+from ovskit.core.records import Int32, Mask, Rle, RunTable, UInt8
 from ovskit.core.refine.log_odds import log_odds
-from ovskit.core.refine.refiner import Refiner, check_sizes
+from ovskit.core.refine.refiner import Refiner
 from ovskit.core.runtime.errors import UsageError
 
 if TYPE_CHECKING:
@@ -49,9 +49,7 @@ def crf_refiner(options: CrfOptions) -> Refiner:
     except ImportError:
         raise UsageError("--method crf needs pip install 'ovskit[crf]'; --method convcrf is much the same without it") from None
 
-    def refine(pixels: UInt8, masks: Sequence[Mask]) -> list[Rle]:
-        table = RunTable([mask.rle for mask in masks])
-        check_sizes(pixels, table)
+    def refine(pixels: UInt8, masks: Sequence[Mask], table: RunTable) -> list[Rle]:
         refined = [mask.rle for mask in masks]
         alone = [k for k in range(len(masks)) if table.areas[k]]
         if options.joint:

@@ -30,9 +30,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ovskit.core.masks.boxes import Box, box_around, decode_box, encode_box
-from ovskit.core.masks.rle import RunTable
-from ovskit.core.records import Int32, Mask, Rle, UInt8
-from ovskit.core.refine.refiner import Refiner, check_sizes
+from ovskit.core.records import Int32, Mask, Rle, RunTable, UInt8
+from ovskit.core.refine.refiner import Refiner
 from ovskit.core.runtime.kernels import njit
 
 if TYPE_CHECKING:
@@ -53,10 +52,8 @@ _SHARED_PIXELS = 1 << 19  # up to this size of an image its sums are made once f
 def guided_refiner(options: GuidedOptions) -> Refiner:
     """The refiner ``guided``."""
 
-    def refine(pixels: UInt8, masks: Sequence[Mask]) -> list[Rle]:
-        table = RunTable([mask.rle for mask in masks])
+    def refine(pixels: UInt8, masks: Sequence[Mask], table: RunTable) -> list[Rle]:
         height, width = pixels.shape[:2]
-        check_sizes(pixels, table)
         guides: dict[int, Guide] = {}
         refined = []
         for k, mask in enumerate(masks):

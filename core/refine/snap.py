@@ -25,10 +25,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ovskit.core.masks.boxes import box_around, decode_box, encode_box
-from ovskit.core.masks.rle import RunTable
 from ovskit.core.models.superpixels import Superpixels, superpixels
-from ovskit.core.records import Int32, Mask, Rle, UInt8
-from ovskit.core.refine.refiner import Refiner, check_sizes
+from ovskit.core.records import Int32, Mask, Rle, RunTable, UInt8
+from ovskit.core.refine.refiner import Refiner
 from ovskit.core.runtime.kernels import njit
 
 if TYPE_CHECKING:
@@ -42,9 +41,7 @@ _TIE = 1e-9  # so that rounding never makes more than the threshold of what equa
 def snap_refiner(options: SnapOptions) -> Refiner:
     """The refiner ``snap``."""
 
-    def refine(pixels: UInt8, masks: Sequence[Mask]) -> list[Rle]:
-        table = RunTable([mask.rle for mask in masks])
-        check_sizes(pixels, table)
+    def refine(pixels: UInt8, masks: Sequence[Mask], table: RunTable) -> list[Rle]:
         if not table.areas.any():
             return [mask.rle for mask in masks]
         return snap_masks(table, superpixels(pixels, options.scales, options.smallest, options.most_pixels), options)

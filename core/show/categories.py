@@ -14,7 +14,7 @@ from ovskit.core.masks.paint import topmost
 from ovskit.core.records import Int32, MaskSet
 from ovskit.core.show.colours import BACKGROUND, category_colours
 from ovskit.core.show.scene import Column, TruthColumn
-from ovskit.core.show.views import run_table
+from ovskit.core.show.views import runs_in_order
 
 _GIVES_CATEGORIES = ("ovs-label", "ovs-cluster")
 _BACKGROUND = "background"
@@ -119,7 +119,7 @@ def category_map(masks: MaskSet, column: Column, categories: Categories) -> Cate
     distinct = list(dict.fromkeys(found))
     place = {category: k for k, category in enumerate(distinct)}
     if masks.masks:
-        top = topmost(run_table(masks, [masks.masks[k] for k in order]))
+        top = topmost(runs_in_order(masks, order))
         table = np.array([0, *(1 + place[found[k]] for k in order)], np.int32)
         labels = table[top]
     else:

@@ -21,6 +21,7 @@ from ovskit.core.formats.labels.named_maps import NamedMaps, masks_of_map
 from ovskit.core.formats.paths import show_path
 from ovskit.core.formats.photographs.photographs import photograph_names
 from ovskit.core.formats.streams import masks
+from ovskit.core.masks.runs import RunReader
 from ovskit.core.records import Image, LabelMap, MaskSet
 from ovskit.core.runtime.errors import InputError, MissingInputError
 from ovskit.core.runtime.failures import Failures
@@ -73,7 +74,7 @@ def open_mask_file(path: str, failures: Failures | None = None) -> Iterator[Mask
             yield MaskFile(what, header, images, lambda k: _read_masks(descriptor, *spans[k], images[k], what))
         else:
             header, sets = masks.read_masks(first, stream, what, failures)
-            held = list(sets)
+            held = [replace(one, runs=None) for one in sets]  # which would take several times the memory of the texts
             yield MaskFile(what, header, [s.image for s in held], held.__getitem__)
 
 
@@ -125,8 +126,9 @@ class _CountedLines:
 
 def _read_masks(descriptor: int, offset: int, length: int, image: Image, what: str) -> MaskSet:
     lines = os.pread(descriptor, length, offset).splitlines()  # at an offset, not from where the file stands: threads share it
-    found = [coco.read_annotation(jsonbytes.loads(line.strip().rstrip(b","), what), what)[0] for line in lines if line.strip()]
-    return coco.mask_set(image, found, what)
+    runs = RunReader()
+    found = [coco.read_annotation(jsonbytes.loads(line.strip().rstrip(b","), what), what, runs=runs)[0] for line in lines if line.strip()]
+    return coco.mask_set(image, found, what, runs.take(len(found)))
 
 
 @dataclass(frozen=True, slots=True)

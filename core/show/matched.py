@@ -10,7 +10,7 @@ import numpy as np
 from ovskit.core.masks.matching import match_masks
 from ovskit.core.masks.pairs import Float64, Int64, overlaps
 from ovskit.core.records import MaskSet
-from ovskit.core.show.views import larger_first, run_table
+from ovskit.core.show.views import larger_first, order_by_area, runs_in_order
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +56,8 @@ def find_truth(predictions: MaskSet, truth: MaskSet, at: float = 0.5) -> Found:
     All predictions take part, whatever is shown of them: for a pool without classes the question is whether the thing is
     in it. Crowds of the ground truth take no part [choice]. Raises InputError if two sizes differ.
     """
-    there, found = larger_first(truth), larger_first(predictions)
-    counted = np.array([not mask.iscrowd for mask in there], np.bool_)
-    overlap = overlaps(run_table(truth, there), run_table(predictions, found), at)
+    counted = np.array([not mask.iscrowd for mask in larger_first(truth)], np.bool_)
+    overlap = overlaps(runs_in_order(truth, order_by_area(truth)), runs_in_order(predictions, order_by_area(predictions)), at)
     partner = match_masks(overlap.pairs, counted)
     nearest, best = overlap.nearest.copy(), overlap.highest.copy()
     # A partner need not be the nearest, which another mask may have taken.

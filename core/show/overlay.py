@@ -10,7 +10,7 @@ from ovskit.core.masks.paint import topmost
 from ovskit.core.records import Int32, MaskSet, UInt8
 from ovskit.core.runtime.errors import InputError, UsageError
 from ovskit.core.show.colours import colours
-from ovskit.core.show.views import larger_first, run_table
+from ovskit.core.show.views import larger_first, order_by_area, runs_in_order
 
 _LINE = np.array([255, 255, 255], np.float32)
 _LINE_OPACITY = 0.85
@@ -50,7 +50,7 @@ def overlay(
         return image.copy()
     if paint is None:
         paint = Paint(colours(len(ordered)), np.zeros(len(ordered), np.bool_))
-    return painted(image, topmost(run_table(masks, ordered)), paint, opacity, outlines, thickness)
+    return painted(image, topmost(runs_in_order(masks, order_by_area(masks))), paint, opacity, outlines, thickness)
 
 
 def painted(image: UInt8, top: Int32, paint: Paint, opacity: float, outlines: bool, thickness: int | None) -> UInt8:

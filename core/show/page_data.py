@@ -14,7 +14,7 @@ from ovskit.core.show.colours import colours
 from ovskit.core.show.matched import Truth
 from ovskit.core.show.safe_text import printable
 from ovskit.core.show.scene import Column, Scene, TruthColumn
-from ovskit.core.show.views import NESTED, View, larger_first, most_legible, run_table, views
+from ovskit.core.show.views import NESTED, View, larger_first, most_legible, order_by_area, runs_in_order, views
 
 _MOST_EXTRAS = 8
 _LONGEST_EXTRA = 80
@@ -146,7 +146,7 @@ def _found(truth: Truth) -> dict[str, Any]:
 
 def _panel(masks: MaskSet, column: Column, summary: Summary) -> tuple[list[View], dict[str, Any]]:
     ordered = larger_first(masks)
-    found = views(ordered, run_table(masks, ordered))
+    found = views(ordered, runs_in_order(masks, order_by_area(masks)))
     place = {mask.id: k for k, mask in enumerate(ordered)}
     hexes = colours(len(ordered)).tobytes().hex()
     panel: dict[str, Any] = {

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ovskit.core.masks.rle import RunTable
-from ovskit.core.records import Mask, MaskSet
+from ovskit.core.masks import forest
+from ovskit.core.masks.runs import chosen, table_of
+from ovskit.core.records import Mask, MaskSet, RunTable
 from ovskit.core.runtime.errors import InputError
 from ovskit.core.runtime.kernels import njit
 
@@ -39,13 +40,18 @@ class View:
 
 def larger_first(masks: MaskSet) -> tuple[Mask, ...]:
     """The masks by descending area, equal ones in the order of the stream: the order in which they are painted."""
-    return tuple(sorted(masks.masks, key=lambda mask: -mask.area))
+    return tuple(masks.masks[k] for k in order_by_area(masks))
 
 
-def run_table(masks: MaskSet, ordered: Sequence[Mask]) -> RunTable:
-    """The runs of ``ordered``. Raises InputError if a mask has not the size of its image."""
+def order_by_area(masks: MaskSet) -> list[int]:
+    """The places of the masks in the order of ``larger_first``."""
+    return sorted(range(len(masks.masks)), key=lambda k: -masks.masks[k].area)
+
+
+def runs_in_order(masks: MaskSet, order: Sequence[int]) -> RunTable:
+    """The runs of the masks at the places ``order``. Raises InputError if a mask has not the size of its image."""
     image = masks.image
-    table = RunTable([mask.rle for mask in ordered])
+    table = chosen(table_of(masks), order)
     if len(table) and (table.height, table.width) != (image.height, image.width):
         raise InputError(f"{image.file_name!r} is {image.width}×{image.height}, its masks are {table.width}×{table.height}")
     return table
@@ -78,23 +84,31 @@ def view_of(masks: MaskSet, key: str, value: float) -> MaskSet:
 
     ``level`` is ``depth`` in an image none of whose masks says its level.
     """
-    ordered = larger_first(masks)
+    order = order_by_area(masks)
+    ordered = [masks.masks[k] for k in order]
     values = np.array([_number(mask.extra.get(key)) for mask in ordered])
     if key == "depth" or (key == "level" and np.isnan(values).all()):
         values = np.array(_depths(ordered))
     if key in NESTED:
-        chosen = _standing(values >= value, run_table(masks, ordered))
+        shown = _standing(values >= value, runs_in_order(masks, order))
     else:
-        chosen = values == value
-    return MaskSet(masks.image, tuple(ordered[k] for k in np.flatnonzero(chosen)))
+        shown = values == value
+    return _subset(masks, np.array(order, np.int64)[shown])
 
 
 def legible_view(masks: MaskSet) -> MaskSet:
     """The masks to draw when nobody said which: the view that has nearest to 16 of them, or all where they are few."""
-    ordered = larger_first(masks)
-    candidates = [(view.key, view.value, len(view.members)) for view in views(ordered, run_table(masks, ordered))]
+    order = order_by_area(masks)
+    ordered = [masks.masks[k] for k in order]
+    candidates = [(view.key, view.value, len(view.members)) for view in views(ordered, runs_in_order(masks, order))]
     choice = most_legible(candidates, len(ordered))
-    return MaskSet(masks.image, ordered) if choice is None else view_of(masks, *choice)
+    return _subset(masks, order) if choice is None else view_of(masks, *choice)
+
+
+def _subset(masks: MaskSet, places: Sequence[int] | np.ndarray) -> MaskSet:
+    """The masks at some places, in that order, with their runs where they are at hand."""
+    runs = None if masks.runs is None else chosen(masks.runs, places)
+    return MaskSet(masks.image, tuple(masks.masks[k] for k in places), runs)
 
 
 def most_legible(candidates: Iterable[tuple[str, float, float]], everything: float) -> tuple[str, float] | None:
@@ -127,16 +141,7 @@ def _number(value: object) -> float:
 
 def _depths(masks: Sequence[Mask]) -> list[float]:
     """Steps to the root along ``parent_id``; a parent that is not there, or a cycle, ends the way."""
-    parents = {mask.id: mask.parent_id for mask in masks}
-    depths = []
-    for mask in masks:
-        seen = {mask.id}
-        above = mask.parent_id
-        while above is not None and above in parents and above not in seen:
-            seen.add(above)
-            above = parents[above]
-        depths.append(float(len(seen) - 1))
-    return depths
+    return [float(level) for level in forest.levels(forest.parent_places(masks)).tolist()]
 
 
 def _standing(eligible: np.ndarray, table: RunTable) -> np.ndarray:

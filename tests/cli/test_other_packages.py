@@ -33,7 +33,8 @@ def halves(features, options):
     """The left and the right part of an image as masks."""
     import numpy as np
 
-    from ovskit.core.masks.rle import encode, RunTable
+    from ovskit.core.records import RunTable
+    from ovskit.core.masks.rle import encode
     from ovskit.core.records import Mask, MaskSet
 
     image = features.image

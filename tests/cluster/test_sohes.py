@@ -6,13 +6,11 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
-from ovskit.core.cluster import sohes
 from ovskit.core.cluster.crops import Crop
 from ovskit.core.cluster.merge import merge_sequence, partition, snapshot_steps
 from ovskit.core.cluster.options import SohesOptions
 from ovskit.core.cluster.sohes import cluster_regions
 from ovskit.core.formats.streams.soft_margin import SoftGrid, read_soft_margin
-from ovskit.core.masks import rle
 from ovskit.core.records import FeatureMap, Image, MaskSet
 from ovskit.core.runtime.errors import InputError
 
@@ -189,26 +187,6 @@ def test_degenerate_grids(grid: tuple[int, int]) -> None:
     patch = np.ones((*grid, 3), np.float16)
     masks = run(FeatureMap(Image(1, "a", 40, 30), patch), min_patches=1)
     assert [m.area for m in masks.masks] == [1200]
-
-
-@pytest.mark.parametrize("rows", [1, 3, 512])
-@pytest.mark.parametrize("nms", [0.0, 0.3, 0.7, 0.9])
-def test_nms_between_masks_is_greedy_over_all_pairs(rows: int, nms: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    random = np.random.default_rng(7)
-    masks = []
-    for _ in range(40):  # boxes that overlap a lot, some of them equal
-        top, left = random.integers(0, 5, 2)
-        mask = np.zeros((20, 20), bool)
-        mask[top : top + random.integers(4, 15), left : left + random.integers(4, 15)] = True
-        masks.append(mask)
-    masks.sort(key=lambda mask: -mask.sum())
-    kept: list[int] = []
-    for k, mask in enumerate(masks):
-        if all((mask & masks[j]).sum() / (mask | masks[j]).sum() <= nms for j in kept):
-            kept.append(k)
-    monkeypatch.setattr(sohes, "_ROWS", rows)
-    areas = np.array([mask.sum() for mask in masks])
-    assert sohes._suppress([rle.encode(mask) for mask in masks], areas, nms).tolist() == kept
 
 
 def test_counts_beyond_the_number_of_patches_change_no_score() -> None:

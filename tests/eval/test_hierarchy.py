@@ -7,9 +7,10 @@ from hypothesis import strategies as st
 
 from ovskit.core.eval.evaluation import evaluate
 from ovskit.core.eval.registry import make_metric
-from ovskit.core.masks import rle
 from ovskit.core.masks.matching import match_masks
+from ovskit.core.masks.overlap import iou
 from ovskit.core.masks.pairs import pairs_of
+from ovskit.core.masks.runs import run_table
 from ovskit.core.records import Image, MaskSet
 from ovskit.core.runtime.errors import InputError
 
@@ -48,7 +49,7 @@ def by_definition(truth: list[MaskSet], predictions: list[MaskSet]) -> dict[str,
     sizes: list[int] = []
     children = total = 0
     for a, b in zip(sorted(predictions, key=lambda s: s.image.id), sorted(truth, key=lambda s: s.image.id), strict=True):
-        overlap = rle.iou(rle.RunTable([m.rle for m in a.masks]), rle.RunTable([m.rle for m in b.masks]))
+        overlap = iou(run_table([m.rle for m in a.masks]), run_table([m.rle for m in b.masks]))
         same = {a.masks[i].id: b.masks[j].id for i, j in enumerate(match_masks(pairs_of(overlap, 0.5)).tolist()) if j >= 0}
         above, above_true = ancestors(a), ancestors(b)
         pairs = {(same[i], same[j]) for i in above for j in above[i] if i in same and j in same}

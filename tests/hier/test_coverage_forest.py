@@ -7,8 +7,11 @@ from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 
 from ovskit.core.hier import coverage_forest
-from ovskit.core.hier.coverage_forest import ancestors, grow_forest, levels, parents
+from ovskit.core.hier.coverage_forest import grow_forest, parents
 from ovskit.core.masks import rle
+from ovskit.core.masks.coverage import ancestors
+from ovskit.core.masks.forest import levels
+from ovskit.core.masks.runs import run_table
 from ovskit.core.records import Image, Mask, MaskSet, Rle
 from ovskit.core.runtime.errors import InputError
 
@@ -48,12 +51,12 @@ def as_set(rles: list[Rle], size: tuple[int, int] = (40, 60)) -> MaskSet:
 def test_ancestors_and_parents_are_the_definition(seed: int, number: int, cover: float, inclusive: bool) -> None:
     rles = pool(seed, number)
     if not rles:
-        assert len(parents([])) == 0
+        assert len(parents(run_table([]))) == 0
         return
     expected = definition(rles, cover, inclusive)
-    np.testing.assert_array_equal(ancestors(rles, cover, inclusive=inclusive), expected)
+    np.testing.assert_array_equal(ancestors(run_table(rles), cover, inclusive=inclusive), expected)
     areas = [rle.area(r) for r in rles]
-    for i, above in enumerate(parents(rles, cover, inclusive=inclusive).tolist()):
+    for i, above in enumerate(parents(run_table(rles), cover, inclusive=inclusive).tolist()):
         candidates = np.flatnonzero(expected[i]).tolist()
         assert above == min(candidates, key=lambda j: (areas[j], j), default=-1)
 
@@ -61,10 +64,10 @@ def test_ancestors_and_parents_are_the_definition(seed: int, number: int, cover:
 @pytest.mark.parametrize("rows", [1, 3, 7])
 def test_blocks_of_rows_change_nothing(monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
     rles = pool(5, 50)
-    whole = parents(rles)
+    whole = parents(run_table(rles))
     assert (whole >= 0).sum() > 10
     monkeypatch.setattr(coverage_forest, "_ROWS", rows)
-    np.testing.assert_array_equal(parents(rles), whole)
+    np.testing.assert_array_equal(parents(run_table(rles)), whole)
 
 
 def test_the_example_of_figure_4() -> None:
@@ -74,10 +77,10 @@ def test_the_example_of_figure_4() -> None:
     for number, (left, top, right, bottom) in boxes.items():
         dense[number - 1, top:bottom, left:right] = 1
     rles = [rle.encode(d) for d in dense]
-    matrix = ancestors(rles)
+    matrix = ancestors(run_table(rles))
     below = {j: {i + 1 for i in np.flatnonzero(matrix[:, j - 1]).tolist()} for j in boxes}
     assert below == {5: {1, 2, 3, 4, 6}, 1: {3, 4}, 2: {6}, 3: set(), 4: set(), 6: set()}
-    assert (parents(rles) + 1).tolist() == [5, 5, 1, 1, 0, 2]
+    assert (parents(run_table(rles)) + 1).tolist() == [5, 5, 1, 1, 0, 2]
     grown = grow_forest(as_set(rles, (64, 100)))
     assert [mask.extra["level"] for mask in grown.masks] == [1, 1, 2, 2, 0, 2]
 
@@ -89,9 +92,9 @@ def test_the_relation_is_not_transitive_and_the_forest_still_is_one() -> None:
     hand[:, 8:300] = 1  # holds 0.92 of the part
     person[:, 30:900] = 1  # holds 0.92 of the hand, and 0.7 of the part
     rles = [rle.encode(m) for m in (part, hand, person)]
-    assert ancestors(rles).tolist() == [[False, True, False], [False, False, True], [False, False, False]]
-    assert parents(rles).tolist() == [1, 2, -1]
-    assert levels(parents(rles)).tolist() == [2, 1, 0]
+    assert ancestors(run_table(rles)).tolist() == [[False, True, False], [False, False, True], [False, False, False]]
+    assert parents(run_table(rles)).tolist() == [1, 2, -1]
+    assert levels(parents(run_table(rles))).tolist() == [2, 1, 0]
 
 
 def test_everything_else_of_a_mask_stays() -> None:
@@ -108,7 +111,7 @@ def test_copies_and_empty_masks_have_no_parent() -> None:
     dense = np.zeros((8, 8), np.uint8)
     dense[2:6, 2:6] = 1
     rles = [rle.encode(dense), rle.encode(dense), rle.encode(np.zeros((8, 8), np.uint8))]
-    assert parents(rles).tolist() == [-1, -1, -1]
+    assert parents(run_table(rles)).tolist() == [-1, -1, -1]
 
 
 def test_masks_of_two_sizes_are_refused() -> None:
@@ -128,14 +131,14 @@ def test_a_share_of_exactly_the_bound() -> None:
     dense[0, 0, :10] = 1
     dense[1, :, 1:] = 1
     rles = [rle.encode(one) for one in dense]
-    assert parents(rles).tolist() == [-1, -1]
-    assert parents(rles, inclusive=True).tolist() == [1, -1]
+    assert parents(run_table(rles)).tolist() == [-1, -1]
+    assert parents(run_table(rles), inclusive=True).tolist() == [1, -1]
     grown = grow_forest(as_set(rles, (10, 40)), inclusive=True)
     assert [m.parent_id for m in grown.masks] == [11, None]
     # What lies in each other by exactly the bound is neither's part.
     dense[1] = 0
     dense[1, 0, 1:11] = 1
-    assert parents([rle.encode(one) for one in dense], inclusive=True).tolist() == [-1, -1]
+    assert parents(run_table([rle.encode(one) for one in dense]), inclusive=True).tolist() == [-1, -1]
 
 
 def test_levels_that_end() -> None:

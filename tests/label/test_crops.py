@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ovskit.core.label.crops import CropOptions, crop_box, crop_mask, crop_options
+from ovskit.core.masks.runs import run_table
 from ovskit.core.models.backbones.interface import BackboneSpec
 from ovskit.core.records import Image
 
@@ -51,7 +52,7 @@ def test_pixels(masked: bool) -> None:
     inside[4, 10] = inside[13, 19] = True
     mask = mask_of(1, Image(1, "a.png", 30, 20), inside)
     before = pixels.copy()
-    crop = crop_mask(pixels, mask, CropOptions(8, 0.2, masked, (1, 2, 3)))
+    crop = crop_mask(pixels, mask, run_table([mask.rle]), 0, CropOptions(8, 0.2, masked, (1, 2, 3)))
     assert crop.shape == (14, 14, 3)
     for y in range(14):
         for x in range(14):

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from ovskit.core.masks import rle
 from ovskit.core.masks.boxes import box_around, decode_box, encode_box
-from ovskit.core.masks.rle import RunTable
+from ovskit.core.masks.runs import run_table
 from ovskit.core.runtime.errors import InputError
 
 
@@ -20,7 +20,7 @@ def test_a_box_decoded_and_encoded_again(data: st.DataObject) -> None:
     top, bottom = sorted((data.draw(st.integers(0, height)), data.draw(st.integers(0, height))))
     left, right = sorted((data.draw(st.integers(0, width)), data.draw(st.integers(0, width))))
     box = (top, left, bottom, right)
-    table = RunTable([rle.encode(m) for m in masks])
+    table = run_table([rle.encode(m) for m in masks])
     for k, dense in enumerate(masks):
         piece = decode_box(table, k, box)
         np.testing.assert_array_equal(piece, dense[top:bottom, left:right])
@@ -33,7 +33,7 @@ def test_a_box_decoded_and_encoded_again(data: st.DataObject) -> None:
 def test_the_box_around_a_mask() -> None:
     dense = np.zeros((20, 30), np.uint8)
     dense[5:9, 10:12] = 1
-    table = RunTable([rle.encode(dense), rle.encode(np.zeros_like(dense))])
+    table = run_table([rle.encode(dense), rle.encode(np.zeros_like(dense))])
     assert box_around(table, 0, 0) == (5, 10, 9, 12)
     assert box_around(table, 0, 3) == (2, 7, 12, 15)
     assert box_around(table, 0, 100) == (0, 0, 20, 30)

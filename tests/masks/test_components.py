@@ -8,6 +8,7 @@ from skimage.measure import label
 
 from ovskit.core.masks import rle
 from ovskit.core.masks.components import clean_components
+from ovskit.core.masks.runs import run_table
 
 
 def by_labels(mask: np.ndarray, smallest: float, holes: bool) -> np.ndarray:
@@ -27,7 +28,7 @@ def by_labels(mask: np.ndarray, smallest: float, holes: bool) -> np.ndarray:
 
 
 def cleaned(mask: np.ndarray, smallest: float, holes: bool = True) -> np.ndarray:
-    return rle.decode(clean_components(rle.RunTable([rle.encode(mask)]), 0, smallest, holes=holes))
+    return rle.decode(clean_components(run_table([rle.encode(mask)]), 0, smallest, holes=holes))
 
 
 @settings(max_examples=300, deadline=None)

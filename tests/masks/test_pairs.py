@@ -9,16 +9,17 @@ from hypothesis import strategies as st
 
 from ovskit.core.masks import rle
 from ovskit.core.masks.boxes import encode_box
+from ovskit.core.masks.overlap import iou
 from ovskit.core.masks.pairs import overlaps, pairs_of
-from ovskit.core.masks.rle import RunTable
-from ovskit.core.records import Rle
+from ovskit.core.masks.runs import run_table
+from ovskit.core.records import Rle, RunTable
 from ovskit.core.runtime.errors import InputError
 
 
 def table(random: np.random.Generator, count: int, side: int = 9) -> RunTable:
     masks = random.random((count, side, side)) < random.random((count, 1, 1))
     masks[random.random(count) < 0.2] = 0
-    return RunTable([rle.encode(one) for one in masks])
+    return run_table([rle.encode(one) for one in masks])
 
 
 def square(top: int, left: int, side: int, height: int, width: int) -> Rle:
@@ -31,7 +32,7 @@ def test_they_are_those_of_the_matrix(seed: int, n: int, m: int, least: float, c
     random = np.random.default_rng(seed)
     a, b = table(random, n), table(random, m)
     crowd = random.integers(0, 2, m) if crowds else None
-    dense = rle.iou(a, b, crowd)
+    dense = iou(a, b, crowd)
     found, wanted = overlaps(a, b, least, crowd), pairs_of(dense, least)
     for one, other in zip(
         (found.pairs.offsets, found.pairs.column, found.pairs.iou), (wanted.offsets, wanted.column, wanted.iou), strict=True
@@ -53,7 +54,7 @@ def test_memory_goes_with_the_pairs_and_not_with_the_matrix() -> None:
     """3,000 small boxes against as many, of which each overlaps a few: the matrix alone would have 72 MB, at eight bytes."""
     random = np.random.default_rng(0)
     places = random.integers(0, 990, (3000, 2))
-    masks = RunTable([square(y, x, 8, 1000, 1000) for y, x in places.tolist()])
+    masks = run_table([square(y, x, 8, 1000, 1000) for y, x in places.tolist()])
     overlaps(masks, masks, 0.5)
     tracemalloc.start()
     try:
@@ -66,7 +67,7 @@ def test_memory_goes_with_the_pairs_and_not_with_the_matrix() -> None:
 
 
 def test_what_is_refused() -> None:
-    one, other = RunTable([square(0, 0, 4, 8, 8)]), RunTable([square(0, 0, 4, 8, 9)])
+    one, other = run_table([square(0, 0, 4, 8, 8)]), run_table([square(0, 0, 4, 8, 9)])
     with pytest.raises(InputError, match="must have one size"):
         overlaps(one, other, 0.5)
     with pytest.raises(InputError, match="one entry for each"):

@@ -15,7 +15,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from ovskit.core.masks import rle as rlelib
-from ovskit.core.masks.rle import RunTable
+from ovskit.core.masks.coverage import coverage
+from ovskit.core.masks.overlap import intersections, iou
+from ovskit.core.masks.runs import run_table
 from ovskit.core.records import Rle
 from ovskit.core.runtime.errors import InputError
 
@@ -128,12 +130,12 @@ def test_merge_equals_pycocotools(lists: list[list[Mask]]) -> None:
 @given(mask_lists(lists=2), st.integers(0, 2**6 - 1))
 def test_pairs_equal_pycocotools(lists: list[list[Mask]], bits: int) -> None:
     first, second = ([rlelib.encode(mask) for mask in part] for part in lists)
-    a, b = RunTable(first), RunTable(second)
+    a, b = run_table(first), run_table(second)
     crowd = [bits >> j & 1 for j in range(len(b))]
     dense = np.array([[int((x & y).sum()) for y in lists[1]] for x in lists[0]], np.int64).reshape(len(a), len(b))
-    assert np.array_equal(rlelib.intersections(a, b), dense)
-    assert np.array_equal(rlelib.intersections(a, a), rlelib.intersections(a, RunTable(first)))
-    for ours, flags in ((rlelib.iou(a, b), [0] * len(b)), (rlelib.iou(a, b, crowd), crowd), (rlelib.coverage(a, b), [1] * len(b))):
+    assert np.array_equal(intersections(a, b), dense)
+    assert np.array_equal(intersections(a, a), intersections(a, run_table(first)))
+    for ours, flags in ((iou(a, b), [0] * len(b)), (iou(a, b, crowd), crowd), (coverage(a, b), [1] * len(b))):
         assert ours.shape == (len(a), len(b))
         if ours.size:
             assert np.array_equal(ours, coco.iou([as_coco(r) for r in first], [as_coco(r) for r in second], flags))
@@ -143,7 +145,7 @@ def test_pairs_equal_pycocotools(lists: list[list[Mask]], bits: int) -> None:
 @given(mask_lists())
 def test_table_measures_like_single_masks(lists: list[list[Mask]]) -> None:
     rles = [rlelib.encode(mask) for mask in lists[0]]
-    table = RunTable(rles)
+    table = run_table(rles)
     assert len(table) == len(rles)
     assert table.areas.tolist() == [int(mask.sum()) for mask in lists[0]]
     assert [tuple(box) for box in table.bboxes.tolist()] == [rlelib.bbox(rle) for rle in rles]
@@ -157,9 +159,9 @@ def test_table_measures_like_single_masks(lists: list[list[Mask]]) -> None:
 def test_blobs_pairwise_equal_pycocotools() -> None:
     rng = np.random.default_rng(7)
     rles = [rlelib.encode(blob(rng, 240, 320)) for _ in range(40)]
-    table, theirs = RunTable(rles), [as_coco(rle) for rle in rles]
-    assert np.array_equal(rlelib.iou(table, table), coco.iou(theirs, theirs, [0] * 40))
-    assert np.array_equal(rlelib.coverage(table, table), coco.iou(theirs, theirs, [1] * 40))
+    table, theirs = run_table(rles), [as_coco(rle) for rle in rles]
+    assert np.array_equal(iou(table, table), coco.iou(theirs, theirs, [0] * 40))
+    assert np.array_equal(coverage(table, table), coco.iou(theirs, theirs, [1] * 40))
     assert rlelib.union(rles).counts == coco.merge(theirs)["counts"]
     assert rlelib.intersection(rles[:3]).counts == coco.merge(theirs[:3], intersect=True)["counts"]
 
@@ -218,7 +220,7 @@ def test_mutated_text_is_refused_or_a_mask(mask: Mask, data: st.DataObject) -> N
             with pytest.raises(InputError):
                 use(Rle(height, width, damaged))
         with pytest.raises(InputError, match="mask 1: "):
-            RunTable([rlelib.encode(mask), Rle(height, width, damaged)])
+            run_table([rlelib.encode(mask), Rle(height, width, damaged)])
         return
     lengths = rlelib.runs(rle)
     assert lengths.sum() == height * width
@@ -312,8 +314,8 @@ def test_the_largest_mask() -> None:
     far = rlelib.from_runs(height, width, [total - 1, 1])
     assert rlelib.bbox(far) == (width - 1, height - 1, 1, 1)
     assert rlelib.area(rlelib.union([rle, far])) == total
-    table = RunTable([rle, far])
-    assert rlelib.intersections(table, table).tolist() == [[total - 1, 0], [0, 1]]
+    table = run_table([rle, far])
+    assert intersections(table, table).tolist() == [[total - 1, 0], [0, 1]]
     jump = rlelib.from_runs(height, width, [5, 1, total // 2, 1, total - total // 2 - 7])
     assert rlelib.bbox(jump) == (
         0,
@@ -326,13 +328,13 @@ def test_the_largest_mask() -> None:
 
 def test_sizes_that_differ_are_named() -> None:
     small, large = rlelib.encode(np.ones((3, 4), bool)), rlelib.encode(np.ones((4, 3), bool))
-    for merge in (rlelib.union, rlelib.intersection, RunTable):
+    for merge in (rlelib.union, rlelib.intersection, run_table):
         with pytest.raises(InputError, match=r"4x3 .* mask 1 is 3x4"):
             merge([small, large])
-    for compare in (rlelib.intersections, rlelib.iou, rlelib.coverage):
+    for compare in (intersections, iou, coverage):
         with pytest.raises(InputError, match=r"4x3 .* 3x4"):
-            compare(RunTable([small]), RunTable([large]))
-        assert compare(RunTable([]), RunTable([large])).shape == (0, 1)
+            compare(run_table([small]), run_table([large]))
+        assert compare(run_table([]), run_table([large])).shape == (0, 1)
 
 
 def test_nothing_to_merge() -> None:
@@ -342,9 +344,9 @@ def test_nothing_to_merge() -> None:
 
 
 def test_iscrowd_of_another_length() -> None:
-    table = RunTable([rlelib.encode(np.ones((3, 4), bool))])
+    table = run_table([rlelib.encode(np.ones((3, 4), bool))])
     with pytest.raises(InputError, match="each of the 1 masks"):
-        rlelib.iou(table, table, [0, 1])
+        iou(table, table, [0, 1])
 
 
 @pytest.mark.parametrize("mask", [np.ones((2, 3, 1), bool), np.ones(3, np.uint8), np.ones((2, 2), np.float32), np.ones((0, 3), bool)])

@@ -14,9 +14,10 @@ from torch import nn
 
 from ovskit.core.formats.photographs.sources import Source, list_sources
 from ovskit.core.masks import rle
+from ovskit.core.masks.runs import run_table
 from ovskit.core.models.segmenter.forest import forest
 from ovskit.core.models.segmenter.network import Predictions
-from ovskit.core.predict.predictor import PredictOptions, frame_size, pooled, predict_masks, suppress
+from ovskit.core.predict.predictor import PredictOptions, frame_size, pooled, predict_masks
 from ovskit.core.records import MaskSet
 from ovskit.core.runtime.errors import InputError, UsageError
 from ovskit.core.runtime.failures import Failures
@@ -152,17 +153,10 @@ def test_pooled_scores_are_the_chance_that_one_is_right() -> None:
             if (a & b).sum() / (a | b).sum() > 0.5:
                 wrong *= 1 - score
         wanted.append(1 - wrong)
-    found = pooled([rle.encode(mask) for mask in masks], scores, 0.5)
+    found = pooled(run_table([rle.encode(mask) for mask in masks]), scores, 0.5)
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, wanted, rtol=1e-5)
-    np.testing.assert_allclose(pooled([rle.encode(masks[0])], scores[:1], 0.9), scores[:1], rtol=1e-6)
-
-
-def test_suppression_is_greedy() -> None:
-    strips = np.zeros((4, 4, 40), bool)
-    for k in range(4):
-        strips[k, :, 3 * k : 3 * k + 12] = True  # neighbours overlap by 9 of 15
-    assert suppress([rle.encode(strip) for strip in strips], 0.5).tolist() == [0, 2]
+    np.testing.assert_allclose(pooled(run_table([rle.encode(masks[0])]), scores[:1], 0.9), scores[:1], rtol=1e-6)
 
 
 def test_what_cannot_be_read(photographs: tuple[Source, ...], segmenter: Any, tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from segmentation_refinement import download
 from segmentation_refinement.models.psp.pspnet import RefinementModule
 
 from ovskit.core.masks import rle
+from ovskit.core.masks.runs import run_table
 from ovskit.core.records import Mask
 from ovskit.core.refine import cascadepsp
 from ovskit.core.refine.cascadepsp import cascadepsp_refiner, crop_around
@@ -169,7 +170,7 @@ def test_the_crop_holds_the_mask_and_is_within_the_image(height: int, width: int
     bottom, right = data.draw(st.integers(top + 1, height)), data.draw(st.integers(left + 1, width))
     pixels = np.zeros((height, width), np.uint8)
     pixels[top:bottom, left:right] = 1
-    box = crop_around(rle.RunTable([rle.encode(pixels)]), 0)
+    box = crop_around(run_table([rle.encode(pixels)]), 0)
     assert 0 <= box[0] <= top < bottom <= box[2] <= height
     assert 0 <= box[1] <= left < right <= box[3] <= width
     side = max(bottom - top, right - left)

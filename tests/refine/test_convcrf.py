@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from ovskit.core.formats.streams.soft_margin import SoftMargin
 from ovskit.core.masks import rle
+from ovskit.core.masks.runs import run_table
 from ovskit.core.records import Mask, Rle
 from ovskit.core.refine import convcrf
 from ovskit.core.refine.convcrf import Field, convcrf_refiner, mean_field_by_torch, window_of
@@ -213,7 +214,7 @@ def test_torch_agrees_with_the_compiled_kernel(crowd: tuple[np.ndarray, list[Mas
     pixels, masks, _ = crowd
     masks = masks[:5]
     options = ConvCrfOptions(iterations=3)
-    table = rle.RunTable([mask.rle for mask in masks])
+    table = run_table([mask.rle for mask in masks])
     boxes = [convcrf.box_around(table, k, 20) for k in range(len(masks))]
     odds = [odds_of(convcrf.decode_box(table, k, box), options) for k, box in enumerate(boxes)]
     field = Field(pixels, window_of(options), options, None)

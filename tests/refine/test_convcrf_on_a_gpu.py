@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from ovskit.core.masks import rle
+from ovskit.core.masks.runs import run_table
 from ovskit.core.records import Mask
 from ovskit.core.refine import convcrf
 from ovskit.core.refine.convcrf import Field, convcrf_refiner, mean_field_by_torch, window_of
@@ -39,7 +40,7 @@ def test_beliefs_are_the_kernels(measured: Callable[..., None]) -> None:
     """Sums of some hundred float32 terms in other orders, three times over, through a tanh: 1e-3 of a belief in −1 … 1."""
     pixels, masks = crowd()
     options = ConvCrfOptions(iterations=3, rings=3, directions=6)
-    table = rle.RunTable([mask.rle for mask in masks])
+    table = run_table([mask.rle for mask in masks])
     boxes = [convcrf.box_around(table, k, 20) for k in range(len(masks))]
     odds = [
         log_odds(mask, convcrf.decode_box(table, k, box), box, options.confidence, options.sharpness, options.soft_area)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ovskit.core.masks import rle
-from ovskit.core.records import Image, Mask, MaskSet, Rle
+from ovskit.core.records import Image, Mask, MaskSet, Rle, RunTable
 from ovskit.core.refine.options import RefineOptions
 from ovskit.core.refine.pipeline import refine_masks
 from ovskit.core.refine.refiner import Refiner
@@ -34,8 +34,9 @@ def as_set(*masks: Mask) -> MaskSet:
 def becomes(outlines: dict[int, Rle]) -> Refiner:
     """A refiner that gives the masks of these ids other outlines and leaves the rest."""
 
-    def refine(pixels: np.ndarray, masks: Sequence[Mask]) -> list[Rle]:
+    def refine(pixels: np.ndarray, masks: Sequence[Mask], table: RunTable) -> list[Rle]:
         assert pixels is PIXELS
+        assert table.areas.tolist() == [m.area for m in masks]
         assert all(m.area == rle.area(m.rle) > 0 and m.bbox == rle.bbox(m.rle) for m in masks)
         return [outlines.get(m.id, m.rle) for m in masks]
 
@@ -132,7 +133,7 @@ def test_a_soft_margin_goes_when_it_has_done_its_work() -> None:
     before = as_set(mask(1, outline, soft={"grid": [1, 1]}, source="final"))
     seen = []
 
-    def refine(pixels: np.ndarray, masks: Sequence[Mask]) -> list[Rle]:
+    def refine(pixels: np.ndarray, masks: Sequence[Mask], table: RunTable) -> list[Rle]:
         seen.append(masks[0].extra["soft"])
         return [m.rle for m in masks]
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from skimage import segmentation
 
 from ovskit.core.masks import rle
+from ovskit.core.masks.runs import run_table
 from ovskit.core.models.superpixels import UNIT, Superpixels, edge_weights, smooth, superpixels
 from ovskit.core.records import Mask, Rle
 from ovskit.core.refine.methods.snap import SnapOptions
@@ -216,7 +217,7 @@ def test_empty_masks_and_no_masks() -> None:
 @pytest.mark.parametrize("size", [(1, 1), (1, 30), (30, 1), (2, 2)])
 def test_narrow_images(size: tuple[int, int]) -> None:
     pixels = scene(7, *size)
-    table = rle.RunTable([rle.encode(np.ones(size, bool))])
+    table = run_table([rle.encode(np.ones(size, bool))])
     options = DEFAULT
     (after,) = snap_masks(table, superpixels(pixels, options.scales, options.smallest, options.most_pixels), options)
     assert rle.area(after) == size[0] * size[1]

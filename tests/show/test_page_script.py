@@ -21,7 +21,7 @@ from ovskit.core.show.colours import colours
 from ovskit.core.show.matched import judge
 from ovskit.core.show.page import write_page
 from ovskit.core.show.scene import Column, Scene, TruthColumn
-from ovskit.core.show.views import larger_first, run_table, view_of, views
+from ovskit.core.show.views import larger_first, order_by_area, runs_in_order, view_of, views
 
 from .conftest import build_masks, scene_of
 
@@ -122,7 +122,7 @@ def test_the_forest_and_its_levels_are_those_of_the_masks() -> None:
             extras=[{"threshold": float(random.choice([0.6, 0.4, 0.2]))} for _ in range(count)],
         )
         ordered = larger_first(masks)
-        found = views(ordered, run_table(masks, ordered))
+        found = views(ordered, runs_in_order(masks, order_by_area(masks)))
         shown: list[Any] = [None, ["matched", 1], *([view.key, view.value] for view in found)]
         view = shown[number % len(shown)]
         matched = [k for k in range(count) if random.random() < 0.5]

@@ -13,7 +13,7 @@ from pycocotools import mask as coco_mask
 
 from ovskit.core.records import MaskSet
 from ovskit.core.runtime.errors import InputError
-from ovskit.core.show.views import larger_first, legible_view, most_legible, run_table, view_of, views
+from ovskit.core.show.views import larger_first, legible_view, most_legible, order_by_area, runs_in_order, view_of, views
 
 from .conftest import build_masks
 
@@ -53,7 +53,7 @@ def test_a_threshold_shows_the_partition_recorded_there(pool: tuple[MaskSet, lis
 def test_views_name_levels_finer_first_and_match_view_of(three_masks: tuple[MaskSet, np.ndarray]) -> None:
     masks, _ = three_masks
     ordered = larger_first(masks)
-    found = views(ordered, run_table(masks, ordered))
+    found = views(ordered, runs_in_order(masks, order_by_area(masks)))
     assert [(v.key, v.value) for v in found] == [("threshold", 0.6), ("threshold", 0.3)]
     assert [[ordered[k].id for k in v.members] for v in found] == [[3, 1], [2, 3]]
     for view in found:
@@ -73,14 +73,14 @@ def test_levels_are_taken_as_given_and_other_types_ignored() -> None:
     dense = [np.ones((2, 2), bool)] * 5
     masks = build_masks(dense, size=(2, 2), extras=[{"level": 1}, {"level": 2}, {"level": "2"}, {"level": True}, {"level": float("nan")}])
     ordered = larger_first(masks)
-    assert [(v.value, v.members) for v in views(ordered, run_table(masks, ordered))] == [(1, (0,)), (2, (1,))]
+    assert [(v.value, v.members) for v in views(ordered, runs_in_order(masks, order_by_area(masks)))] == [(1, (0,)), (2, (1,))]
 
 
 def test_a_value_per_mask_is_no_level() -> None:
     dense = [np.ones((2, 2), bool)] * 40
     masks = build_masks(dense, size=(2, 2), extras=[{"threshold": k / 40} for k in range(40)])
     ordered = larger_first(masks)
-    assert views(ordered, run_table(masks, ordered)) == []
+    assert views(ordered, runs_in_order(masks, order_by_area(masks))) == []
 
 
 def test_the_legible_view_has_about_sixteen_masks() -> None:
@@ -120,7 +120,7 @@ def test_level_and_depth_are_one_view_where_they_agree() -> None:
     for levels, keys in (((0, 1, 1), {"depth"}), ((1, 2, 2), {"level", "depth"})):
         masks = build_masks(dense, size=(2, 2), parent_id=[None, 1, 1], extras=[{"level": level} for level in levels])
         ordered = larger_first(masks)
-        assert {view.key for view in views(ordered, run_table(masks, ordered))} == keys
+        assert {view.key for view in views(ordered, runs_in_order(masks, order_by_area(masks)))} == keys
 
 
 def test_what_covers_the_image_is_shown_before_what_is_deep_in_a_tree() -> None:

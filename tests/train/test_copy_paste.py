@@ -8,7 +8,9 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ovskit.core.masks.rle import RunTable, encode
+from ovskit.core.masks.rle import encode
+from ovskit.core.masks.runs import run_table
+from ovskit.core.records import RunTable
 from ovskit.core.train.views import copy_paste
 from ovskit.core.train.views.copy_paste import Layer, PasteOptions
 from ovskit.core.train.views.geometry import View, warp_image, warp_masks
@@ -29,7 +31,7 @@ def layer(*masks: np.ndarray, ancestors: np.ndarray | None = None) -> Layer:
 
 
 def table_of(*masks: np.ndarray) -> RunTable:
-    return RunTable([encode(mask) for mask in masks])
+    return run_table([encode(mask) for mask in masks])
 
 
 PLAIN = View(SIDE, SIDE, SIDE, SIDE, 0, 0, SIDE)

@@ -8,7 +8,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ovskit.core.masks.rle import RunTable, encode
+from ovskit.core.masks.rle import encode
+from ovskit.core.masks.runs import run_table
+from ovskit.core.records import RunTable
 from ovskit.core.train.views import geometry
 from ovskit.core.train.views.geometry import PADDING, View, carry, jittered_view, sees, visible_areas, warp_image, warp_masks, whole_view
 from tests.reference import geometry as slow
@@ -33,7 +35,7 @@ def blobs(seed: int, count: int, height: int, width: int) -> np.ndarray:
 
 
 def table_of(masks: np.ndarray) -> RunTable:
-    return RunTable([encode(mask) for mask in masks])
+    return run_table([encode(mask) for mask in masks])
 
 
 @_few
@@ -157,4 +159,4 @@ def test_a_view_beside_the_photograph_shows_nothing() -> None:
     assert (warp_image(np.zeros((20, 20, 3), np.uint8), view) == PADDING).all()
     assert not warp_masks(table_of(np.ones((2, 20, 20), np.uint8)), view, 4).any()
     assert visible_areas(table_of(np.ones((2, 20, 20), np.uint8)), view).tolist() == [0, 0]
-    assert warp_masks(RunTable([]), whole_view(20, 20, 16), 4).shape == (0, 4, 4)
+    assert warp_masks(run_table([]), whole_view(20, 20, 16), 4).shape == (0, 4, 4)

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 
 from ovskit.core.formats.photographs.sources import Source
 from ovskit.core.formats.streams.masks import MasksHeader, MasksWriter
-from ovskit.core.masks.rle import RunTable, encode
+from ovskit.core.masks.rle import encode
+from ovskit.core.masks.runs import run_table
 from ovskit.core.records import Image, Mask, MaskSet
 from ovskit.core.runtime.errors import InputError, MissingInputError, OutputError
 from ovskit.core.runtime.failures import Failures
@@ -204,7 +205,7 @@ def test_ancestors_by_parents_and_by_coverage(tmp_path: Path) -> None:
     assert not targets.hierarchical
     order = [[36, 16, 4, 6].index(area) for area in targets.areas]
     np.testing.assert_array_equal(ancestors_of(targets), wanted[np.ix_(order, order)])
-    np.testing.assert_array_equal(ancestors_of(targets, RunTable(targets.rles), cover=0.05), np.zeros((4, 4)))
+    np.testing.assert_array_equal(ancestors_of(targets, run_table(targets.rles), cover=0.05), np.zeros((4, 4)))
 
 
 @settings(max_examples=40, deadline=None)

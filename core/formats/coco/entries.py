@@ -5,9 +5,12 @@ from __future__ import annotations
 import math
 from typing import Any, TypeGuard
 
+import numpy as np
+
 from ovskit.core.formats.coco.lvis import image_name
-from ovskit.core.masks import rle
-from ovskit.core.records import Image, Mask, MaskSet, Rle
+from ovskit.core.masks import forest
+from ovskit.core.masks.runs import Measured, RunReader
+from ovskit.core.records import Image, Mask, MaskSet, RunTable
 from ovskit.core.runtime.errors import InputError
 
 _LONGEST_OUTLINE = 1 << 26  # in fifths of a pixel: half a gigabyte while it is drawn
@@ -52,12 +55,12 @@ def read_image(value: Any, what: str, *, number: int | None = None, nameless: bo
     return Image(number, name, width, height, orientation(value))
 
 
-def read_annotation(value: Any, what: str, size: tuple[int, int] | None = None) -> tuple[Mask, Image | None]:
+def read_annotation(value: Any, what: str, size: tuple[int, int] | None = None, runs: RunReader | None = None) -> tuple[Mask, Image | None]:
     """An annotation, validated, and the image it names itself where it carries a ``file_name``.
 
     ``size`` (height, width) is needed for polygons and checked against an RLE's own. Area and box are computed from the
     mask, not believed; an ``area`` that differs, as polygons' do, is kept in ``extra`` under that name, since COCO's scores
-    go by it. Raises InputError.
+    go by it. ``runs`` takes in the mask's runs, if given. Raises InputError; ``runs`` may then have the mask or not.
     """
     if not isinstance(value, dict):
         raise InputError(f"{what}: an annotation must be a JSON object")
@@ -68,7 +71,7 @@ def read_annotation(value: Any, what: str, size: tuple[int, int] | None = None) 
         raise InputError(f"{what}: an annotation needs a whole id and image_id")
     if type(category) is not int or type(parent) not in (int, type(None)) or crowd not in (0, 1):
         raise InputError(f"{what}: category_id, parent_id and iscrowd must be whole numbers, iscrowd 0 or 1")
-    mask_rle = _segmentation(value.get("segmentation"), what, size)
+    found = _segmentation(value.get("segmentation"), what, size, RunReader() if runs is None else runs)
     score = value.get("score")
     if score is not None:
         if isinstance(score, bool) or not isinstance(score, int | float) or not math.isfinite(score):
@@ -79,17 +82,17 @@ def read_annotation(value: Any, what: str, size: tuple[int, int] | None = None) 
     if name is not None:
         if not isinstance(name, str) or not name:
             raise InputError(f"{what}: file_name must be text")
-        image = Image(image_id, name, mask_rle.width, mask_rle.height, orientation(value))
+        image = Image(image_id, name, found.rle.width, found.rle.height, orientation(value))
     extra = {key: item for key, item in value.items() if key not in _OWN_KEYS}
-    area, stated = rle.area(mask_rle), value.get("area")
+    area, stated = found.area, value.get("area")
     if isinstance(stated, int | float) and not isinstance(stated, bool) and math.isfinite(stated) and 0 <= stated != area:
         extra["area"] = float(stated)
     mask = Mask(
         id=number,
         image_id=image_id,
-        rle=mask_rle,
+        rle=found.rle,
         area=area,
-        bbox=rle.bbox(mask_rle),
+        bbox=found.bbox,
         category_id=category,
         iscrowd=int(crowd),
         score=score,
@@ -99,26 +102,20 @@ def read_annotation(value: Any, what: str, size: tuple[int, int] | None = None) 
     return mask, image
 
 
-def mask_set(image: Image, masks: list[Mask], what: str) -> MaskSet:
-    """``masks`` as the set of ``image``. Raises InputError if a parent is not among them, or a mask is its own ancestor."""
-    parents = {mask.id: mask.parent_id for mask in masks}
-    for mask in masks:
-        if mask.parent_id is not None and mask.parent_id not in parents:
-            raise InputError(f"{what}: annotation {mask.id} has parent_id {mask.parent_id}, which image {image.id} does not have")
-    free: set[int] = set()  # masks known to have a way up to a root
-    for number in parents:
-        way: set[int] = set()
-        above: int | None = number
-        while above is not None and above not in free:
-            if above in way:
-                raise InputError(f"{what}: annotation {above} of image {image.id} is its own ancestor by parent_id")
-            way.add(above)
-            above = parents[above]
-        free |= way
-    return MaskSet(image, tuple(masks))
+def mask_set(image: Image, masks: list[Mask], what: str, runs: RunTable | None = None) -> MaskSet:
+    """``masks`` as the set of ``image``, with their ``runs`` where they are at hand.
+
+    Raises InputError if a parent is not among them, or a mask is its own ancestor.
+    """
+    parent = forest.parent_places(masks)
+    for k in np.flatnonzero(parent == forest.LOST).tolist():
+        raise InputError(f"{what}: annotation {masks[k].id} has parent_id {masks[k].parent_id}, which image {image.id} does not have")
+    if (member := forest.cycle(parent)) >= 0:
+        raise InputError(f"{what}: annotation {masks[member].id} of image {image.id} is its own ancestor by parent_id")
+    return MaskSet(image, tuple(masks), runs)
 
 
-def _segmentation(value: Any, what: str, size: tuple[int, int] | None) -> Rle:
+def _segmentation(value: Any, what: str, size: tuple[int, int] | None, runs: RunReader) -> Measured:
     if isinstance(value, dict):
         own = value.get("size")
         if not isinstance(own, list) or len(own) != 2 or not all(type(v) is int for v in own):
@@ -129,13 +126,13 @@ def _segmentation(value: Any, what: str, size: tuple[int, int] | None) -> Rle:
         if not isinstance(counts, str | list):
             raise InputError(f'{what}: an RLE needs "counts", a string or a list of run lengths')
         try:
-            return rle.validate(own[0], own[1], counts)
+            return runs.add(own[0], own[1], counts)
         except InputError as error:
             raise InputError(f"{what}: {error}") from None
     if isinstance(value, list):
         if size is None:
             raise InputError(f"{what}: polygons need the image's width and height, which this file does not give")
-        return _polygons(value, what, size)
+        return _polygons(value, what, size, runs)
     raise InputError(f"{what}: a segmentation is an RLE or a list of polygons")
 
 
@@ -163,7 +160,7 @@ def _fifths(polygon: list[Any]) -> float:
     return 5.0 * sum(max(abs(c - a), abs(d - b)) + 1 for a, b, c, d in ends)
 
 
-def _polygons(polygons: list[Any], what: str, size: tuple[int, int]) -> Rle:
+def _polygons(polygons: list[Any], what: str, size: tuple[int, int], runs: RunReader) -> Measured:
     polygons = _rings(polygons)
     for polygon in polygons:
         numbers = isinstance(polygon, list) and all(isinstance(v, int | float) and not isinstance(v, bool) for v in polygon)
@@ -181,4 +178,4 @@ def _polygons(polygons: list[Any], what: str, size: tuple[int, int]) -> Rle:
     from pycocotools import mask as coco_mask
 
     merged = coco_mask.merge(coco_mask.frPyObjects(polygons, height, width))
-    return rle.validate(height, width, merged["counts"])
+    return runs.add(height, width, merged["counts"])

@@ -22,7 +22,7 @@ from ovskit.core.formats.photographs.sources import Source
 from ovskit.core.formats.truth.ground_truth import GroundTruth, TruthImages
 from ovskit.core.formats.walk import files_below
 from ovskit.core.masks.paint import topmost
-from ovskit.core.masks.rle import RunTable
+from ovskit.core.masks.runs import chosen, table_of
 from ovskit.core.records import Image, Int32, LabelMap, Mask, MaskSet
 from ovskit.core.runtime.errors import InputError, MissingInputError
 from ovskit.core.runtime.failures import Failures
@@ -164,7 +164,7 @@ def _painted(masks: MaskSet, order: Sequence[int], ids: Sequence[int], empty: in
     if not order:
         return np.full((height, width), empty, np.int32)
     table = np.array([empty, *(ids[k] for k in order)], np.int32)
-    found: Int32 = table[topmost(RunTable([masks.masks[k].rle for k in order]))]
+    found: Int32 = table[topmost(chosen(table_of(masks), order))]
     if found.shape != (height, width):
         raise InputError(f"{show_path(masks.image.file_name)} is {width}×{height}, but its masks are {found.shape[1]}×{found.shape[0]}")
     return found

@@ -14,7 +14,7 @@ from ovskit.core.formats.labels.layouts import PLAIN, layout_of
 from ovskit.core.formats.labels.maps import LabelTruth, open_label_folder
 from ovskit.core.formats.labels.spaces import LabelSpace, open_label_space
 from ovskit.core.formats.paths import show_path
-from ovskit.core.masks import rle
+from ovskit.core.masks.runs import measure
 from ovskit.core.records import LabelMap, Mask, MaskSet
 from ovskit.core.runtime.errors import InputError, UsageError
 from ovskit.core.runtime.failures import Failures
@@ -121,6 +121,6 @@ def masks_of_map(found: LabelMap) -> MaskSet:
             continue
         edges = np.stack([starts[places], ends[places]], axis=1).reshape(-1)
         runs = np.diff(edges, prepend=0, append=pixels.size)
-        one = rle.from_runs(image.height, image.width, runs)
-        masks.append(Mask(len(masks) + 1, image.id, one, rle.area(one), rle.bbox(one), category_id=number))
+        one = measure(image.height, image.width, runs)
+        masks.append(Mask(len(masks) + 1, image.id, *one, category_id=number))
     return MaskSet(image, tuple(masks))

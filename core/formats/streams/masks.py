@@ -26,6 +26,7 @@ from ovskit.core.formats.coco import documents as coco_documents
 from ovskit.core.formats.coco import entries as coco
 from ovskit.core.formats.streams.resume_masks import resume_point
 from ovskit.core.formats.streams.same_run import begun_otherwise, unlike
+from ovskit.core.masks.runs import RunReader
 from ovskit.core.records import Image, Mask, MaskSet
 from ovskit.core.runtime.errors import InputError, UsageError
 from ovskit.core.runtime.failures import Failures
@@ -264,6 +265,7 @@ def _stream(stream: BinaryIO, what: str) -> Iterator[MaskSet]:
     number = 1
     current: Image | None = None
     masks: list[Mask] = []
+    runs = RunReader()
     seen: dict[int, Image] = {}
     last_id = 0
     more = True  # whether the line before promised another by its comma
@@ -277,7 +279,8 @@ def _stream(stream: BinaryIO, what: str) -> Iterator[MaskSet]:
         if not raw.endswith(b"\n"):  # cut in the middle of a line, which is then no JSON either
             raise InputError(f"{what} is truncated: it ends within line {number}; run the stage that wrote it again")
         more = line.endswith(b",")
-        mask, image = coco.read_annotation(jsonbytes.loads(line.rstrip(b","), f"{what}: line {number}"), f"{what}: line {number}")
+        here = f"{what}: line {number}"
+        mask, image = coco.read_annotation(jsonbytes.loads(line.rstrip(b","), here), here, runs=runs)
         if mask.id <= last_id:
             raise InputError(f"{what}: line {number}: annotation ids must rise, but {mask.id} follows {last_id}")
         last_id = mask.id
@@ -285,7 +288,7 @@ def _stream(stream: BinaryIO, what: str) -> Iterator[MaskSet]:
             raise InputError(f"{what}: line {number}: an annotation of a masks stream has a file_name")
         if current is None or image.id != current.id:
             if current is not None:
-                yield coco.mask_set(current, masks, what)
+                yield coco.mask_set(current, masks, what, runs.take(len(masks)))
                 masks = []
             if image.id in seen:
                 raise InputError(f"{what}: line {number}: the annotations of image {image.id} are not together")
@@ -298,7 +301,7 @@ def _stream(stream: BinaryIO, what: str) -> Iterator[MaskSet]:
     if current is not None:
         if more:
             raise InputError(f"{what}: line {number - 1}: the last annotation ends with a comma; lines are missing")
-        yield coco.mask_set(current, masks, what)
+        yield coco.mask_set(current, masks, what, runs.take(len(masks)))
     yield from _closing_images(stream, what, number, seen)
 
 

@@ -137,7 +137,8 @@ def open_ground_truth(path: str, *, segments: str | None = None, failures: Failu
         first = masks.first_line(stream, what)
         if masks.is_masks_stream(first):
             header, sets = masks.read_stream(first, stream, what)
-            return _held(what, list(sets), header.categories, header.named, exif=header.exif)
+            # Runs would take several times the memory of the texts.
+            return _held(what, [replace(one, runs=None) for one in sets], header.categories, header.named, exif=header.exif)
         values = coco_documents.parse_document(first, stream, what)
     if coco_documents.is_panoptic(values):
         entries = panoptic_images(values[0], segments or os.path.splitext(path)[0], what)

@@ -19,7 +19,7 @@ from ovskit.core.formats.photographs.photographs import IGNORE, UNKNOWN, check_n
 from ovskit.core.formats.photographs.sources import Source
 from ovskit.core.formats.streams.masks import open_masks
 from ovskit.core.masks.paint import topmost
-from ovskit.core.masks.rle import RunTable
+from ovskit.core.masks.runs import chosen, table_of
 from ovskit.core.records import MaskSet, UInt8
 from ovskit.core.runtime.errors import InputError
 from ovskit.core.runtime.logs import get_logger
@@ -38,7 +38,7 @@ def mask_segments(masks: MaskSet, shares: Sequence[float], height: int, width: i
     out = np.zeros((height, width, len(shares)), np.uint8)
     if not order:
         return out
-    table = RunTable([masks.masks[k].rle for k in order])
+    table = chosen(table_of(masks), order)
     rows = ((np.arange(height) * 2 + 1) * table.height) // (2 * height)
     cols = ((np.arange(width) * 2 + 1) * table.width) // (2 * width)
     for level, share in enumerate(shares):

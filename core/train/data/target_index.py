@@ -31,9 +31,11 @@ from ovskit.core.formats.paths import show_path
 from ovskit.core.formats.photographs.photographs import check_named
 from ovskit.core.formats.photographs.sources import Source
 from ovskit.core.formats.streams.masks import open_masks
-from ovskit.core.masks.rle import RunTable, coverage
+from ovskit.core.masks import forest
+from ovskit.core.masks.coverage import COVER, ancestors
+from ovskit.core.masks.runs import run_table
 from ovskit.core.models.weights.source import sha256_of
-from ovskit.core.records import Mask, MaskSet, Rle
+from ovskit.core.records import MaskSet, Rle, RunTable
 from ovskit.core.runtime.errors import InputError, MissingInputError
 from ovskit.core.runtime.failures import Failures
 from ovskit.core.runtime.logs import get_logger
@@ -44,7 +46,6 @@ from ovskit.core.train.data.whole_folder import reading, whole_folder
 log = get_logger("train")
 
 FORMAT = "ovskit.target-index/1"
-COVER = 0.9  # SOHES §3.1
 
 Int64 = npt.NDArray[np.int64]
 Bool = npt.NDArray[np.bool_]
@@ -153,10 +154,7 @@ def ancestors_of(targets: Targets, table: RunTable | None = None, cover: float =
     """
     if targets.hierarchical:
         return _closure(targets.parents)
-    table = RunTable(targets.rles) if table is None else table
-    above = coverage(table, table)  # how much of i lies in j
-    below = above.T
-    return (below > cover) & (above < cover)
+    return ancestors(run_table(targets.rles) if table is None else table, cover).T
 
 
 def _closure(parents: Int64) -> Bool:
@@ -234,7 +232,7 @@ def _write(part: Path, photographs: Sequence[Source], path: Path, options: Targe
             taken.add(found[0])
             hierarchical = hierarchical or any(mask.parent_id is not None for mask in masks.masks)
             kept = _kept(masks, options)
-            if kept:
+            if kept.any():
                 _append(out, masks, kept, found[0])
             else:
                 empty += 1
@@ -246,27 +244,23 @@ def _write(part: Path, photographs: Sequence[Source], path: Path, options: Targe
     return hierarchical
 
 
-def _kept(masks: MaskSet, options: TargetOptions) -> list[Mask]:
-    """The targets among an image's masks, in their order."""
+def _kept(masks: MaskSet, options: TargetOptions) -> Bool:
+    """Which of an image's masks are targets, bool (n,)."""
     pixels = masks.image.height * masks.image.width
     smallest = max(1.0, options.min_area if options.min_area >= 1 else options.min_area * pixels)
-    kept = [mask for mask in masks.masks if mask.area >= smallest and not mask.iscrowd]
-    if not options.max_masks or len(kept) <= options.max_masks:
-        return kept
-    scored = all(mask.score is not None for mask in kept)
-    order = sorted(range(len(kept)), key=lambda k: (-(kept[k].score or 0.0) if scored else 0.0, -kept[k].area, k))
-    return [kept[k] for k in sorted(order[: options.max_masks])]
+    of = masks.masks
+    kept = np.array([mask.area >= smallest and not mask.iscrowd for mask in of], np.bool_)
+    order = np.flatnonzero(kept).tolist()
+    if options.max_masks and len(order) > options.max_masks:
+        scored = all(of[k].score is not None for k in order)
+        order.sort(key=lambda k: (-(of[k].score or 0.0) if scored else 0.0, -of[k].area, k))
+        kept[order[options.max_masks :]] = False
+    return kept
 
 
-def _append(out: dict[str, GrowingArray], masks: MaskSet, kept: list[Mask], place: int) -> None:
-    above = {mask.id: mask.parent_id for mask in masks.masks}
-    places = {mask.id: k for k, mask in enumerate(kept)}
-    parents = []
-    for mask in kept:
-        parent = mask.parent_id
-        while parent is not None and parent not in places:
-            parent = above[parent]
-        parents.append(-1 if parent is None else places[parent])
+def _append(out: dict[str, GrowingArray], masks: MaskSet, which: Bool, place: int) -> None:
+    parents = forest.pruned(forest.parent_places(masks.masks), which)
+    kept = [masks.masks[k] for k in np.flatnonzero(which).tolist()]
     texts = [mask.rle.counts for mask in kept]
     ends = np.cumsum([len(text) for text in texts]) + out["counts"].length
     name = masks.image.file_name.encode("utf-8", "surrogatepass")

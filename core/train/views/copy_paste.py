@@ -14,8 +14,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from ovskit.core.masks.rle import RunTable
-from ovskit.core.records import UInt8
+from ovskit.core.records import RunTable, UInt8
 from ovskit.core.runtime.kernels import njit
 from ovskit.core.train.views.geometry import View, count_points, warp_image, warp_masks, warp_union
 

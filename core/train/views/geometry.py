@@ -18,8 +18,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ovskit.core.masks.rle import RunTable
-from ovskit.core.records import UInt8
+from ovskit.core.records import RunTable, UInt8
 from ovskit.core.runtime.kernels import njit
 
 Int64 = npt.NDArray[np.int64]

@@ -20,8 +20,8 @@ from torch import Tensor
 from ovskit.core.formats.paths import show_path
 from ovskit.core.formats.photographs.photographs import read_source
 from ovskit.core.formats.photographs.sources import Source
-from ovskit.core.masks.rle import RunTable
-from ovskit.core.records import UInt8
+from ovskit.core.masks.runs import run_table
+from ovskit.core.records import RunTable, UInt8
 from ovskit.core.runtime.errors import InputError, MissingInputError
 from ovskit.core.runtime.failures import Failures
 from ovskit.core.train.data.shuffle import place_at
@@ -207,7 +207,7 @@ def _usable(draw: Callable[[int], T], place: int, count: int, failures: Failures
 def _read(index: TargetIndex, photographs: Sequence[Source], place: int) -> tuple[UInt8, Targets, RunTable]:
     targets = index[place]
     image = read_photograph(photographs[targets.place], (targets.height, targets.width))
-    return image, targets, RunTable(targets.rles)
+    return image, targets, run_table(targets.rles)
 
 
 def _view(height: int, width: int, rng: np.random.Generator, options: SampleOptions) -> View:
