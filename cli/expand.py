@@ -122,8 +122,7 @@ def expand(function: Callable[..., None], order: Sequence[str] = ()) -> Expanded
     Raises TypeError for options that two groups, or two methods, declare differently under one name.
     """
     hints = get_type_hints(function, include_extras=True)
-    plain = {name: one for name, one in inspect.signature(function, eval_str=True).parameters.items() if _is_plain(hints[name])}
-    parts = tuple(_part(name, hints[name]) for name in inspect.signature(function).parameters if name != "ctx" and name not in plain)
+    parts = tuple(_part(name, hints[name]) for name in inspect.signature(function).parameters if name != "ctx")
     declared: dict[str, Declared] = {}
     for part in parts:
         for _, method, options in part.sections():
@@ -139,7 +138,7 @@ def expand(function: Callable[..., None], order: Sequence[str] = ()) -> Expanded
 
     def run(ctx: typer.Context, **values: Any) -> None:
         given = {name: value for name, value in values.items() if _is_given(ctx, name)}
-        built = {part.name: _built(part, ctx, given) for part in parts} | {name: values[name] for name in plain}
+        built = {part.name: _built(part, ctx, given) for part in parts}
         check_effects(ctx, declared, built)
         for part in parts:
             for reason in () if part.choice is None else part.choice.registry.broken.values():
@@ -148,16 +147,10 @@ def expand(function: Callable[..., None], order: Sequence[str] = ()) -> Expanded
 
     run.__doc__, run.__name__ = function.__doc__, function.__name__
     parameters = [_parameter(one) for one in declared.values()]
-    parameters += [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in plain.values()]
     context = inspect.Parameter("ctx", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)
     run.__signature__ = inspect.Signature([context, *parameters])  # type: ignore[attr-defined]
     run.__annotations__ = {"ctx": typer.Context, **{parameter.name: parameter.annotation for parameter in parameters}}
     return Expanded(run, parts, declared)
-
-
-def _is_plain(hint: Any) -> bool:
-    """Whether a parameter is Typer's own way to declare one option."""
-    return get_origin(hint) is Annotated and not any(isinstance(extra, Choice) for extra in get_args(hint)[1:])
 
 
 def _part(name: str, hint: Any) -> Part:
@@ -307,7 +300,7 @@ def check_effects(ctx: typer.Context, declared: Mapping[str, Declared], built: M
 def all_values(declared: Mapping[str, Declared], ctx: typer.Context, built: Mapping[str, Any]) -> dict[str, Any]:
     """Every option's value by its flag's word, defaults too: the chosen methods' where a method has it."""
     values: dict[str, Any] = {one.word: one.default if ctx.params.get(name) is None else ctx.params[name] for name, one in declared.items()}
-    for group in (one for name, part in built.items() if name not in ctx.params for one in (part if isinstance(part, tuple) else [part])):
+    for group in (one for part in built.values() for one in (part if isinstance(part, tuple) else [part])):
         options = group.options if isinstance(group, Chosen) else group
         values |= {one.word: getattr(options, one.name) for one in fields_of(type(options))}
     return values

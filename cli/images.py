@@ -5,9 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
-
-import typer
+from typing import TYPE_CHECKING
 
 from ovskit.core.runtime.errors import MissingInputError, UsageError
 
@@ -15,11 +13,6 @@ if TYPE_CHECKING:
     from ovskit.core.formats.photographs.sources import Source, Sources
     from ovskit.core.runtime.failures import Failures
     from ovskit.core.runtime.shard import Shard
-
-Inputs = Annotated[
-    list[str] | None,
-    typer.Argument(metavar="IMAGES", help="Files, folders, globs, .tar shards; - (the default) reads paths from stdin, one per line."),
-]
 
 
 @dataclass(frozen=True, slots=True)

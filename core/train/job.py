@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from ovskit.core.runtime.methods import Method, Said
+from ovskit.core.runtime.progress import Watch, unwatched
 from ovskit.core.runtime.settings import Options
 from ovskit.core.train.engine.options import TrainOptions
 
@@ -16,19 +17,6 @@ if TYPE_CHECKING:
     from ovskit.core.runtime.failures import Failures
     from ovskit.core.train.engine.devices import Devices
     from ovskit.core.train.engine.recipe import Recipe
-
-T = TypeVar("T")
-
-
-class Watch(Protocol):
-    """Shows how far an iteration is, under a label; gives the same items."""
-
-    def __call__(self, items: Iterable[T], label: str, total: int | None = None) -> Iterable[T]: ...
-
-
-def unwatched(items: Iterable[T], label: str, total: int | None = None) -> Iterable[T]:
-    """A ``Watch`` that shows nothing."""
-    return items
 
 
 @dataclass(frozen=True, slots=True)
