@@ -22,7 +22,6 @@ from harness.machine import machine
 from harness.measure import use_threads
 from harness.photographs import SETS, SIZE, described, in_order, pixels_of, recommended, truth_of
 from harness.report import progress, show, write_json
-from quality import settings_from
 
 from ovskit.core.cluster.sohes import cluster_regions
 from ovskit.core.models.registry import load_backbone
@@ -31,6 +30,7 @@ from ovskit.core.refine.convcrf import convcrf_refiner
 from ovskit.core.refine.crf import crf_refiner
 from ovskit.core.refine.methods.convcrf import ConvCrfOptions
 from ovskit.core.refine.methods.crf import CrfOptions
+from ovskit.core.runtime.settings import settings_from
 
 SMALLEST = 64
 VALUES: dict[str, tuple[float, ...]] = {

@@ -182,21 +182,14 @@ class Photograph:
         self.masks[stage.name] = found
 
 
-def settings_from(options: type, texts: Iterable[str]) -> dict[str, Any]:
-    """Values of a method's options, from ``name=value``."""
-    from ovskit.core.runtime.settings import settings_of, value_of
-
-    known = settings_of(options)
-    return {name: value_of(known[name], value) for name, _, value in (text.partition("=") for text in texts)}
-
-
 def refiner_of(name: str, texts: Iterable[str]) -> Refiner:
     """A refiner with other settings, on the CPU."""
     from ovskit.core.refine.job import RefineJob
     from ovskit.core.refine.methods import REFINE
+    from ovskit.core.runtime.settings import settings_from
 
     method = REFINE.get(name)
-    refiner: Refiner = method.run(RefineJob("cpu"), method.options(**settings_from(method.options, texts)))
+    refiner: Refiner = method.run(RefineJob("cpu"), method.options(**settings_from(method.options, list(texts))))
     return refiner
 
 

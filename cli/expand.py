@@ -23,7 +23,7 @@ import typer
 from ovskit.core.runtime.errors import UsageError
 from ovskit.core.runtime.logs import get_logger
 from ovskit.core.runtime.methods import Chosen, Method, Registry, Said
-from ovskit.core.runtime.settings import Declared, assignments, fault, fields_of, settings_of, text_of, value_of
+from ovskit.core.runtime.settings import Declared, assignments, fault, fields_of, setting, text_of, value_of
 
 log = get_logger("cli")
 
@@ -258,18 +258,8 @@ def _from_set(methods: Sequence[Method], texts: Sequence[str], choice: Choice) -
             have = f"{choice.flag} has {', '.join(by_name)}" if by_name else f"{choice.flag} none has no settings"
             raise UsageError(f"--set {text}: {have}")
         method = by_name[named] if named is not None else methods[0]
-        known = settings_of(method.options)
-        if name not in known:
-            have = f"{method.name} has" if choice.several else "choose from"
-            raise UsageError(f"--set {text}: {have} {', '.join(known)}")
-        try:
-            worth = value_of(known[name], value)
-        except ValueError as error:
-            raise UsageError(f"--set {text}: {error}") from None
-        said = fault(known[name], worth)
-        if said:
-            raise UsageError(f"--set {text}: {said}")
-        found[method.name][name] = worth
+        have = f"{method.name} has" if choice.several else "choose from"
+        found[method.name][name] = setting(method.options, text, name, value, have=have)
     return found
 
 

@@ -1,6 +1,6 @@
 """Samples a second of ovs-train segment for several batch sizes, in one process; JSON on stdout.
 
-    python -m gpu.probe MASKS.json TAR… --batches 8 16 … [--steps 30] [--device cuda] [--jobs 16] --cache DIR [--options "--set …"]
+    python -m gpu.probe MASKS.json TAR… --batches 8 16 … [--steps 30] [--device cuda] [--jobs 16] --cache DIR [--set NAME=X …]
 
 For each batch size ``samples_per_second`` and ``waiting`` (the share of the time that updates waited for samples), of the last two
 thirds of the steps, and ``mib``, the most memory that was allocated. It ends at the first batch that does not fit.
@@ -10,16 +10,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import shlex
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from ovskit.cli.method_settings import parse_fields
 from ovskit.core.formats.photographs.sources import list_sources
 from ovskit.core.runtime.failures import Failures
+from ovskit.core.runtime.settings import settings_from
 from ovskit.core.train.data.target_index import open_targets
 from ovskit.core.train.engine.events import Event, Logged
 from ovskit.core.train.engine.loop import DoesNotFitError, train
@@ -36,14 +35,12 @@ def main() -> None:
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--jobs", type=int, default=16)
     parser.add_argument("--cache", type=Path, required=True)
-    parser.add_argument("--options", default="")
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=X", help="a setting of the recipe; several times")
     arguments = parser.parse_args()
-    words = shlex.split(arguments.options)
-    given = [words[k + 1] for k in range(len(words) - 1) if words[k] == "--set"]
     photographs = list_sources(arguments.tars).items
     found: dict[int, dict[str, float]] = {}
     for batch in arguments.batches:
-        settings = SegmentSettings(**parse_fields(given, SegmentSettings) | {"batch": batch})
+        settings = SegmentSettings(**settings_from(SegmentSettings, arguments.set) | {"batch": batch})
         index = open_targets(photographs, arguments.masks, settings.targets(), arguments.cache, failures=Failures(skip=False))
         recipe = SegmentRecipe(
             index, photographs, new_segmenter(settings, weights=None, pretrained=True, seed=0), settings, Path("."), seed=0

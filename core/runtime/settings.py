@@ -356,3 +356,24 @@ def assignments(texts: Sequence[str], *, of_method: bool) -> Iterator[tuple[str,
 def settings_of(options: type) -> dict[str, Declared]:
     """What ``--set`` may set of the options of a method, by name."""
     return {declared.name: declared for declared in fields_of(options)}
+
+
+def setting(options: type, text: str, name: str, value: str, *, have: str = "choose from") -> Any:
+    """The value of one ``--set``, given as ``text``. Raises UsageError for a name that ``options`` have not (``have`` and the names), and for
+    a value that does not fit."""
+    known = settings_of(options)
+    if name not in known:
+        raise UsageError(f"--set {text}: {have} {', '.join(known)}")
+    try:
+        found = value_of(known[name], value)
+    except ValueError as error:
+        raise UsageError(f"--set {text}: {error}") from None
+    said = fault(known[name], found)
+    if said:
+        raise UsageError(f"--set {text}: {said}")
+    return found
+
+
+def settings_from(options: type, texts: Sequence[str]) -> dict[str, Any]:
+    """Values of ``options`` from ``NAME=VALUE``; of one given twice, the last. Raises UsageError for what does not fit."""
+    return {name: setting(options, text, name, value) for text, _, name, value in assignments(texts, of_method=False)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
 from ovskit.core.runtime.methods import Method, Said
 from ovskit.core.runtime.progress import Watch, unwatched
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from ovskit.core.runtime.failures import Failures
     from ovskit.core.train.engine.devices import Devices
     from ovskit.core.train.engine.recipe import Recipe
+
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,13 +10,9 @@ import pytest
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from ovskit.cli.method_settings import parse_fields
 from ovskit.core.eval.truth_sample import TruthSample
 from ovskit.core.formats.streams.masks import open_masks
-from ovskit.core.runtime.errors import UsageError
 from ovskit.core.train.engine.checkpoint import read_checkpoint
-from ovskit.core.train.engine.options import TrainOptions
-from ovskit.core.train.recipes.correct import CorrectSettings
 
 from .conftest import Run, command, one_line
 
@@ -234,17 +230,6 @@ def test_a_config_that_does_not_fit(ovs: Run, images: Path, tmp_path: Path, text
     done = ovs("ovs-train", "backbone", images, "-o", tmp_path / "run", "--config", tmp_path / "c.toml")
     assert done.returncode == 2
     one_line(done, *words)
-
-
-def test_fields_of_a_dataclass() -> None:
-    found = parse_fields(["steps=3", "minutes=0.5", "betas=0.8,0.9", "compile=yes", "schedule=step", "steps=4"], TrainOptions)
-    assert found == {"steps": 4, "minutes": 0.5, "betas": (0.8, 0.9), "compile": True, "schedule": "step"}
-    assert parse_fields(["steps=3", "gamma=100"], TrainOptions, CorrectSettings) == {"steps": 3, "gamma": 100.0}
-    with pytest.raises(UsageError, match="choose from steps, .*, gamma"):
-        parse_fields(["stairs=3"], TrainOptions, CorrectSettings)
-    for text in ("steps", "stairs=3", "steps=3.5", "compile=perhaps", "minutes=nan"):
-        with pytest.raises(UsageError, match="--set"):
-            parse_fields([text], TrainOptions)
 
 
 def test_evaluation_is_logged_and_changes_nothing(ovs: Run, images: Path, masks: Path, cache: Path, whole: Path, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ovskit.core.runtime.errors import UsageError
-from ovskit.core.runtime.settings import Options, assignments, decides, fault, fields_of, option, text_of, value_of, wanted
+from ovskit.core.runtime.settings import Options, assignments, decides, fault, fields_of, option, settings_from, text_of, value_of, wanted
 from ovskit.core.runtime.values import thresholds
 
 
@@ -133,3 +133,17 @@ def test_assignments() -> None:
         list(assignments(["a"], of_method=False))
     with pytest.raises(UsageError, match="--set a=1: write METHOD.NAME=VALUE"):
         list(assignments(["a=1"], of_method=True))
+
+
+def test_settings_from_texts() -> None:
+    found = settings_from(Toy, ["radius=3", "rate=0.5", "sizes=8,9", "soft=yes", "shape=square", "radius=4"])
+    assert found == {"radius": 4, "rate": 0.5, "sizes": (8, 9), "soft": True, "shape": "square"}
+    for text, said in (
+        ("stairs=3", "--set stairs=3: choose from radius, rate"),
+        ("radius", "--set radius: write NAME=VALUE"),
+        ("radius=3.5", "--set radius=3.5: give a whole number$"),
+        ("radius=99", "--set radius=99: give a whole number from 1 to 64"),
+        ("soft=perhaps", "--set soft=perhaps: give true or false"),
+    ):
+        with pytest.raises(UsageError, match=said):
+            settings_from(Toy, [text])
