@@ -359,8 +359,10 @@ def settings_of(options: type) -> dict[str, Declared]:
 
 
 def setting(options: type, text: str, name: str, value: str, *, have: str = "choose from") -> Any:
-    """The value of one ``--set``, given as ``text``. Raises UsageError for a name that ``options`` have not (``have`` and the names), and for
-    a value that does not fit."""
+    """The value of one ``--set``, given as ``text``.
+
+    Raises UsageError for a name that ``options`` do not have (``have`` and the names), and for a value that does not fit.
+    """
     known = settings_of(options)
     if name not in known:
         raise UsageError(f"--set {text}: {have} {', '.join(known)}")
