@@ -153,7 +153,7 @@ class Ours(SegmentRecipe):
         return self._ready[step % len(self._ready)]
 
     def backbone(self) -> nn.Module:
-        return self._segmenter.pyramid
+        return self.segmenter.pyramid
 
 
 class Theirs:

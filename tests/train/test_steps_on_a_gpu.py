@@ -89,7 +89,7 @@ def segment(data: Data, backbone: str, importance: float | None) -> SegmentRecip
     settings = replace(SETTINGS, backbone=backbone)
     recipe = SegmentRecipe(*data, new_segmenter(settings, weights=None, pretrained=False, seed=3), settings, Path(), seed=3)
     if importance is not None:
-        recipe._losses = replace(recipe._losses, importance=importance)
+        recipe.loss_options = replace(recipe.loss_options, importance=importance)
     return recipe
 
 
@@ -131,7 +131,7 @@ def test_correct(data: Data, measured: Measured) -> None:
         segmenter = new_segmenter(SETTINGS, weights=None, pretrained=False, seed=3)
         sure = CorrectSettings(threshold="fixed", threshold_large=0.01)
         recipe = CorrectRecipe(*data, segmenter, SETTINGS, Path(), correct=sure, seed=3)
-        recipe._losses = replace(recipe._losses, importance=0.0)
+        recipe.loss_options = replace(recipe.loss_options, importance=0.0)
         return recipe
 
     here, there = (step(made(), device) for device in (CPU, GPU))
@@ -195,9 +195,9 @@ def test_a_segmenters_losses_wait_once_a_prediction(data: Data, waiting: Waiting
     targets = targets_of(batch)
     assert sum(len(target.masks) > 1 for target in targets) == SETTINGS.batch
     said = recipe.modules["segmenter"](batch.images)
-    segmenter_losses(said, targets, recipe._losses)
+    segmenter_losses(said, targets, recipe.loss_options)
     with waiting() as found:
-        segmenter_losses(said, targets, recipe._losses)["loss"].backward()
+        segmenter_losses(said, targets, recipe.loss_options)["loss"].backward()
     measured(waits=len(found))
     assert len(found) == len(said.masks)
 
