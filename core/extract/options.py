@@ -69,6 +69,8 @@ class ExtractOptions(Options):
 
     def check(self) -> None:
         """See ``Options``."""
+        if self.size is not None and not all(1 <= side <= _LARGEST for side in self.size):
+            raise UsageError(f"size {'×'.join(map(str, self.size))}: give two numbers of pixels from 1 to {_LARGEST}, or None")
         if self.pool is not None and self.cls:
             raise UsageError("--pool writes one embedding per image and --cls adds one to patch features: choose one")
 

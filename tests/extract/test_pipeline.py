@@ -13,7 +13,7 @@ from ovskit.core.extract.pipeline import BLOCK_ROWS, extract_features, frame_siz
 from ovskit.core.formats.photographs.sources import Source, list_sources
 from ovskit.core.models.backbones.interface import BackboneSpec, Features
 from ovskit.core.records import EmbeddingBlock, FeatureMap, UInt8
-from ovskit.core.runtime.errors import InputError, MissingInputError
+from ovskit.core.runtime.errors import InputError, MissingInputError, UsageError
 from ovskit.core.runtime.failures import Failures, PartialError
 
 
@@ -137,3 +137,9 @@ def test_one_number_that_is_none_is_an_error_wherever_it_is(folder: Path, value:
 def test_frames_are_whole_patches() -> None:
     assert frame_size((1024, 1024), 14, 480, 640) == (1022, 1022)
     assert frame_size(None, 8, 3, 101) == (8, 104)
+
+
+@pytest.mark.parametrize("size", [(0, 32), (16, 20_000)])
+def test_a_size_that_makes_no_sense_is_refused(size: tuple[int, int]) -> None:
+    with pytest.raises(UsageError, match="from 1 to 16384"):
+        ExtractOptions(size=size)
