@@ -2,8 +2,8 @@
 
 ``--min-score`` of ``ovs-predict`` is ``OVS_PREDICT_MIN_SCORE`` or ``OVS_MIN_SCORE``, of which the first goes before, and
 ``min-score`` (or ``min_score``) in the file. A subcommand's options have one name more: ``OVS_TRAIN_BACKBONE_STEPS``,
-``OVS_TRAIN_STEPS``, ``OVS_STEPS``. The second flag of a pair says the opposite: ``OVS_NO_LOCAL=1``. Where a parameter of the
-function is called otherwise than its flag, that name is heard too, as it was before flags were.
+``OVS_TRAIN_STEPS``, ``OVS_STEPS``. The second flag of a pair says the opposite: ``OVS_NO_LOCAL=1``. Where a field is called
+otherwise than its flag, that name is heard too, with the command's name.
 """
 
 from __future__ import annotations
@@ -91,7 +91,8 @@ def variables_of(parameter: Any, path: Sequence[str]) -> dict[str, bool]:
     found = {}
     for k in range(len(path), -1, -1):
         for word, opposite in _words(parameter).items():
-            if len(word) > 1 and (k or heard == "always"):
+            another = word == parameter.name != word_of(parameter)  # which may be the flag of another command's option
+            if len(word) > 1 and (k or (heard == "always" and not another)):
                 found["_".join(["OVS", *path[:k], word]).upper()] = opposite
     return found
 
