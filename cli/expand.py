@@ -65,7 +65,8 @@ class Choice:
         if self.fixed or self.by is not None:
             return []
         metavar, said = "NAME,…" if self.several else "NAME", self.help or "How, by one of:"
-        return [_flag(self.word, self.flag, said, str, default=self.default, metavar=metavar, environment="by command")]
+        heard = "by command" if self.word == "method" else "always"  # several commands have a --method, each another's
+        return [_flag(self.word, self.flag, said, str, default=self.default, metavar=metavar, environment=heard)]
 
     def sets(self) -> list[Declared]:
         """``--set``, if it gives options of the method."""

@@ -34,7 +34,7 @@ def score_files(files: Sequence[tuple[str, Evaluation, Sequence[Mapping[str, Any
 
     Raises InputError if two files are not scored on the same images.
     """
-    n, seed, confidence = bootstrap.n, bootstrap.seed, bootstrap.confidence
+    n, seed, confidence = bootstrap.resamples, bootstrap.seed, bootstrap.confidence
     first = files[0][1]
     scored = []
     for k, (path, evaluation, pg) in enumerate(files):
@@ -56,7 +56,7 @@ def to_json(scored: Sequence[Scored], request: EvalRequest) -> dict[str, Any]:
         "metric": first.metric.name,
         **first.metric.settings(first.truth),
         "scored_images": request.compared.images,
-        "bootstrap": bootstrap.n,
+        "bootstrap": bootstrap.resamples,
         "seed": bootstrap.seed,
         "confidence": bootstrap.confidence,
     }
@@ -67,7 +67,7 @@ def to_json(scored: Sequence[Scored], request: EvalRequest) -> dict[str, Any]:
         assert item.differences is not None
         entry: dict[str, Any] = {"path": item.path, "minus": scored[0].path}
         entry["metrics"] = {row.name: row.plain(item.differences[row.name].value) for row in first.rows}
-        if bootstrap.n:
+        if bootstrap.resamples:
             entry["intervals"] = {name: _pair(found.interval) for name, found in item.differences.items()}
         differences.append(entry)
     found: dict[str, Any] = {"files": [_file(item) for item in scored], "differences": differences, "settings": settings}
@@ -164,8 +164,8 @@ def caption(scored: Sequence[Scored], bootstrap: Bootstrap) -> str:
     contents = evaluation.metric.contents(evaluation.scores, evaluation.truth_masks)
     text = f"{len(evaluation.images):,} images with {contents}; fractions in percent"
     text += "".join(f"; {remark}" for remark in evaluation.metric.remarks(evaluation.truth, evaluation.scores))
-    if bootstrap.n:
-        text += f"; [{100 * bootstrap.confidence:g} % interval of {bootstrap.n:,} resamples of the images]"
+    if bootstrap.resamples:
+        text += f"; [{100 * bootstrap.confidence:g} % interval of {bootstrap.resamples:,} resamples of the images]"
     return text
 
 

@@ -59,7 +59,7 @@ class Bootstrap(Options):
 
     SECTION: ClassVar[str] = "Intervals"
 
-    n: int = option(0, "Add intervals from N resamples of the images.", flag="--bootstrap", low=0)
+    resamples: int = option(0, "Add intervals from N resamples of the images.", flag="--bootstrap", low=0)
     confidence: float = option(
         0.95, "The share of resamples within an interval.", flag=True, metavar="P",
         effect=Effect(

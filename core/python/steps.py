@@ -57,8 +57,8 @@ def cluster_features(
     from ovskit.core.cluster.job import ClusterJob
     from ovskit.core.cluster.methods import CLUSTER
 
-    given = as_features(features)
     chosen = _chosen(CLUSTER.get(method), options)
+    given = as_features(features)
     stack = ExitStack()
     paths = files_of(given, stack)
     where = None if root is None else str(root)
@@ -90,11 +90,11 @@ def refine_masks(
     from ovskit.core.refine.options import RefineOptions
     from ovskit.core.refine.refinement import Refinement
 
-    given = as_masks(masks)
     names = [methods] if isinstance(methods, str) else list(methods)
     own = dict(settings or {})
     if strangers := own.keys() - {*names}:
         raise UsageError(f"settings of {', '.join(sorted(strangers))}: the methods are {', '.join(names)}")
+    given = as_masks(masks)
     refinement = Refinement(
         [_chosen(REFINE.get(name), own.get(name, {})) for name in names], _options(RefineOptions, options), RefineJob(device)
     )
