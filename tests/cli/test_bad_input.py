@@ -7,6 +7,7 @@ import pty
 import signal
 import subprocess
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from ovskit.cli.command import OvsApp
 from ovskit.core.formats.streams.features import FeatureHeader, FeatureWriter
 from ovskit.core.models.registry import load_backbone
 from ovskit.core.records import FeatureMap, Image
+from ovskit.core.runtime.settings import Options, option
 from ovskit.core.runtime.signals import Terminated
 
 from .conftest import Run, command, one_line, paint
@@ -388,12 +390,19 @@ def test_no_binary_on_a_terminal(environment: dict[str, str], images: Path) -> N
 # What nobody raised on purpose
 
 
+@dataclass(frozen=True, slots=True)
+class Sizes(Options):
+    size: int = option(1, "Size.", flag=True)
+    batch_size: int = option(1, "Batch size.", flag=True)
+    workers: int = option(1, "Threads.", flag=True)
+
+
 def ending(error: BaseException, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
     """Status and stderr of a command that ends with ``error``."""
     app = OvsApp("ovs-test", [])
 
     @app.ovs_command()
-    def test(ctx: typer.Context, size: int = 1, batch_size: int = 1, workers: int = 1) -> None:
+    def test(ctx: typer.Context, sizes: Sizes) -> None:
         raise error
 
     before = signal.getsignal(signal.SIGTERM)
