@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ovskit.cli.train import groups_of
-from ovskit.core.models.segmenter.config import SIZES
+from ovskit.core.models.segmenter.config import KINDS, PLACE_QUERIES, SIZES
 from ovskit.core.models.segmenter.network import MULTIPLE
 from ovskit.core.runtime.settings import Declared, fields_of, value_of
 from ovskit.core.train.engine.devices import PRECISIONS
@@ -48,6 +48,8 @@ def test_choices_are_those_that_there_are() -> None:
     assert run["schedule"].choices == SCHEDULES
     assert run["precision"].choices == PRECISIONS
     assert set(settings["size"].choices) == set(SIZES)
+    assert f"or {PLACE_QUERIES} that begin at places" in settings["queries"].help
+    assert f"-1: {KINDS} where" in settings["kinds"].help
     assert (settings["side"].low, settings["side"].multiple) == (MULTIPLE, MULTIPLE)
 
 
