@@ -237,8 +237,7 @@ def train_by(
 
 def command_of(method: Any) -> Callable[..., None]:
     """``train_by`` as the subcommand of a recipe, with its options. Raises UsageError for a method that is not a ``TrainMethod``."""
-    if not isinstance(method, TrainMethod):
-        raise UsageError(f"recipe {method.name} is not a TrainMethod; its package must be repaired or removed")
+    assert isinstance(method, TrainMethod)  # as the registry has it
 
     def command(
         ctx: typer.Context, source: Any, files: Any, out: RunOut, chosen: Any, options: Any, evaluation: Any, common: Common

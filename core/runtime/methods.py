@@ -68,7 +68,7 @@ class Chosen:
 @dataclass(eq=False)
 class Registry:
     """The methods of ``room``: a module of ``package`` for each of ``names``, the default first, then those of other packages.
-    ``flag`` is what chooses among them.
+    ``flag`` is what chooses among them; all are of one ``kind``.
 
     Nothing is imported before it is asked for. What another package brings and cannot be used is not among the methods; ``broken`` says
     why, by name.
@@ -78,6 +78,7 @@ class Registry:
     package: str
     names: tuple[str, ...]
     flag: str = "--method"
+    kind: type[Method] = Method
     broken: dict[str, str] = field(default_factory=dict)
     _loaded: dict[str, Method] = field(default_factory=dict)
     _all: bool = False
@@ -123,8 +124,8 @@ class Registry:
         except Exception as error:  # whatever somebody else's module does when it is imported, our own methods must go on working
             self.broken[name] = f"{what} cannot be loaded: {type(error).__name__}: {error}; repair its package or remove it"
             return
-        if not isinstance(method, Method) or method.name != name:
-            self.broken[name] = f"{what} is not a Method called {name}; repair its package or remove it"
+        if not isinstance(method, self.kind) or method.name != name:
+            self.broken[name] = f"{what} is not a {self.kind.__name__} called {name}; repair its package or remove it"
             return
         self._loaded[name] = method
 

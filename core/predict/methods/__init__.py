@@ -10,7 +10,7 @@ from ovskit.core.predict.job import PredictMethod
 from ovskit.core.runtime.errors import UsageError
 from ovskit.core.runtime.methods import Registry
 
-PREDICT = Registry("predict", __name__, ("segmenter",))
+PREDICT = Registry("predict", __name__, ("segmenter",), kind=PredictMethod)
 
 
 def method_of(given: Mapping[str, Any]) -> str:

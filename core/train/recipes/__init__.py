@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from ovskit.core.runtime.methods import Registry
+from ovskit.core.train.job import TrainMethod
 
-TRAIN = Registry("train", __name__, ("backbone", "dino", "segment", "correct"))
+TRAIN = Registry("train", __name__, ("backbone", "dino", "segment", "correct"), kind=TrainMethod)
