@@ -70,6 +70,7 @@ class _Tool(typer.Typer):
         super().__init__(name=tool, rich_markup_mode=None, pretty_exceptions_enable=False, **settings)
         self.tool = tool
         self._expanded: dict[str, Expanded] = {}
+        self.broken: Mapping[str, str] = {}  # subcommands that there would be, and why there are not
 
     def _register(self, name: str, examples: Examples, order: Sequence[str] = ()) -> Callable[[Callable[..., None]], Callable[..., None]]:
         def decorate(function: Callable[..., None]) -> Callable[..., None]:
@@ -114,7 +115,9 @@ class _Tool(typer.Typer):
         except TyperException as error:  # all that its parser raises of a command line
             context = getattr(error, "ctx", None)
             where = self.tool if context is None else context.command_path
-            _say(self.tool, f"{_one_line(parse_error(error)).removesuffix('.')}; see {where} --help")
+            said = parse_error(error)
+            said = next((why for name, why in self.broken.items() if f"'{name}'" in said), said)
+            _say(self.tool, f"{_one_line(said).removesuffix('.')}; see {where} --help")
             code = Exit.USAGE
         except OvsError as error:  # from a settings callback, before the command's own guard
             _say(self.tool, _one_line(str(error)))
