@@ -128,4 +128,4 @@ def test_a_method_of_another_kind(process: Run, others: dict[str, str]) -> None:
     )
     done = process("ovs-train", "toy", env=others)
     assert done.returncode != 0
-    assert b"toy is not a TrainMethod" in done.stderr
+    assert b"is not a TrainMethod called toy" in done.stderr
