@@ -119,6 +119,8 @@ CASES: dict[str, dict[str, str]] = {
         "no-cls": "extract/builtin.npz --method lightcluster -o @.json",
         "pooled": "extract/vit-pool-cls.npz -o @.json",
         "cut-off": "head -c 9000 extract/builtin.npz | ovs-cluster -o @.json",
+        "numpy-arrays": "arrays.npz --root photos -o @.json",
+        "numpy-rows": "rows.npz --root photos --grid 12x16 --method lightcluster -o @.json",
         "other-model": "extract/vit-key.npz --method kmeans --scope dataset --from cluster/kmeans-dataset.npz -o @.json",
     },
     "refine": {

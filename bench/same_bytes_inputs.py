@@ -54,6 +54,7 @@ def write_inputs(folder: Path, photographs: int) -> None:
     images = document["images"][:photographs]
     names = _photographs(folder, source.parent, images)
     _odd(folder, folder / "photos" / names[0])
+    _arrays(folder, names)
     _truths(folder / "truth", document, images, names)
     _voc(folder, voc, photographs)
     _scenes(folder / "scenes")
@@ -81,6 +82,14 @@ def _photographs(folder: Path, root: Path, images: list[dict[str, Any]]) -> list
             tar.addfile(entry, io.BytesIO(data))
     (folder / "list.nul").write_bytes(b"".join(f"photos/{name}\0".encode() for name in names[:3]))
     return names
+
+
+def _arrays(folder: Path, names: list[str]) -> None:
+    """Features of another program: ``arrays.npz``, grids, and ``rows.npz``, rows with a CLS, one for each photograph."""
+    rng = np.random.default_rng(0)
+    grids = {name: rng.standard_normal((12, 16, 8)).astype(np.float32) for name in names}
+    np.savez_compressed(folder / "arrays.npz", **grids)  # type: ignore[arg-type]
+    np.savez(folder / "rows.npz", **{name: np.concatenate([grid[0, :1], grid.reshape(-1, 8)]) for name, grid in grids.items()})  # type: ignore[arg-type]
 
 
 def _odd(folder: Path, photograph: Path) -> None:
