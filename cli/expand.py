@@ -277,7 +277,9 @@ def _check_strangers(ctx: typer.Context, choice: Choice, methods: Sequence[Metho
             if one.flags and one.name not in own and _source(ctx, one.name) == "COMMANDLINE":
                 typed = "/".join(filter(None, [one.flag, one.off]))
                 beside = names if choice.by is not None else f"{choice.flag} {names}"
-                raise UsageError(f"{typed} has no effect with {beside}; see {ctx.command_path} --help")
+                others = [other.name for other in choice.methods() if any(its.name == one.name for its in fields_of(other.options))]
+                owners = f"{'' if choice.by is not None else choice.flag + ' '}{' and '.join(others)}"
+                raise UsageError(f"{typed} has no effect with {beside}: it is an option of {owners}; see {ctx.command_path} --help")
 
 
 def check_effects(ctx: typer.Context, declared: Mapping[str, Declared], built: Mapping[str, Any]) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any
+from pathlib import Path
+from typing import Any, get_origin
 
 from typer.core import TyperCommand
 
@@ -133,7 +134,9 @@ def metavar(declared: Declared) -> str:
         return "|".join(map(str, declared.choices))
     if declared.kind is bool:
         return "true|false"
-    return {int: "N", float: "X"}.get(declared.kind, "TEXT")
+    if get_origin(declared.kind) is tuple and declared.parse is None:
+        return "X,X,…"
+    return {int: "N", float: "X", Path: "FILE"}.get(declared.kind, "TEXT")
 
 
 def in_short(options: Sequence[Declared]) -> str:

@@ -213,7 +213,16 @@ def test_a_setting_nobody_knows_is_told_all_there_are(ovs: Run, features: Path) 
     done = ovs("ovs-cluster", features, "--method", "kmeans", "--set", "rounds=3")
     assert done.returncode == 2
     one_line(done, "components", "iterations", "restarts")
-    for setting in ("k=3", "seed=1", "soft=false"):  # which have flags
-        done = ovs("ovs-cluster", features, "--method", "lightcluster", "--set", setting)
-        assert done.returncode == 2
-        one_line(done, f"--set {setting}: choose from superclasses")
+    done = ovs("ovs-cluster", features, "--method", "lightcluster", "--set", "k=3")
+    assert done.returncode == 2
+    one_line(done, "--set k=3: choose from soft, save, source, seed", "superclasses")
+
+
+def test_what_has_a_flag_is_set_as_well(ovs: Run, features: Path) -> None:
+    words = ("ovs-cluster", features, "--method", "kmeans", "--no-pg")
+    for flags, settings in ((["--seed", "1", "-k", "3"], ["seed=1", "clusters=3"]), (["--no-soft"], ["soft=false"])):
+        wanted = ovs(*words, *flags)
+        assert wanted.returncode == 0
+        assert ovs(*words, *(word for text in settings for word in ("--set", text))).stdout == wanted.stdout
+    both = ovs(*words, "--set", "clusters=3", "-k", "4")
+    assert both.stdout == ovs(*words, "-k", "4").stdout  # a flag goes before

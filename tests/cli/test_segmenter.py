@@ -165,7 +165,7 @@ def test_options_of_prediction_by_the_names_of_their_flags(run: Path, scenes: Pa
     for done in (
         ovs(*begin, "--config", tmp_path / "c.toml"),
         ovs(*begin, env={"OVS_MAX": "2", "OVS_ANCESTOR_THRESHOLD": "0.1"}),
-        ovs(*begin, env={"OVS_MOST": "2", "OVS_PREDICT_THRESHOLD": "0.1"}),
+        ovs(*begin, env={"OVS_PREDICT_MOST": "2", "OVS_PREDICT_THRESHOLD": "0.1"}),
     ):
         assert (done.returncode, done.stdout) == (0, wanted.stdout), done.stderr
 

@@ -39,7 +39,7 @@ def run(job, options):
 
     assert job.device == "cpu"
 
-    def refine(pixels, masks):
+    def refine(pixels, masks, table):
         assert pixels[0, 0].tolist() == [1, 2, 3]
         found = []
         for mask in masks:

@@ -9,6 +9,7 @@ from ovskit.core.cluster.job import ClusterJob
 from ovskit.core.cluster.options import FittingOptions
 from ovskit.core.runtime.errors import InputError, UsageError
 from ovskit.core.runtime.methods import Said
+from ovskit.core.runtime.settings import text_of
 
 if TYPE_CHECKING:
     from ovskit.core.formats.streams.features import FeatureHeader
@@ -36,7 +37,8 @@ def check_fitting(job: ClusterJob, options: FittingOptions, heard: set[str]) -> 
     flags = {"source", "soft", "save", "clusters", "scope", "batch", "components", "emit", "seed"}
     for name, said in job.given.items():
         if said is Said.BY_SETTING and name not in heard | flags:
-            raise UsageError(f"--set {name} has no effect with --from: the centroids are there already")
+            value = text_of(getattr(options, name))
+            raise UsageError(f"--set {name}={value} has no effect with --from: the centroids are there already")
 
 
 def save(job: ClusterJob, path: Path | None, named: dict[str, Centroids], header: FeatureHeader, method: str) -> None:
