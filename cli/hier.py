@@ -76,8 +76,8 @@ def hier(
     check_stream(out)
 
     from ovskit.core.formats.streams.mask_inputs import MaskInputs
-    from ovskit.core.formats.streams.mask_stage import map_mask_sets
     from ovskit.core.formats.streams.masks import MasksWriter
+    from ovskit.core.formats.streams.transform import map_mask_sets
     from ovskit.core.hier.coverage_forest import grow_forest
     from ovskit.core.runtime.output import open_output
 

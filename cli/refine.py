@@ -55,8 +55,8 @@ def refine(
     check_stream(out)
 
     from ovskit.core.formats.streams.mask_inputs import MaskInputs
-    from ovskit.core.formats.streams.mask_stage import map_mask_sets
     from ovskit.core.formats.streams.masks import MasksWriter
+    from ovskit.core.formats.streams.transform import map_mask_sets
     from ovskit.core.refine.job import RefineJob
     from ovskit.core.refine.refinement import Refinement
 

@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ovskit.core.eval.bootstrap import interval, replicate
+from ovskit.core.eval.image_pairing import ImageCounts, Pairing
 from ovskit.core.eval.metric import Images, Metric, Row, Scores
-from ovskit.core.eval.stream import ImageCounts, Pairing
 from ovskit.core.formats.labels.maps import LabelTruth
 from ovskit.core.formats.streams.masks import MasksHeader
 from ovskit.core.formats.truth.ground_truth import GroundTruth

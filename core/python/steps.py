@@ -160,7 +160,7 @@ def evaluate_masks(masks: Masks | Paths, truth: str | Path, metric: str = "ar", 
 
 
 def _each(masks: Iterable[MaskSet], work: Any, workers: int | None) -> Iterator[MaskSet]:
-    from ovskit.core.formats.streams.mask_stage import map_mask_sets
+    from ovskit.core.formats.streams.transform import map_mask_sets
 
     return map_mask_sets(iter(masks), work, Failures(skip=False), workers=workers or default_workers(), done=frozenset())
 

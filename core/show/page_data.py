@@ -11,9 +11,9 @@ from ovskit.core.records import Mask, MaskSet
 from ovskit.core.show.agreement import Agreement
 from ovskit.core.show.categories import Categories, Category, category_map
 from ovskit.core.show.colours import colours
-from ovskit.core.show.matched import Truth
 from ovskit.core.show.safe_text import printable
 from ovskit.core.show.scene import Column, Scene, TruthColumn
+from ovskit.core.show.truth_matches import Truth
 from ovskit.core.show.views import NESTED, View, larger_first, most_legible, order_by_area, runs_in_order, views
 
 _MOST_EXTRAS = 8

@@ -27,8 +27,8 @@ def write_overlays(
     from ovskit.core.runtime.output import open_output
     from ovskit.core.show.categories import category_map
     from ovskit.core.show.legend import category_overlay, with_legend
-    from ovskit.core.show.names import overlay_name
     from ovskit.core.show.overlay import overlay
+    from ovskit.core.show.overlay_names import overlay_name
 
     done = 0
     for scene in scenes:

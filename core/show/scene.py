@@ -9,8 +9,8 @@ from typing import Any
 
 from ovskit.core.records import Image, MaskSet, UInt8
 from ovskit.core.show.agreement import Agreement
-from ovskit.core.show.matched import Truth
 from ovskit.core.show.overlay import check_picture
+from ovskit.core.show.truth_matches import Truth
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,8 +15,8 @@ from ovskit.core.runtime.failures import Failures
 from ovskit.core.runtime.workers import ordered_map
 from ovskit.core.show.agreement import Agreement, SameClasses, agreement
 from ovskit.core.show.mask_files import Entry, MaskFile, in_step, masks_of
-from ovskit.core.show.matched import judge
 from ovskit.core.show.scene import Scene
+from ovskit.core.show.truth_matches import judge
 
 
 class Scenes:

@@ -49,7 +49,7 @@ def parse_view(text: str, judged: bool, by_category: Sequence[bool]) -> tuple[st
         return legible_view(masks_of(scene, panel))
 
     def matched(scene: Scene, panel: int) -> MaskSet:
-        from ovskit.core.show.matched import matched_masks
+        from ovskit.core.show.truth_matches import matched_masks
 
         return matched_masks(masks_of(scene, panel), scene.truths[0].found[panel]) if scene.truths else legible(scene, panel)
 

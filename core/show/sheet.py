@@ -16,9 +16,9 @@ from ovskit.core.show.categories import Categories, Category, CategoryMap, categ
 from ovskit.core.show.colours import colours
 from ovskit.core.show.legend import category_overlay, legend_height, legend_strip
 from ovskit.core.show.lettering import GROUND, INK, SOFT, fitting, font_of
-from ovskit.core.show.matched import Truth
 from ovskit.core.show.overlay import Paint, overlay
 from ovskit.core.show.scene import Column, Scene, TruthColumn, classes_line, found_line, percent, right_line
+from ovskit.core.show.truth_matches import Truth
 from ovskit.core.show.views import larger_first
 
 # A PNG of more is refused or shrunk by many viewers, and has to be held in memory as three bytes a pixel.
