@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from ovskit.core.eval.categories import category_warnings
 from ovskit.core.eval.groups import Annotator, Groups
-from ovskit.core.eval.matching import AREAS, IOU_THRESHOLDS, THRESHOLDS, Matched, match
+from ovskit.core.eval.matching import AREAS, IOU_THRESHOLDS, THRESHOLDS, MatchedDetections, match
 from ovskit.core.eval.metric import Row, Scores
 from ovskit.core.eval.precision import PrecisionSpool, average_precision_of_one
 from ovskit.core.eval.recall import RecallSums
@@ -30,9 +30,9 @@ Weights = npt.NDArray[np.int32]
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What the rows of a table are: recalls first, each of an area range and a maximum (which of them), then precisions, each the mean of
-    some area ranges and thresholds (``Matched``'s bits). ``by_frequency``: by LVIS' rule AP also of each of its frequencies "r", "c"
-    and "f" of categories."""
+    """What the rows of a table are: recalls first, each of an area range and a maximum (which of them), then precisions, each the mean
+    over some area ranges and thresholds (the bits of ``MatchedDetections``). ``by_frequency``: by LVIS' rule, AP is also given for the
+    categories of each frequency, "r", "c" and "f"."""
 
     recalls: Mapping[str, tuple[int, int]]
     precisions: Mapping[str, tuple[int, ...]]
@@ -56,7 +56,7 @@ class Unit:
     annotator: Annotator
     category: int | None
     scores: Float64
-    matched: Matched
+    matched: MatchedDetections
     within: tuple[int, ...]  # how many of them count at each of the maxima
 
 

@@ -42,7 +42,7 @@ class Difference:
 
 
 @dataclass(frozen=True, slots=True)
-class _Scored:
+class _ImageResult:
     """What a worker makes of one image."""
 
     position: int
@@ -100,7 +100,7 @@ class Evaluator:
     ) -> Evaluation:
         """Score all of ``sets`` (see ``evaluate``)."""
 
-        def attempt(pair: tuple[int, MaskSet | LabelMap]) -> _Scored | InputError | MissingInputError:
+        def attempt(pair: tuple[int, MaskSet | LabelMap]) -> _ImageResult | InputError | MissingInputError:
             try:
                 return self._work(pair)
             except (InputError, MissingInputError) as error:
@@ -108,7 +108,7 @@ class Evaluator:
 
         pairs = self._pairing.pairs(sets, everything=self._everything)
         for scored in watch(ordered_map(attempt, pairs, workers)):
-            if isinstance(scored, _Scored):
+            if isinstance(scored, _ImageResult):
                 self._take(scored)
             elif failures is None:
                 raise scored
@@ -116,14 +116,14 @@ class Evaluator:
                 failures.handle_again(scored)
         return self._evaluation()
 
-    def _work(self, pair: tuple[int, MaskSet | LabelMap]) -> _Scored:
+    def _work(self, pair: tuple[int, MaskSet | LabelMap]) -> _ImageResult:
         position, predictions = pair
         truth = self.truth.load(position)
         result = self._scores.work(truth, predictions)
         masks = (_number_of_masks(truth), _number_of_masks(predictions)) if self.metric.masks else (0, 0)
-        return _Scored(position, result, masks)
+        return _ImageResult(position, result, masks)
 
-    def _take(self, scored: _Scored) -> None:
+    def _take(self, scored: _ImageResult) -> None:
         self._scores.add(scored.position, scored.result)
         self._masks[scored.position] = scored.masks
 

@@ -120,7 +120,7 @@ def spec_of(said: Mapping[str, Any], what: str) -> BackboneSpec:
         raise InputError(f"{what} does not say which model its centroids are of: make new ones with ovs-label --save") from None
 
 
-def check_same_model(said: Mapping[str, Any], model: Mapping[str, Any], what: str) -> None:
+def check_same_encoder(said: Mapping[str, Any], model: Mapping[str, Any], what: str) -> None:
     """Raises InputError if the centroids ``what`` are of vectors of another ``model``, or of the same with other weights.
 
     Facet and layer make no difference to the vector of a whole image.

@@ -64,7 +64,7 @@ class LabelJob:
         pg = self.provenance(header, backbone.spec)
         return replace(header, pg=pg, root=self.root_of(header), exif=self.exif or header.exif, **changes)
 
-    def looked(
+    def encode(
         self,
         sets: Iterable[MaskSet],
         backbone: Backbone,
@@ -74,10 +74,10 @@ class LabelJob:
     ) -> Iterator[MaskVectors]:
         """The vectors of every image's masks; says how many masks have no pixel, and are left out."""
         from ovskit.core.formats.photographs.photographs import settled_exif
-        from ovskit.core.label.mask_vectors import LookOptions, look_at_masks
+        from ovskit.core.label.mask_vectors import EncodeOptions, encode_masks
 
         exif = settled_exif(self.exif, header.exif, "the masks stream")
-        look = LookOptions(crop, self.root_of(header), self.encoder.options.batch_size, self.workers, self.max_pixels, exif)
+        encoding = EncodeOptions(crop, self.root_of(header), self.encoder.options.batch_size, self.workers, self.max_pixels, exif)
         empty = 0
 
         def counted() -> Iterator[MaskSet]:
@@ -86,7 +86,7 @@ class LabelJob:
                 empty += sum(mask.area == 0 for mask in masks.masks)
                 yield masks
 
-        yield from look_at_masks(counted(), backbone, look, self.failures, done=done)
+        yield from encode_masks(counted(), backbone, encoding, self.failures, done=done)
         if empty:
             log.warning("left out %s without a pixel", "1 mask" if empty == 1 else f"{empty:,} masks")
 

@@ -11,7 +11,7 @@ import torch
 from ovskit.core.formats.paths import show_path
 from ovskit.core.formats.photographs.photographs import APPLY, Photographs
 from ovskit.core.label.crops import CropOptions, crop_mask
-from ovskit.core.masks.forest import keep
+from ovskit.core.masks.forest import kept_masks
 from ovskit.core.masks.runs import table_of
 from ovskit.core.models.backbones.interface import Backbone
 from ovskit.core.records import Float, MaskSet, RunTable, UInt8
@@ -33,7 +33,7 @@ class MaskVectors:
 
 
 @dataclass(frozen=True, slots=True)
-class LookOptions:
+class EncodeOptions:
     """``root`` is where the images are, ``exif`` how their orientations are taken; ``batch_size`` None chooses one for the device. Neither
     it nor ``workers`` changes a result."""
 
@@ -69,11 +69,11 @@ class _Crop:
 
 def drop_empty(masks: MaskSet) -> MaskSet:
     """The masks that have a pixel: no other can be looked at."""
-    return keep(masks, np.array([mask.area > 0 for mask in masks.masks], np.bool_))
+    return kept_masks(masks, np.array([mask.area > 0 for mask in masks.masks], np.bool_))
 
 
-def look_at_masks(
-    sets: Iterable[MaskSet], backbone: Backbone, options: LookOptions, failures: Failures, *, done: frozenset[int] = frozenset()
+def encode_masks(
+    sets: Iterable[MaskSet], backbone: Backbone, options: EncodeOptions, failures: Failures, *, done: frozenset[int] = frozenset()
 ) -> Iterator[MaskVectors]:
     """The vectors of every image's masks, in order; batches go across images.
 
@@ -120,9 +120,9 @@ def look_at_masks(
         waiting.append(item)
         crops += isinstance(item, _Crop)
         if crops == size or not crops:
-            yield from _seen(waiting, rows, backbone)
+            yield from _completed(waiting, rows, backbone)
             waiting, crops = [], 0
-    yield from _seen(waiting, rows, backbone)
+    yield from _completed(waiting, rows, backbone)
 
 
 def _check_sizes(masks: MaskSet) -> None:
@@ -133,7 +133,7 @@ def _check_sizes(masks: MaskSet) -> None:
             raise InputError(f"{show_path(image.file_name)}: mask {mask.id} is {found}, its image {image.width}×{image.height}")
 
 
-def _seen(items: Sequence[_Crop | MaskSet], rows: list[Float], backbone: Backbone) -> Iterator[MaskVectors]:
+def _completed(items: Sequence[_Crop | MaskSet], rows: list[Float], backbone: Backbone) -> Iterator[MaskVectors]:
     """The images that are complete with a batch; ``rows`` are those of the last one before it, and then of the last one in it."""
 
     def run(crops: Sequence[_Crop]) -> torch.Tensor:

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ovskit.core.formats.labels.spaces import LabelClass, LabelSpace, prompt
-from ovskit.core.masks.forest import keep
+from ovskit.core.masks.forest import kept_masks
 from ovskit.core.models.backbones.interface import TextTower
 from ovskit.core.records import Float, Mask, MaskSet
 from ovskit.core.runtime.errors import UsageError
@@ -88,7 +88,7 @@ def with_names(masks: MaskSet, vectors: Float, words: Words, options: NameOption
     order = np.argsort(-chances, axis=1, kind="stable")
     named = [_named(mask, chance, ranks, words, options) for mask, chance, ranks in zip(masks.masks, chances, order, strict=True)]
     found = replace(masks, masks=tuple(named))
-    return keep(found, chances.max(axis=1) >= options.min_prob) if options.drop else found
+    return kept_masks(found, chances.max(axis=1) >= options.min_prob) if options.drop else found
 
 
 def _named(mask: Mask, chance: npt.NDArray[np.float64], ranks: npt.NDArray[np.int64], words: Words, options: NameOptions) -> Mask:

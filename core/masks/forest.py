@@ -39,7 +39,7 @@ def cycle(parent: Int64) -> int:
     return int(_come_round(parent))
 
 
-def pruned(parent: Int64, kept: Bools) -> Int64:
+def pruned_parents(parent: Int64, kept: Bools) -> Int64:
     """The forest of the masks that are ``kept`` (n,), each below its nearest ancestor that is: int64 (m,), places among them, -1 at roots.
 
     ``parent`` has no cycle.
@@ -49,11 +49,11 @@ def pruned(parent: Int64, kept: Bools) -> Int64:
     return np.where(above < 0, -1, place[above])
 
 
-def keep(masks: MaskSet, kept: Bools) -> MaskSet:
+def kept_masks(masks: MaskSet, kept: Bools) -> MaskSet:
     """The masks that are ``kept`` (n,), in order, each below its nearest ancestor that is; ``level``, where there is one, made anew."""
     if kept.all():
         return masks
-    parent = pruned(parent_places(masks.masks), kept)
+    parent = pruned_parents(parent_places(masks.masks), kept)
     left = [masks.masks[k] for k in np.flatnonzero(kept).tolist()]
     found = [
         replace(

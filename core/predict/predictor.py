@@ -78,7 +78,7 @@ class _Prepared:
 
 
 @dataclass(frozen=True, slots=True)
-class _Seen:
+class _Queries:
     """The queries of one image that are worth a mask: ``logits`` (n, h, w) float32 of each scale, scores and ancestor probabilities."""
 
     image: Image
@@ -111,8 +111,8 @@ def predict_masks(
     segmenter.eval().to(device)
     prepared = successes(ordered_map(prepare, sources, options.workers), failures)
     size = options.batch_size or (_AUTO_BATCH_CUDA if device.type == "cuda" else 1)
-    seen = prefetch(_look(prepared, segmenter, options, size, device), depth=2)
-    yield from ordered_map(lambda one: _mask_set(one, options), seen, options.workers)
+    queries = prefetch(_forward_batches(prepared, segmenter, options, size, device), depth=2)
+    yield from ordered_map(lambda one: _mask_set(one, options), queries, options.workers)
 
 
 def predict_pixels(image: Image, pixels: UInt8, segmenter: Segmenter, options: PredictOptions, device: torch.device) -> MaskSet:
@@ -120,7 +120,7 @@ def predict_pixels(image: Image, pixels: UInt8, segmenter: Segmenter, options: P
 
     The segmenter is on the device, and in evaluation mode.
     """
-    return _mask_set(_see([_views(image, pixels, options)], segmenter, options, device)[0], options)
+    return _mask_set(_forward([_views(image, pixels, options)], segmenter, options, device)[0], options)
 
 
 def _prepare(source: Source, options: PredictOptions) -> _Prepared:
@@ -132,17 +132,19 @@ def _views(image: Image, pixels: UInt8, options: PredictOptions) -> _Prepared:
     return _Prepared(image, tuple(resize_rgb(pixels, *frame, "bilinear") for frame in frames))
 
 
-def _look(prepared: Iterator[_Prepared], segmenter: Segmenter, options: PredictOptions, size: int, device: torch.device) -> Iterator[_Seen]:
-    def run(items: Sequence[_Prepared]) -> list[_Seen]:
+def _forward_batches(
+    prepared: Iterator[_Prepared], segmenter: Segmenter, options: PredictOptions, size: int, device: torch.device
+) -> Iterator[_Queries]:
+    def run(items: Sequence[_Prepared]) -> list[_Queries]:
         groups = [[item] for item in items] if device.type == "cpu" else [items]
-        return [one for group in groups for one in _see(group, segmenter, options, device)]
+        return [one for group in groups for one in _forward(group, segmenter, options, device)]
 
     for batch in batches(prepared, size, lambda item: [view.shape for view in item.pixels]):
         for _, found in run_halving(batch, run, device):
             yield from found
 
 
-def _see(items: Sequence[_Prepared], segmenter: Segmenter, options: PredictOptions, device: torch.device) -> list[_Seen]:
+def _forward(items: Sequence[_Prepared], segmenter: Segmenter, options: PredictOptions, device: torch.device) -> list[_Queries]:
     logits: list[list[Float]] = [[] for _ in items]
     scores: list[list[Float]] = [[] for _ in items]
     ancestors: list[Float | None] = [None for _ in items]
@@ -158,13 +160,13 @@ def _see(items: Sequence[_Prepared], segmenter: Segmenter, options: PredictOptio
             scores[n].append(marks[n][best].float().cpu().numpy())
             if options.parents:
                 ancestors[n] = found.ancestors[n][best][:, best].float().sigmoid().cpu().numpy()
-    return [_Seen(item.image, tuple(logits[n]), tuple(scores[n]), ancestors[n]) for n, item in enumerate(items)]
+    return [_Queries(item.image, tuple(logits[n]), tuple(scores[n]), ancestors[n]) for n, item in enumerate(items)]
 
 
-def _mask_set(seen: _Seen, options: PredictOptions) -> MaskSet:
-    image = seen.image
-    outlines = [outline(np.ascontiguousarray(one), image.height, image.width) for logits in seen.logits for one in logits]
-    scores = np.concatenate(seen.scores)
+def _mask_set(queries: _Queries, options: PredictOptions) -> MaskSet:
+    image = queries.image
+    outlines = [outline(np.ascontiguousarray(one), image.height, image.width) for logits in queries.logits for one in logits]
+    scores = np.concatenate(queries.scores)
     table = run_table(outlines)
     order = np.argsort(-scores, kind="stable")
     order = order[table.areas[order] > 0]
@@ -177,8 +179,8 @@ def _mask_set(seen: _Seen, options: PredictOptions) -> MaskSet:
     order = order[: options.max_masks]
     table = chosen(table, order)
     parent = np.full(len(order), -1, np.int64)
-    if seen.ancestors is not None and len(order):
-        parent = forest(seen.ancestors[np.ix_(order, order)], table.areas, options.threshold)
+    if queries.ancestors is not None and len(order):
+        parent = forest(queries.ancestors[np.ix_(order, order)], table.areas, options.threshold)
     masks = tuple(
         Mask(
             id=number + 1,

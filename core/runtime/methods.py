@@ -42,22 +42,22 @@ class Method:
     supervised: bool = False
 
 
-class Said(IntEnum):
+class GivenBy(IntEnum):
     """Who gave an option, from weak to strong: a file of settings, the environment, ``--set``, its own flag on the command line."""
 
-    BY_FILE = 1
-    BY_ENVIRONMENT = 2
-    BY_SETTING = 3
-    BY_HAND = 4
+    FILE = 1
+    ENVIRONMENT = 2
+    SET = 3
+    FLAG = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Chosen:
+class ChosenMethod:
     """A method and its options, as a person chose them; ``given`` are the names of the options that somebody gave, and who did."""
 
     method: Method
     options: Any
-    given: Mapping[str, Said] = field(default_factory=dict)
+    given: Mapping[str, GivenBy] = field(default_factory=dict)
 
     @property
     def name(self) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 
 from ovskit.core.runtime.output import open_output
-from ovskit.core.show.inputs import Shown, file_names, titles
+from ovskit.core.show.inputs import OpenedInputs, file_names, titles
 from ovskit.core.show.options import PAGE_SIDE, SHEET_SIDE, Drawing, ShowInputs
 from ovskit.core.show.page import write_page
 from ovskit.core.show.pictures import write_overlays, write_sheet_file
@@ -14,7 +14,7 @@ from ovskit.core.show.scene import Scene
 from ovskit.core.show.selections import parse_view, sheet_columns
 
 
-def draw(shown: Shown, given: ShowInputs, drawing: Drawing, watch: Callable[[Iterable[Scene]], Iterable[Scene]]) -> int:
+def draw(shown: OpenedInputs, given: ShowInputs, drawing: Drawing, watch: Callable[[Iterable[Scene]], Iterable[Scene]]) -> int:
     """Write the page, the overlays or the sheet; ``watch`` sees the scenes pass by. Returns how many images are in it.
 
     Raises UsageError for a view that makes no sense, OutputError, and what making the scenes raises.

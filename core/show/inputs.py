@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class OpenedInputs:
     """The scenes, what their panels are, and how what is coloured by category is coloured."""
 
     scenes: Scenes
@@ -34,7 +34,7 @@ class Shown:
 
 
 @contextmanager
-def opened(given: ShowInputs, at: PhotographsAt, workers: int, failures: Failures) -> Iterator[Shown]:
+def open_inputs(given: ShowInputs, at: PhotographsAt, workers: int, failures: Failures) -> Iterator[OpenedInputs]:
     """Everything that ``given`` names. Raises UsageError, InputError and MissingInputError for what cannot be used."""
     from ovskit.core.formats.labels.named_maps import chosen_space, open_named_maps
     from ovskit.core.formats.streams.masks import open_masks
@@ -47,7 +47,7 @@ def opened(given: ShowInputs, at: PhotographsAt, workers: int, failures: Failure
     files = given.files
     names = file_names(files)
     folders = {k for k, file in enumerate(files) if file != "-" and os.path.isdir(file)}
-    # A pipe is read once, from front to back; a folder is opened when it is known where its photographs are.
+    # A pipe is read once, from front to back; a folder is open_inputs when it is known where its photographs are.
     lead = files.index("-") if "-" in files else None if 0 in folders else 0
     space, void = chosen_space(given.layout, given.names), given.void
     with ExitStack() as stack:
@@ -90,7 +90,7 @@ def opened(given: ShowInputs, at: PhotographsAt, workers: int, failures: Failure
         )  # fmt: skip
         spaces = [s for s in (space, *map(space_of, headers.values())) if s is not None]
         every = [*columns, *([] if truth_column is None else [truth_column])]
-        yield Shown(scenes, columns, truth_column, Categories(every, spaces))
+        yield OpenedInputs(scenes, columns, truth_column, Categories(every, spaces))
 
 
 def _exif(

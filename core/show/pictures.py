@@ -13,12 +13,12 @@ log = get_logger("show")
 if TYPE_CHECKING:
     from ovskit.core.show.categories import Categories
     from ovskit.core.show.scene import Column, Scene, TruthColumn
-    from ovskit.core.show.selections import Choice
+    from ovskit.core.show.selections import MaskSelection
     from ovskit.core.show.sheet import SheetColumn
 
 
 def write_overlays(
-    scenes: Iterable[Scene], folder: str, choose: Choice, opacity: float, file: Column, categories: Categories, *, legend: bool
+    scenes: Iterable[Scene], folder: str, choose: MaskSelection, opacity: float, file: Column, categories: Categories, *, legend: bool
 ) -> int:
     """A PNG for each scene, of its only panel; those coloured by category with a ``legend`` below. Returns how many."""
     from PIL import Image as Pillow

@@ -76,7 +76,7 @@ class Scenes:
                 self.lacking += 1
             elif self._compared is not None and found is not None:
                 if found in self._used:
-                    self._failures.handle(self._twice(scene.image, self._compared.images[found]))
+                    self._failures.handle(self._ambiguous(scene.image, self._compared.images[found]))
                     continue
                 self._used.add(found)
             yield scene
@@ -102,7 +102,7 @@ class Scenes:
         except (InputError, MissingInputError) as error:
             return error
 
-    def _twice(self, image: Image, other: Image) -> InputError:
+    def _ambiguous(self, image: Image, other: Image) -> InputError:
         assert self._compared is not None
         name = show_path(image.file_name)
         return InputError(f"{name}: {self._compared.what} has one image, {show_path(other.file_name)}, that fits it and another one")

@@ -18,7 +18,7 @@ from ovskit.core.show.legend import category_overlay, legend_height, legend_stri
 from ovskit.core.show.lettering import GROUND, INK, SOFT, fitting, font_of
 from ovskit.core.show.overlay import Paint, overlay
 from ovskit.core.show.scene import Column, Scene, TruthColumn, classes_line, found_line, percent, right_line
-from ovskit.core.show.truth_matches import Truth
+from ovskit.core.show.truth_matches import AnnotatorTruth
 from ovskit.core.show.views import larger_first
 
 # A PNG of more is refused or shrunk by many viewers, and has to be held in memory as three bytes a pixel.
@@ -91,7 +91,7 @@ def write_sheet(
     _write_row(canvas[_MARGIN : _MARGIN + _LINE], [(title, INK) for title in titles], side)
     at, made = top, Sheet(0)
     key = Categories([*(column.file for column in columns), *([truth] if truth is not None else [])]) if categories is None else categories
-    seen = _Seen()
+    seen = _LegendCounts()
     for scene in scenes:
         maps = _maps(scene, columns, truth, key)
         row = _row(scene, columns, truth, side, opacity, width, maps)
@@ -113,13 +113,13 @@ def write_sheet(
     return made
 
 
-class _Seen:
+class _LegendCounts:
     """How many pixels of each category the rows of a sheet show so far, for each column that has a map, and how many each column has."""
 
     def __init__(self, pixels: dict[Category, dict[int, int]] | None = None, totals: dict[int, int] | None = None) -> None:
         self._pixels, self._totals = pixels or {}, totals or {}
 
-    def also(self, maps: Sequence[CategoryMap | None]) -> _Seen:
+    def also(self, maps: Sequence[CategoryMap | None]) -> _LegendCounts:
         """With those of another row."""
         pixels, totals = {category: dict(by) for category, by in self._pixels.items()}, dict(self._totals)
         for place, shown in enumerate(maps):
@@ -130,7 +130,7 @@ class _Seen:
                 if swatch.pixels:
                     by = pixels.setdefault(swatch.category, {})
                     by[place] = by.get(place, 0) + swatch.pixels
-        return _Seen(pixels, totals)
+        return _LegendCounts(pixels, totals)
 
     def lines(self) -> list[tuple[Category, str]]:
         """The legend, larger first."""
@@ -218,7 +218,7 @@ def _ranks(whole: MaskSet, chosen: MaskSet) -> Paint:
     return Paint(rgb, np.zeros(len(ordered), np.bool_))
 
 
-def _verdict(truth: Truth, predictions: MaskSet | None) -> Paint:
+def _verdict(truth: AnnotatorTruth, predictions: MaskSet | None) -> Paint:
     found = truth.found[0]
     palette = colours(len(predictions.masks)) if predictions is not None else np.zeros((0, 3), np.uint8)
     rgb = np.empty((len(found.partner), 3), np.uint8)

@@ -73,7 +73,7 @@ class Sources:
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
+class _Located:
     path: str  # absolute or relative to the working folder; a tar member's is TAR/member
     tar: str | None = None
     offset: int | None = None
@@ -88,7 +88,7 @@ def list_sources(inputs: Sequence[str], *, root: str | None = None, failures: Fa
     without images, or no images at all; InputError for a damaged tar or two images of one name; UsageError where ``root`` does not
     hold an input.
     """
-    found: list[_Found] = []
+    found: list[_Located] = []
     holders: list[str] = []
     paths = [path for text in inputs for path in _expand(text)]
     for path in paths:
@@ -189,7 +189,7 @@ def _around_stars(pattern: str) -> tuple[str, str, str]:
     return os.sep.join(parts[:k]) or (os.sep if k else ""), "**", os.sep.join(part for part in parts[k + 1 :] if part)
 
 
-def _search(path: str, failures: Failures | None) -> tuple[list[_Found], str]:
+def _search(path: str, failures: Failures | None) -> tuple[list[_Located], str]:
     """What one existing path holds, and the folder that its names are relative to at the deepest."""
     path = os.path.normpath(path)
     if os.path.isdir(path):
@@ -201,16 +201,16 @@ def _search(path: str, failures: Failures | None) -> tuple[list[_Found], str]:
         raise UsageError(f"{show_path(path)}: compressed tars cannot be read at random; unpack it, or store it as plain .tar")
     if path.endswith(".tar"):
         return _in_tar(path, failures), path
-    return [_Found(path)], os.path.dirname(path) or "."
+    return [_Located(path)], os.path.dirname(path) or "."
 
 
-def _below(folder: str, failures: Failures | None) -> tuple[list[_Found], bool]:
+def _below(folder: str, failures: Failures | None) -> tuple[list[_Located], bool]:
     """The images of a folder, and whether it has tars without any."""
-    found: list[_Found] = []
+    found: list[_Located] = []
     empty = False
     for path in files_below(folder):
         if path.lower().endswith(SUFFIXES):
-            found.append(_Found(path))
+            found.append(_Located(path))
         elif path.endswith(".tar"):
             inside = _in_tar(path, failures)
             found += inside
@@ -218,9 +218,9 @@ def _below(folder: str, failures: Failures | None) -> tuple[list[_Found], bool]:
     return found, empty
 
 
-def _in_tar(path: str, failures: Failures | None) -> list[_Found]:
+def _in_tar(path: str, failures: Failures | None) -> list[_Located]:
     try:
-        return [_Found(os.path.join(path, name), path, offset, length) for name, offset, length in tar_index(path).values()]
+        return [_Located(os.path.join(path, name), path, offset, length) for name, offset, length in tar_index(path).values()]
     except (InputError, MissingInputError) as error:
         if failures is None:
             raise

@@ -91,7 +91,7 @@ def load_centroids(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[s
         return _parse(read_members(stream, what), what)
 
 
-def check_same_model(about: Mapping[str, Any], model_json: Mapping[str, Any], what: str) -> None:
+def check_feature_model(about: Mapping[str, Any], model_json: Mapping[str, Any], what: str) -> None:
     """Raises InputError, naming ``what``, if centroids ``about`` one model are to be used on features of another.
 
     ``model_json`` is the ``model`` of the features' header. The same model means the same network and weights, facet, layer

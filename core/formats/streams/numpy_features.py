@@ -6,7 +6,7 @@ the sorted list of all photographs there, as ``ovs-extract`` numbers them; sizes
 fits no photograph is passed over with a warning; what fits several, and a photograph that two arrays fit, is an error.
 
 The grid covers the whole photograph, as it does in a stream of ours. What is not known is not made up where it would decide anything:
-the model is called ``numpy``, has no CLS (but see ``layout_of``) and recommends no local step, for which it would have to look at crops;
+the model is called ``numpy``, has no CLS (but see ``array_layout``) and recommends no local step, for which it would have to look at crops;
 its stride is 1, which only crops would ask for.
 """
 
@@ -56,7 +56,7 @@ _MODEL: dict[str, Any] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class ArrayLayout:
     """How an array is read: its ``grid`` (h, w), its channels, whether a ``cls`` row comes first, and whether the grid was ``guessed``
     by the photograph's aspect."""
 
@@ -99,7 +99,7 @@ class NumpyFeatures:
             for source, array in self._pairs:
                 try:
                     image = measure_source(source, max_pixels=self._max_pixels)
-                    return layout_of(files.header(array).shape, image, self._grid, array.what).channels, array.what
+                    return array_layout(files.header(array).shape, image, self._grid, array.what).channels, array.what
                 except (InputError, MissingInputError) as error:
                     self._failures.handle_again(error)
         raise InputError(f"{self.what}: none of its arrays can be used")
@@ -108,7 +108,7 @@ class NumpyFeatures:
         for source, array in self._pairs:
             try:
                 image = measure_source(source, max_pixels=self._max_pixels)
-                found = self._checked(layout_of(files.header(array).shape, image, self._grid, array.what), array.what)
+                found = self._checked(array_layout(files.header(array).shape, image, self._grid, array.what), array.what)
                 values = files.read(array)
             except (InputError, MissingInputError) as error:
                 self._failures.handle_again(error)
@@ -120,7 +120,7 @@ class NumpyFeatures:
             yield FeatureMap(image, rows[int(found.cls) :].reshape(*found.grid, found.channels), rows[0] if found.cls else None)
             del values, rows  # or they would still be there while the next ones are read
 
-    def _checked(self, found: Layout, what: str) -> Layout:
+    def _checked(self, found: ArrayLayout, what: str) -> ArrayLayout:
         if found.channels != self._channels:
             raise InputError(f"{what} has {found.channels} channels and {self._first} {self._channels}: they are not of one model")
         if found.guessed and not self._said_guessed:
@@ -175,7 +175,7 @@ def with_arrays(
     return [*others[:at], arrays, *others[at:]]
 
 
-def layout_of(shape: tuple[int, ...], image: Image, grid: Grid | None, what: str) -> Layout:
+def array_layout(shape: tuple[int, ...], image: Image, grid: Grid | None, what: str) -> ArrayLayout:
     """How an array of ``shape`` holds the features of ``image``. Raises InputError, naming it ``what``, if that cannot be told.
 
     Leading axes of 1, a batch of one, are dropped. (h, w, c) is taken as it is, but if ``grid`` is given that must be (h, w). (n, c) are
@@ -198,19 +198,19 @@ def layout_of(shape: tuple[int, ...], image: Image, grid: Grid | None, what: str
         raise InputError(f"{said}, which looks like (c, h, w); save it as (h, w, c), array.transpose(1, 2, 0){anyway}")
     if grid and not is_grid:
         raise InputError(f"{said}, another grid than --grid {_text(grid)}")
-    return Layout((height, width), channels)
+    return ArrayLayout((height, width), channels)
 
 
-def _rows(count: int, channels: int, image: Image, grid: Grid | None, said: str) -> Layout:
+def _rows(count: int, channels: int, image: Image, grid: Grid | None, said: str) -> ArrayLayout:
     if grid is not None:
         cells = grid[0] * grid[1]
         if count in (cells, cells + 1):
-            return Layout(grid, channels, cls=count == cells + 1)
+            return ArrayLayout(grid, channels, cls=count == cells + 1)
         turned = ": transpose it, array.T" if channels in (cells, cells + 1) else ""
         raise InputError(f"{said}; --grid {_text(grid)} wants {cells} rows, or {cells + 1} of which the first is CLS{turned}")
     grids = _usual_grids(count, image)
     if len(grids) == 1:
-        return Layout(grids[0], channels, guessed=grids[0][0] != grids[0][1])
+        return ArrayLayout(grids[0], channels, guessed=grids[0][0] != grids[0][1])
     where = f"a photograph of {image.width}×{image.height}"
     if grids:
         raise InputError(f"{said}: {count} rows could be {' or '.join(map(_text, grids))} patches of {where}; add --grid HxW")

@@ -10,7 +10,7 @@ from ovskit.core.runtime.failures import Failures
 from ovskit.core.runtime.workers import ordered_map
 
 
-def map_mask_sets(
+def transform_masks(
     sets: Iterable[MaskSet],
     work: Callable[[MaskSet], MaskSet],
     failures: Failures,

@@ -28,7 +28,7 @@ from ovskit.core.runtime.output import open_input
 
 
 @dataclass(frozen=True, slots=True)
-class Match:
+class ImageMatch:
     """Which image of the ground truth another image is, and how that was found.
 
     ``by`` is how names agree (see ``image_names``), or ``id`` where one side has no names.
@@ -74,7 +74,7 @@ class TruthImages:
         """What of another's name for an image is compared with the names here."""
         return name if self._plain_name is None else self._plain_name(name)
 
-    def find(self, image: Image, *, named: bool = True) -> Match | None:
+    def find(self, image: Image, *, named: bool = True) -> ImageMatch | None:
         """The image of the ground truth that ``image`` is, or None.
 
         Names decide (``ImageNames.find``), and ids nothing: every tool numbers images in its own way. Where one side has no names, as a
@@ -83,9 +83,9 @@ class TruthImages:
         """
         if self._plain_name is None and not (self.named and named):
             found = self._by_id.get(image.id)
-            return None if found is None else Match(self._checked(found, image), "id")
+            return None if found is None else ImageMatch(self._checked(found, image), "id")
         place = self._names.find(self.plain_name(image.file_name))
-        return None if place is None else Match(self._checked(place[0], image), place[1])
+        return None if place is None else ImageMatch(self._checked(place[0], image), place[1])
 
     def fits(self, image: Image) -> int:
         """How many images here could be ``image``, by its name."""

@@ -48,14 +48,14 @@ def run(job: LabelJob, options: CentroidsOptions) -> Labelled:
     header = masks.header
     job.root_of(header)  # before weights are looked for
     if job.inputs.features is not None:
-        by.check_same_model(said, job.inputs.features.model, what)
+        by.check_same_encoder(said, job.inputs.features.model, what)
     backbone = job.encoder.open(said.get("model"))
-    by.check_same_model(said, backbone.spec.to_json(), what)
+    by.check_same_encoder(said, backbone.spec.to_json(), what)
     centroids = found[by.NAME]
 
     def start() -> Records:
         def labelled(done: frozenset[int]) -> Iterator[MaskSet]:
-            for each in job.looked(masks.sets(), backbone, crop, header, done):
+            for each in job.encode(masks.sets(), backbone, crop, header, done):
                 yield by.with_clusters(each.masks, each.vectors, centroids)
 
         return labelled

@@ -59,7 +59,7 @@ def run(job: LabelJob, options: ClustersOptions) -> Labelled:
         if masks.spooled:
             log.warning("--clusters reads masks twice; those of a pipe are copied to a temporary file")
         collected = by.Collected(store)
-        for _ in job.watch(collected.collect(job.looked(masks.first(), backbone, crop, header)), "looking"):
+        for _ in job.watch(collected.collect(job.encode(masks.first(), backbone, crop, header)), "encoding masks"):
             pass
         rows = collected.rows(count)
         kmeans = KMeansOptions(count, "cosine", options.iterations, options.restarts, options.seed)

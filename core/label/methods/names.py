@@ -70,7 +70,7 @@ def run(job: LabelJob, options: NamesOptions) -> Labelled:
         crop = encoder.options.crop_for(backbone.spec)
 
         def named(done: frozenset[int]) -> Iterator[MaskSet]:
-            for each in job.looked(masks.sets(), backbone, crop, header, done):
+            for each in job.encode(masks.sets(), backbone, crop, header, done):
                 yield with_names(each.masks, each.vectors, words, naming)
 
         return named
