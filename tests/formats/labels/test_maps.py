@@ -137,7 +137,7 @@ def test_folders_that_are_none(tmp_path: Path) -> None:
         open_label_folder(str(tmp_path), LAYOUTS["cityscapes"])
     Picture.new("RGB", (4, 3)).save(tmp_path / "colours.png")
     truth = open_label_folder(str(tmp_path), PLAIN)
-    with pytest.raises(InputError, match=r"colours\.png is RGB, a picture of colours"):
+    with pytest.raises(InputError, match=r"colours\.png is a colour image"):
         truth.load(1)
     (tmp_path / "bad.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     with pytest.raises(InputError, match=r"bad\.png cannot be decoded"):

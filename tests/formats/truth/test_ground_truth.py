@@ -207,7 +207,7 @@ def test_panoptic_without_its_pictures(tmp_path: Path) -> None:
     with pytest.raises(MissingInputError, match="--segments"):
         truth.load(0)
     (tmp_path / "panoptic" / "3.png").write_bytes(b"no picture")
-    with pytest.raises(InputError, match="no PNG"):
+    with pytest.raises(InputError, match="not a PNG"):
         open_ground_truth(str(tmp_path / "panoptic.json")).load(0)
 
 
