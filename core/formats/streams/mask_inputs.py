@@ -49,7 +49,7 @@ class MaskInputs:
                     )
                 if header.named != first.named:
                     nameless = name if first.named else self._names[0]
-                    raise InputError(f"{nameless} has no names of images, the others have: only shards of one run are joined")
+                    raise InputError(f"{nameless} has no image names, the others have: only shards of one run are joined")
                 if header.exif != first.exif:
                     raise InputError(
                         f"{name} has EXIF orientations {_exif(header)}, {self._names[0]} {_exif(first)}: only shards of one run are joined"

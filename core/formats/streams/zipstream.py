@@ -342,7 +342,7 @@ def _write_all(out: BinaryIO, view: memoryview) -> None:
 
 
 def _enlarge_pipe(stream: BinaryIO) -> None:
-    """Give a pipe a 1 MiB buffer instead of 64 KiB where the system lets us: fewer switches between the two stages."""
+    """Enlarge a pipe's buffer from 64 KiB to 1 MiB where the system allows it: fewer switches between the two stages."""
     with contextlib.suppress(AttributeError, OSError):  # not Linux; not a file, not a pipe, or over the user's limit
         fcntl.fcntl(stream.fileno(), fcntl.F_SETPIPE_SZ, _PIPE_SIZE)
 
