@@ -30,7 +30,7 @@ Float64 = npt.NDArray[np.float64]
 Int64 = npt.NDArray[np.int64]
 
 UNKNOWN_FILE = MasksHeader(exif="unknown")
-"""What is known of predictions of which nobody knows where they are from: their images have names."""
+"""The header of predictions of unknown origin: their images have names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class _ImageResult:
-    """What a worker makes of one image."""
+    """The result of one image from a worker."""
 
     position: int
     result: Any
@@ -55,9 +55,9 @@ class Evaluator:
 
     ``truth`` is what the ``metric`` compares with, as its ``open_truth`` gives it: masks for most. Holds the metric's sums of every image,
     never masks. ``images``: "all" of the ground truth, or those "listed" by the predictions. ``what`` names the predictions in messages,
-    and ``header`` is what their file says of them: whether their images have names, how orientations were taken, what their categories
-    are, and whether it is a results list, which says nothing of images without a mask, so that one without any is not a mistake. Raises
-    InputError for predictions and a ground truth that cannot be compared.
+    and ``header`` is that of their file: whether their images have names, how orientations were treated, what their categories are, and
+    whether it is a results list, which does not list images without a mask, so that an empty one is not a mistake. Raises InputError for
+    predictions and a ground truth that cannot be compared.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class Evaluator:
             self._take(self._work((position, masks)))
 
     def finish(self) -> Evaluation:
-        """The scores, when all predictions have been added. Raises InputError if none of them was of use."""
+        """The scores, when all predictions have been added. Raises InputError if none of them could be scored."""
         self._pairing.check()
         if self._everything:
             for pair in self._pairing.rest():

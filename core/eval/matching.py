@@ -52,8 +52,8 @@ def match(pairs: Pairs, areas: Float64, truth_areas: Float64, crowd: Bool) -> Ma
     pixels, ``truth_areas`` (m,) what the annotations state, ``crowd`` (m,). Every detection takes the free mask of the highest
     IoU at or above the threshold, of equal ones the last; a mask of the area range goes before one that is ignored. Ignored
     are crowds, which match any number of detections, and masks outside of the range. A detection matched to an ignored mask,
-    or unmatched and itself outside of the range, is ignored. (An annotation with id 0 is one like any other; pycocotools takes
-    a match with it for none.) Memory goes with n, m and the number of pairs.
+    or unmatched and itself outside of the range, is ignored. (An annotation with id 0 is one like any other; pycocotools takes a match with
+    it for no match.) Memory goes with n, m and the number of pairs.
     """
     found = MatchedDetections(np.zeros(len(areas), np.uint64), np.zeros(len(areas), np.uint64), np.zeros(AREAS, np.int64))
     _match(

@@ -5,12 +5,12 @@ as in Mask2Former. The ancestor head's probabilities become a forest (``models.s
 
 Choices, since the paper leaves inference open: an image is resized so that its longer side is ``size``, its aspect kept up to
 the rounding of both sides to multiples of 32; masks are cut at a logit of 0 in the image's own pixels; queries whose masks
-have no pixel are left out. With several ``scales`` the image is looked at in each of them, and of all masks those that
-overlap a better one by more than ``nms`` go; masks of different scales then have no ancestor probability, so no parents.
+have no pixel are left out. With several ``scales`` the network runs on the image at each of them, and masks that overlap a better one by
+more than ``nms`` are dropped; masks of different scales have no ancestor probability, so no parents.
 
-Where queries begin at places, several lie in one entity, and one of them is taught to say yes: each says how likely it is that one,
-and what the entity's chance is they say together. So with ``pooled`` a mask's score is 1 − Π (1 − score) over itself and the masks
-that overlap it by more than ``nms``, and goes before ``nms``.
+Where queries begin at places, several lie in one entity, and training makes one of them the entity's: the score of each is its chance to be
+that one, and the entity's chance is that of all together. So with ``pooled`` a mask's score is 1 − Π (1 − score) over itself and the masks
+that overlap it by more than ``nms``, computed before ``nms``.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ from ovskit.core.runtime.failures import Failures
 from ovskit.core.runtime.workers import ordered_map, prefetch
 
 _AUTO_BATCH_CUDA = 8
-_LARGEST = 16_384  # pixels of a side [choice]: beyond any memory; what a slip of the keyboard asks for is refused at once
+_LARGEST = 16_384  # pixels of a side [choice]: beyond any memory, so that a typing error is refused at once
 
 
 @dataclass(frozen=True, slots=True)
 class PredictOptions:
-    """See the module. ``max_masks`` an image, the best first, of at least ``min_score``; ``parents`` says whether the ancestor head's
-    forest is wanted, at ``threshold``. ``queries`` is about how many to begin with, of a segmenter whose queries begin at places; None: as
-    many as in training. ``precision`` is what a GPU computes in. Raises UsageError for values that make no sense."""
+    """See the module. ``max_masks`` an image, the best first, of at least ``min_score``; ``parents``: build the ancestor head's forest, at
+    ``threshold``. ``queries`` is the approximate number of queries, for a segmenter whose queries begin at places; None: as many as in
+    training. ``precision`` is what a GPU computes in. Raises UsageError for values that make no sense."""
 
     size: int = 512
     scales: tuple[float, ...] = (1.0,)
@@ -197,9 +197,10 @@ def _mask_set(queries: _Queries, options: PredictOptions) -> MaskSet:
 
 
 def pooled(table: RunTable, scores: Float, nms: float) -> Float:
-    """The chance of each mask that it or one that overlaps it by an IoU above ``nms`` is right, if each is by its score, 0 … 1.
+    """The chance of each mask that it or one that overlaps it by an IoU above ``nms`` is right, if each is right with the chance of its
+    score, 0 … 1.
 
-    1 − Π (1 − score), the same type and shape as ``scores``. Memory goes with the number of pairs that do.
+    1 − Π (1 − score), the same type and shape as ``scores``. Memory goes with the number of pairs that overlap so.
     """
     pairs = overlaps(table, table, np.nextafter(max(nms, 0.0), 1.0)).pairs
     with np.errstate(divide="ignore"):
