@@ -68,7 +68,7 @@ class _Crop:
 
 
 def drop_empty(masks: MaskSet) -> MaskSet:
-    """The masks that have a pixel: no other can be looked at."""
+    """The masks that have a pixel: others cannot be cropped."""
     return kept_masks(masks, np.array([mask.area > 0 for mask in masks.masks], np.bool_))
 
 
@@ -78,7 +78,7 @@ def encode_masks(
     """The vectors of every image's masks, in order; batches go across images.
 
     Images whose id is in ``done`` are passed over. One that cannot be found or decoded, or has another size than its masks,
-    goes to ``failures``; of one without masks nothing is read. In memory are a few images, a few crops and a batch.
+    goes to ``failures``; the photograph of an image without masks is not read. In memory are a few images, a few crops and a batch.
     Raises InputError for a vector that is not finite; ``backbone.spec.has_cls`` must be true.
     """
 
@@ -134,7 +134,8 @@ def _check_sizes(masks: MaskSet) -> None:
 
 
 def _completed(items: Sequence[_Crop | MaskSet], rows: list[Float], backbone: Backbone) -> Iterator[MaskVectors]:
-    """The images that are complete with a batch; ``rows`` are those of the last one before it, and then of the last one in it."""
+    """The images that a batch completes; ``rows`` holds the vectors of the image that the batch before left incomplete, and then of the one
+    that this batch does."""
 
     def run(crops: Sequence[_Crop]) -> torch.Tensor:
         found = backbone.extract(torch.stack([each.pixels for each in crops]), cls=True, patch=False).cls
@@ -155,7 +156,7 @@ def _completed(items: Sequence[_Crop | MaskSet], rows: list[Float], backbone: Ba
 
 
 def _unit(vector: Float, crop: _Crop) -> Float:
-    """The vector at length 1, in float32; one of zeros stays."""
+    """The vector at length 1, in float32; a vector of zeros stays as it is."""
     if not np.isfinite(vector).all():
         name, number = show_path(crop.masks.image.file_name), crop.masks.masks[crop.k].id
         raise InputError(f"{name}: the vector of mask {number} is not finite; the model's weights may be damaged")

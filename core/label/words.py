@@ -41,7 +41,7 @@ class NameOptions:
 @dataclass(frozen=True, slots=True)
 class Words:
     """The classes that masks are compared with; ``rows`` (w, c) float32 are their words' vectors, ``first`` (classes,) where the words
-    of each begin. ``background`` is the id of the class that is none of them.
+    of each begin. ``background`` is the id of the background class, for masks that are of none of them.
     """
 
     classes: tuple[LabelClass, ...]
@@ -60,7 +60,7 @@ class Words:
 
 
 def read_words(space: LabelSpace, text: TextTower, watch: Callable[[Iterable[LabelClass]], Iterable[LabelClass]] = iter) -> Words:
-    """The words of a label space as vectors. Raises UsageError for one that has nothing but its background."""
+    """The words of a label space as vectors. Raises UsageError for a space without a class other than its background."""
     classes = tuple(each for each in space.classes if each.id != space.background)
     if not classes:
         raise UsageError(f"the label space {space.name} has no class but its background: there is nothing to choose from")

@@ -1,4 +1,4 @@
-"""What ``ovs-show`` looks at: mask files and folders of label maps side by side, and the ground truth beside them."""
+"""The inputs of ``ovs-show``: mask files and folders of label maps side by side, and the ground truth beside them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class OpenedInputs:
-    """The scenes, what their panels are, and how what is coloured by category is coloured."""
+    """The scenes, what their panels show, and the colours of categories."""
 
     scenes: Scenes
     columns: Sequence[Column]  # a ground truth of label maps is the last
@@ -35,7 +35,8 @@ class OpenedInputs:
 
 @contextmanager
 def open_inputs(given: ShowInputs, at: PhotographsAt, workers: int, failures: Failures) -> Iterator[OpenedInputs]:
-    """Everything that ``given`` names. Raises UsageError, InputError and MissingInputError for what cannot be used."""
+    """The files that ``given`` names, opened as long as the context lasts. Raises UsageError, InputError and MissingInputError for what
+    cannot be used."""
     from ovskit.core.formats.labels.named_maps import chosen_space, open_named_maps
     from ovskit.core.formats.streams.masks import open_masks
     from ovskit.core.formats.truth.ground_truth import open_ground_truth
@@ -96,7 +97,7 @@ def open_inputs(given: ShowInputs, at: PhotographsAt, workers: int, failures: Fa
 def _exif(
     given: ShowInputs, at: PhotographsAt, headers: Mapping[int, MasksHeader], names: Sequence[str], truth: Any, folders: set[int]
 ) -> str:
-    """How the photographs' orientations are taken: as the files say, which must not contradict each other."""
+    """How the photographs' orientations are treated: as the files state, which must not contradict each other."""
     from ovskit.core.formats.photographs.photographs import UNKNOWN, settled_exif
 
     said = [(headers[k].exif, names[k]) for k in headers if k not in folders]
@@ -133,7 +134,7 @@ def titles(names: Sequence[str]) -> list[str]:
 def _columns(
     given: ShowInputs, headers: Sequence[MasksHeader], names: Sequence[str], folders: set[int], maps: NamedMaps | None, truth: Any
 ) -> tuple[list[Column], TruthColumn | None]:
-    """What each panel is. Where a file is coloured by category, so is a ground truth of several: to be compared at a glance."""
+    """What each panel shows. Where a file is coloured by category, so is a ground truth with several, for comparison at a glance."""
     from ovskit.core.show.categories import speaks_of_categories
     from ovskit.core.show.scene import Column, TruthColumn
 
@@ -141,7 +142,8 @@ def _columns(
         return given.colour == "category" or (given.colour == "auto" and is_about)
 
     def listed(header: MasksHeader) -> Any:
-        """The categories of a file; a results list has none, and its numbers are believed to be the ground truth's, as scores do."""
+        """The categories of a file; the numbers of a results list, which has no categories, are taken to be the ground truth's, as in
+        scores."""
         classes = maps if maps is not None else truth
         believed = header.results and given.colour == "category" and classes is not None
         return classes.categories if believed else header.categories

@@ -1,7 +1,7 @@
 """One self-contained HTML page of images and their masks, written image by image.
 
-The page asks for nothing from anywhere: pictures are data URIs, masks COCO's own run-length text, decoded where they are
-looked at. Its Content-Security-Policy lets no script run but its own, so nothing that a masks file says can.
+The page asks for nothing from anywhere: pictures are data URIs, masks COCO's own run-length text, decoded when they are drawn. Its
+Content-Security-Policy lets only its own script run, so no text of a masks file can run as one.
 """
 
 from __future__ import annotations

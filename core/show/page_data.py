@@ -1,4 +1,4 @@
-"""What the page's script is given, as plain values for JSON: the masks of one image, and what the page as a whole has to know."""
+"""The data of the page's script, as plain values for JSON: the masks of one image, and the summary of the whole page."""
 
 from __future__ import annotations
 

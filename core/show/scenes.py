@@ -26,8 +26,8 @@ class Scenes:
     among the panels, None where nothing leads and the images are those of ``others`` alone; ``roots`` are the folders of the photographs,
     the leading file's first, then those of ``others``. ``truth`` is the ground truth, of which a mask counts as found ``at`` this IoU; or
     it is one of label ``maps``, a panel after those of the files, and ``same`` says for each file which of its categories are the classes
-    of the maps, None where none are. ``exif`` says how orientations are taken. An image that cannot be used goes to ``failures``. A few
-    images are in memory at once, whatever the number of ``workers``, and results do not depend on it. To be iterated once.
+    of the maps, None where no category is. ``exif`` states how orientations are treated. An image that cannot be used goes to ``failures``.
+    A few images are in memory at once, whatever the number of ``workers``, and results do not depend on it. To be iterated once.
 
     Afterwards ``lacking`` says how many of them the ground truth does not have, and ``unused`` how many images only the ground
     truth has (0 if the scenes were not read to their end).

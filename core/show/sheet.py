@@ -72,11 +72,11 @@ def write_sheet(
     """Write a PNG with a row for each scene: the photograph, then ``columns``, then the ground truth if ``truth`` is given.
 
     Each picture fits a square of ``side`` pixels. Ground truth is drawn in the colours of the first file's masks that match
-    it, what is missed in red stripes; of several annotators, the first's. Where columns are coloured by category, ``categories`` says how,
-    and below the last row stands a ``legend`` of those that occur, larger first; with their share of all pixels, if it is one column.
-    The sheet has at most ``most_pixels`` pixels and is at most ``tallest`` high; at the first image that does not fit it ends, and no
-    more are read. One scene and the sheet are in memory. Raises InputError if there is no image, or one has not the size its masks
-    have; UsageError if not even one image can fit.
+    it, what is missed in red stripes; with several annotators, the first's. Where columns are coloured by category, ``categories`` says
+    how, and below the last row stands a ``legend`` of those that occur, larger first; with their share of all pixels, if it is one column.
+    The sheet has at most ``most_pixels`` pixels and is at most ``tallest`` high; at the first image that does not fit it ends, and no more
+    are read. One scene and the sheet are in memory. Raises InputError without an image, or for one of another size than its masks;
+    UsageError if not even one image can fit.
     """
     cells = 1 + len(columns) + (truth is not None)
     width = 2 * _MARGIN + cells * side + (cells - 1) * _GAP
@@ -114,13 +114,13 @@ def write_sheet(
 
 
 class _LegendCounts:
-    """How many pixels of each category the rows of a sheet show so far, for each column that has a map, and how many each column has."""
+    """For the legend: the pixels of each category in the rows so far, for each column that has a map, and the pixels of each column."""
 
     def __init__(self, pixels: dict[Category, dict[int, int]] | None = None, totals: dict[int, int] | None = None) -> None:
         self._pixels, self._totals = pixels or {}, totals or {}
 
     def also(self, maps: Sequence[CategoryMap | None]) -> _LegendCounts:
-        """With those of another row."""
+        """These counts and those of another row."""
         pixels, totals = {category: dict(by) for category, by in self._pixels.items()}, dict(self._totals)
         for place, shown in enumerate(maps):
             if shown is None:

@@ -17,9 +17,9 @@ from ovskit.core.show.views import larger_first, order_by_area, runs_in_order
 class TruthMatches:
     """What became of the ground truth's masks among the predictions of one image; both sides in ``larger_first`` order.
 
-    For ground-truth mask g: ``partner[g]`` is the prediction it is paired with, -1 where it is missed; ``nearest[g]`` the
-    partner, or of a missed mask the prediction of highest IoU, -1 where none touches it; ``iou[g]`` in [0, 1] that of
-    ``nearest``. ``counted[g]`` is false for crowds: what has no single outline can be neither found nor missed.
+    For ground-truth mask g: ``partner[g]`` is the prediction it is paired with, -1 where it is missed; ``nearest[g]`` the partner, or for a
+    missed mask the prediction of highest IoU, -1 where none touches it; ``iou[g]`` in [0, 1] that of ``nearest``. ``counted[g]`` is false
+    for crowds: what has no single outline can be neither found nor missed.
     """
 
     partner: Int64
@@ -67,7 +67,7 @@ def find_truth(predictions: MaskSet, truth: MaskSet, at: float = 0.5) -> TruthMa
 
 
 def by_annotator(truth: MaskSet) -> list[tuple[str | None, MaskSet]]:
-    """The masks of each annotator (``extra["annotator"]``), numbers in their order before names; one entry if none is said."""
+    """The masks of each annotator (``extra["annotator"]``), numbers in their order before names; one entry if no annotator is stated."""
     groups: dict[object, list] = {}
     for mask in truth.masks:
         value = mask.extra.get("annotator")

@@ -97,7 +97,7 @@ def view_of(masks: MaskSet, key: str, value: float) -> MaskSet:
 
 
 def legible_view(masks: MaskSet) -> MaskSet:
-    """The masks to draw when nobody said which: the view that has nearest to 16 of them, or all where they are few."""
+    """The masks to draw where no view is chosen: the view that has nearest to 16 of them, or all where they are few."""
     order = order_by_area(masks)
     ordered = [masks.masks[k] for k in order]
     candidates = [(view.key, view.value, len(view.members)) for view in views(ordered, runs_in_order(masks, order))]
@@ -130,7 +130,7 @@ def most_legible(candidates: Iterable[tuple[str, float, float]], everything: flo
 
 
 def _levels(values: np.ndarray) -> list[float]:
-    """Distinct values, ascending; none unless there are 2 … 32."""
+    """Distinct values, ascending; empty unless there are 2 … 32."""
     distinct = np.unique(values[~np.isnan(values)])
     return distinct.tolist() if 2 <= len(distinct) <= _MOST_VALUES else []
 

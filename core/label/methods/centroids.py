@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class CentroidsOptions(Options):
-    """Which centroids."""
+    """The centroids to use."""
 
     centroids: str = option(
-        REQUIRED, "Take the clusters that --save kept; one pass is enough.", flag="--from", metavar="CENTROIDS.npz", environment="never"
+        REQUIRED, "Use the clusters that --save wrote; one pass is enough.", flag="--from", metavar="CENTROIDS.npz", environment="never"
     )
 
 
@@ -42,7 +42,7 @@ def run(job: LabelJob, options: CentroidsOptions) -> Labelled:
     said, found = load_centroids(path)
     crop, _ = by.crop_of(said, what), by.spec_of(said, what)
     if list(found) != [by.NAME]:
-        raise InputError(f"{what}: it has no centroids of masks")
+        raise InputError(f"{what}: the file has no centroids of masks")
     by.check_same_crops(crop, size=asked.size, context=asked.context, masked=asked.mask_crop, what=what)
     masks = job.stack.enter_context(MaskInputs(job.inputs.masks, job.failures))
     header = masks.header
