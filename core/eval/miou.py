@@ -83,7 +83,7 @@ class MeanIou(Metric):
         return self.options.match != "ids"
 
     def check(self, predictions: Sequence[str]) -> None:
-        """Raises UsageError for a layout of predicted maps where there are none."""
+        """Raises UsageError for a layout of predicted maps where no prediction is a folder of maps."""
         if self.options.pred_layout is not None and not any(map(os.path.isdir, predictions)):
             raise UsageError("--pred-layout has no effect: none of the predictions is a folder of label maps")
 

@@ -1,6 +1,6 @@
 """The files below a folder, the same way for photographs, label maps and ground truth.
 
-Hidden files and folders (``.ipynb_checkpoints``, ``._a.png``) are nobody's data and are left out. Links are followed, and every
+Hidden files and folders (``.ipynb_checkpoints``, ``._a.png``) are not data and are left out. Links are followed, and every
 folder is read once [choice], by its own name rather than by a link's: a link to a folder on the way down would give its files
 again without end, a second link to one all of its files twice. Links that are passed over are logged.
 """

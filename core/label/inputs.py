@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class LabelInputs:
-    """All ``paths``; those of ``masks`` among them, ``-`` where none is named; the header of the feature stream, if there is one."""
+    """All ``paths``; the paths of ``masks`` among them, ``-`` if there are none; the header of the feature stream, None without one."""
 
     paths: tuple[str, ...]
     masks: tuple[str, ...]

@@ -100,7 +100,7 @@ class Labelled:
     start: Callable[[], Records]
 
     def masks(self) -> Records:
-        """The masks; warns if there are none in all."""
+        """The masks; warns if the whole output has no mask."""
         records = self.start()
 
         def noted(done: frozenset[int]) -> Iterator[MaskSet]:

@@ -8,9 +8,9 @@ made of pickles, which run what is in them. So one place decides. Machine code i
 3. ``$XDG_CACHE_HOME/ovskit`` or ``~/.cache/ovskit``;
 4. ``ovskit-UID`` in ``$TMPDIR`` or ``/tmp``;
 
-where 3 and 4 are looked at only if what is before them cannot be written. It is written to the first of these that can be, and to none
-if none can: then every process compiles for itself. Folders 3 and 4 must be the user's own, and nobody else's to write. What is
-damaged, of another version or of sources that have changed since is compiled anew; failing to keep it is not an error.
+where 3 and 4 are used only if the folders before them cannot be written. It is written to the first folder that can be; without one, every
+process compiles for itself. Folders 3 and 4 must be the user's own, and writable for no other user. What is damaged, of another version or
+of sources that have changed since is compiled anew; failing to keep it is not an error.
 """
 
 from __future__ import annotations
@@ -156,7 +156,7 @@ def _own_folder() -> str | None:
 
 
 def _is_own(path: str) -> bool:
-    """Make ``path`` if it is not there; whether it is a folder of this user's that nobody else can write, and we can."""
+    """Make ``path`` if it is not there; whether it is a folder of this user's that this process can write and no other user can."""
     try:
         os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
         if not os.path.lexists(path):

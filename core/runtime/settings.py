@@ -121,7 +121,7 @@ def option(
 ) -> T:
     """A field of an options dataclass.
 
-    ``default``: its value where nobody gives one; ``REQUIRED`` if somebody must. ``help``: a sentence that begins with what it is or does.
+    ``default``: its value where none is given; ``REQUIRED`` if one must be given. ``help``: a sentence that begins with what it is or does.
     ``flag``: True for the field's name with dashes, or the flag itself; ``short``: one letter more, as ``-k``; ``off``: the flag that says
     the opposite. ``metavar``: what stands for the value in help. ``low`` and ``high`` bound a number, ``above`` and ``below`` are
     bounds that it may not touch, ``multiple`` what it must be a multiple of; it may be infinite only if ``high`` is. The choices of a
@@ -158,7 +158,7 @@ REQUIRED: Any = _Required()
 
 
 class Options:
-    """A frozen dataclass of ``option`` fields derives from this: it refuses values out of range, whoever makes it.
+    """A frozen dataclass of ``option`` fields derives from this: it refuses values out of range wherever it is made.
 
     Raises UsageError. What depends on several fields is for ``check`` of the subclass.
     """

@@ -32,7 +32,7 @@ def parse_view(text: str, judged: bool, by_category: Sequence[bool]) -> tuple[st
 
     def masks_of(scene: Scene, panel: int) -> MaskSet:
         found = scene.panels[panel]
-        assert found is not None  # whoever draws a panel has seen that it is there
+        assert found is not None  # a panel is drawn only where the file has the image
         return found
 
     def standing(key: str, value: float) -> MaskSelection:

@@ -157,7 +157,7 @@ def _instances(document: dict[str, Any], what: str, failures: Failures | None) -
 
 
 def _numbered(annotations: list[Any], what: str) -> list[Any]:
-    """Annotations with ids that are whole numbers: their own; from 1 in their order where none has any, or some are texts.
+    """Annotations with whole numbers as ids: their own, or from 1 in their order where no annotation has an id or some ids are text.
 
     Raises InputError if two have one text.
     """

@@ -20,7 +20,7 @@ from ovskit.core.runtime.errors import InputError, UsageError
 from ovskit.core.runtime.failures import Failures
 
 _NAMED = 10  # ids that a message lists
-_LOOKED_AT = 64  # maps that are looked at before any is shown
+_LOOKED_AT = 64  # maps that are checked before the first is shown
 
 
 @dataclass(frozen=True, slots=True)

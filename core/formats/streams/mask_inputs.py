@@ -91,7 +91,7 @@ class MaskInputs:
 
 
 def _exif(header: MasksHeader) -> str:
-    return {"apply": "applied", "ignore": "ignored"}.get(header.exif, "nobody knows how")
+    return {"apply": "applied", "ignore": "ignored"}.get(header.exif, "treated in an unknown way")
 
 
 def _space_hash(header: MasksHeader) -> Any:

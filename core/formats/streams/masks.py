@@ -181,7 +181,7 @@ def open_masks(stream: BinaryIO, what: str, failures: Failures | None = None) ->
 
 
 def stated_exif(stream: BinaryIO, what: str) -> str:
-    """What a masks file says of its images' EXIF orientations (``MasksHeader.exif``), by its first line alone."""
+    """How a masks file's images had their EXIF orientations treated (``MasksHeader.exif``), by its first line alone."""
     first = first_line(stream, what)
     return read_stream(first, stream, what)[0].exif if is_masks_stream(first) else "unknown"
 

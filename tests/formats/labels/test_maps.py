@@ -65,7 +65,7 @@ def test_gray_of_few_bits_is_not_stretched(tmp_path: Path, bits: int) -> None:
     np.testing.assert_array_equal(open_label_folder(str(tmp_path)).load(0).labels, ids)
 
 
-# Of each layout: a file below the root, its stored ids and mode, the image's name, and what the ids are of.
+# For each layout: a file below the root, its stored ids and mode, the image's name, and what the ids are of.
 MINIATURES = {
     "voc": ("SegmentationClass/2007_000033.png", [[0, 20, 255]], "P", "JPEGImages/2007_000033.jpg", [[0, 20, -1]]),
     "context-59": ("SegmentationClassContext/2008_000002.png", [[0, 1, 59]], "L", "2008_000002.jpg", [[-1, 0, 58]]),
