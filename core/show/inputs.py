@@ -38,6 +38,7 @@ def open_inputs(given: ShowInputs, at: PhotographsAt, workers: int, failures: Fa
     """The files that ``given`` names, opened as long as the context lasts. Raises UsageError, InputError and MissingInputError for what
     cannot be used."""
     from ovskit.core.formats.labels.named_maps import chosen_space, open_named_maps
+    from ovskit.core.formats.photographs.photographs import Photographs
     from ovskit.core.formats.streams.masks import open_masks
     from ovskit.core.formats.truth.ground_truth import open_ground_truth
     from ovskit.core.runtime.output import open_input
@@ -82,12 +83,14 @@ def open_inputs(given: ShowInputs, at: PhotographsAt, workers: int, failures: Fa
             headers[k] = found[k].header
         columns, truth_column = _columns(given, [headers[k] for k in range(len(files))], names, folders, maps, truth)
         others = [k for k in range(len(files)) if k != lead]
+        exif = _exif(given, at, headers, names, truth, folders)
+        roots = [at.root or headers[k].root or root for k in ([] if lead is None else [lead]) + others]
+        below = {folder: Photographs(folder, max_pixels=at.max_pixels, exif=exif) for folder in roots}
         scenes = Scenes(
-            sets, names[lead or 0], roots=[at.root or headers[k].root or root for k in ([] if lead is None else [lead]) + others],
+            sets, names[lead or 0], photographs=[below[folder] for folder in roots],
             failures=failures, others=[found[k] for k in others], place=lead,
             named=lead is None or headers[lead].named, truth=truth, at=given.match_iou, maps=maps,
-            same=_same(columns, maps), workers=workers, max_pixels=at.max_pixels,
-            exif=_exif(given, at, headers, names, truth, folders),
+            same=_same(columns, maps), workers=workers,
         )  # fmt: skip
         spaces = [s for s in (space, *map(space_of, headers.values())) if s is not None]
         every = [*columns, *([] if truth_column is None else [truth_column])]
