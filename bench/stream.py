@@ -60,7 +60,7 @@ def use(crc: str) -> None:
     from ovskit.core.formats.streams import zipstream
 
     zipstream.crc32 = crc_of(crc)
-    zipstream._widen_pipe = lambda stream: None
+    zipstream._enlarge_pipe = lambda stream: None
 
 
 def write(kind: str, crc: str, size: int, members: int) -> None:

@@ -15,7 +15,7 @@ from ovskit.cli.expand import Choice
 from ovskit.cli.groups import Common, Compute, FeaturesIn, PhotographsAt, StreamOut
 from ovskit.cli.output import StreamOutput, check_stream
 from ovskit.core.cluster.methods import CLUSTER
-from ovskit.core.runtime.methods import Chosen
+from ovskit.core.runtime.methods import ChosenMethod
 
 if TYPE_CHECKING:
     from ovskit.core.formats.streams.features import FeatureHeader
@@ -43,7 +43,7 @@ app = OvsApp(
 @app.ovs_command()
 def cluster(
     ctx: typer.Context,
-    chosen: Annotated[Chosen, Choice(CLUSTER, "sohes")],
+    chosen: Annotated[ChosenMethod, Choice(CLUSTER, "sohes")],
     source: FeaturesIn,
     at: PhotographsAt,
     out: StreamOut,

@@ -19,7 +19,7 @@ from ovskit.cli.plain_text import stdout_bytes
 from ovskit.core.eval.registry import EVAL
 from ovskit.core.eval.request import Bootstrap, Compared
 from ovskit.core.runtime.errors import UsageError
-from ovskit.core.runtime.methods import Chosen
+from ovskit.core.runtime.methods import ChosenMethod
 from ovskit.core.runtime.settings import Options, option
 
 app = OvsApp(
@@ -59,7 +59,7 @@ class ScoresOut(Options):
 def evaluate(
     ctx: typer.Context,
     compared: Compared,
-    chosen: Annotated[Chosen, Choice(EVAL, "ar")],
+    chosen: Annotated[ChosenMethod, Choice(EVAL, "ar")],
     resampling: Bootstrap,
     out: ScoresOut,
     faults: Faults,

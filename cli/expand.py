@@ -4,7 +4,7 @@ A command's function takes groups, each a frozen dataclass of ``core.runtime.set
 methods::
 
     def cluster(
-        ctx: typer.Context, source: FeaturesIn, chosen: Annotated[Chosen, Choice(CLUSTER, "sohes", "…")], out: StreamOut, …
+        ctx: typer.Context, source: FeaturesIn, chosen: Annotated[ChosenMethod, Choice(CLUSTER, "sohes", "…")], out: StreamOut, …
     ) -> None: …
 
 Their fields become the parameters of one function that Typer is given, in the groups' order; what is read is put together again here.
@@ -22,7 +22,7 @@ import typer
 
 from ovskit.core.runtime.errors import UsageError
 from ovskit.core.runtime.logs import get_logger
-from ovskit.core.runtime.methods import Chosen, Method, Registry, Said
+from ovskit.core.runtime.methods import ChosenMethod, GivenBy, Method, Registry
 from ovskit.core.runtime.settings import Declared, assignments, fault, fields_of, setting, text_of, value_of
 
 log = get_logger("cli")
@@ -220,17 +220,17 @@ def _built(part: Part, ctx: typer.Context, given: Mapping[str, Any]) -> Any:
     return chosen if choice.several else chosen[0]
 
 
-def _chosen(method: Method, ctx: typer.Context, given: Mapping[str, Any], assigned: Mapping[str, Any]) -> Chosen:
+def _chosen(method: Method, ctx: typer.Context, given: Mapping[str, Any], assigned: Mapping[str, Any]) -> ChosenMethod:
     flags = {one.name: one for one in fields_of(method.options) if one.flags and one.name in given}
     values = {**assigned, **{name: _value(one, given[name]) for name, one in flags.items()}}
     for one in fields_of(method.options):
         if one.default is dataclasses.MISSING and one.name not in values:
             raise UsageError(f"{method.name} needs {one.flag or f'--set {one.name}='} {one.metavar or 'VALUE'}")
-    said = {**dict.fromkeys(assigned, Said.BY_SETTING), **{name: _SOURCES[_source(ctx, name)] for name in flags}}
-    return Chosen(method, method.options(**values), said)
+    said = {**dict.fromkeys(assigned, GivenBy.SET), **{name: _SOURCES[_source(ctx, name)] for name in flags}}
+    return ChosenMethod(method, method.options(**values), said)
 
 
-_SOURCES = {"DEFAULT_MAP": Said.BY_FILE, "ENVIRONMENT": Said.BY_ENVIRONMENT, "COMMANDLINE": Said.BY_HAND}
+_SOURCES = {"DEFAULT_MAP": GivenBy.FILE, "ENVIRONMENT": GivenBy.ENVIRONMENT, "COMMANDLINE": GivenBy.FLAG}
 
 
 def _value(declared: Declared, raw: Any) -> Any:
@@ -294,6 +294,6 @@ def all_values(declared: Mapping[str, Declared], ctx: typer.Context, built: Mapp
     """Every option's value by its flag's word, defaults too: the chosen methods' where a method has it."""
     values: dict[str, Any] = {one.word: one.default if ctx.params.get(name) is None else ctx.params[name] for name, one in declared.items()}
     for group in (one for part in built.values() for one in (part if isinstance(part, tuple) else [part])):
-        options = group.options if isinstance(group, Chosen) else group
+        options = group.options if isinstance(group, ChosenMethod) else group
         values |= {one.word: getattr(options, one.name) for one in fields_of(type(options))}
     return values

@@ -76,8 +76,8 @@ def hier(
     check_stream(out)
 
     from ovskit.core.formats.streams.mask_inputs import MaskInputs
-    from ovskit.core.formats.streams.mask_stage import map_mask_sets
     from ovskit.core.formats.streams.masks import MasksWriter
+    from ovskit.core.formats.streams.transform import transform_masks
     from ovskit.core.hier.coverage_forest import grow_forest
     from ovskit.core.runtime.output import open_output
 
@@ -95,6 +95,6 @@ def hier(
             beside = _Tree(stack.enter_context(open_output("-"))).write if shown.tree and not instead else None
             stage.write(
                 header,
-                lambda done: map_mask_sets(inputs.sets(), work, failures, workers=workers.threads(), done=done),
+                lambda done: transform_masks(inputs.sets(), work, failures, workers=workers.threads(), done=done),
                 watch=beside,
             )

@@ -17,7 +17,7 @@ from ovskit.cli.output import StreamOutput, check_stream
 from ovskit.core.label.encoder import Encoder, EncoderOptions
 from ovskit.core.label.inputs import sort_inputs
 from ovskit.core.label.methods import LABEL, method_of
-from ovskit.core.runtime.methods import Chosen
+from ovskit.core.runtime.methods import ChosenMethod
 from ovskit.core.runtime.settings import option
 
 app = OvsApp(
@@ -56,7 +56,7 @@ class EncoderIn(EncoderOptions):
 @app.ovs_command()
 def label(
     ctx: typer.Context,
-    chosen: Annotated[Chosen, Choice(LABEL, "clusters,centroids,names", by=method_of)],
+    chosen: Annotated[ChosenMethod, Choice(LABEL, "clusters,centroids,names", by=method_of)],
     encoder: EncoderIn,
     source: MasksAndFeaturesIn,
     at: PhotographsAt,

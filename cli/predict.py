@@ -14,7 +14,7 @@ from ovskit.cli.groups import Common, Compute, ImagesIn, PhotographsAt, StreamOu
 from ovskit.cli.output import StreamOutput, check_stream
 from ovskit.core.predict.job import PredictJob
 from ovskit.core.predict.methods import PREDICT, method_of
-from ovskit.core.runtime.methods import Chosen
+from ovskit.core.runtime.methods import ChosenMethod
 from ovskit.core.runtime.settings import Options, option
 
 app = OvsApp(
@@ -49,7 +49,7 @@ def predict(
     ctx: typer.Context,
     trained: Trained,
     source: ImagesIn,
-    chosen: Annotated[Chosen, Choice(PREDICT, "segmenter", by=method_of)],
+    chosen: Annotated[ChosenMethod, Choice(PREDICT, "segmenter", by=method_of)],
     at: PhotographsAt,
     out: StreamOut,
     compute: Compute,

@@ -14,7 +14,7 @@ from ovskit.cli.output import StreamOutput, check_stream
 from ovskit.core.refine.methods import REFINE
 from ovskit.core.refine.options import RefineOptions
 from ovskit.core.runtime.errors import UsageError
-from ovskit.core.runtime.methods import Chosen
+from ovskit.core.runtime.methods import ChosenMethod
 
 if TYPE_CHECKING:
     from ovskit.core.formats.photographs.photographs import Photographs
@@ -37,7 +37,7 @@ app = OvsApp(
 def refine(
     ctx: typer.Context,
     methods: Annotated[
-        tuple[Chosen, ...],
+        tuple[ChosenMethod, ...],
         Choice(REFINE, "snap,guided", "Several are applied in turn; none does nothing but what comes after the methods.", several=True),
     ],
     options: RefineOptions,
@@ -55,8 +55,8 @@ def refine(
     check_stream(out)
 
     from ovskit.core.formats.streams.mask_inputs import MaskInputs
-    from ovskit.core.formats.streams.mask_stage import map_mask_sets
     from ovskit.core.formats.streams.masks import MasksWriter
+    from ovskit.core.formats.streams.transform import transform_masks
     from ovskit.core.refine.job import RefineJob
     from ovskit.core.refine.refinement import Refinement
 
@@ -82,7 +82,7 @@ def refine(
         if not stage.is_there(header):
             stage.write(
                 header,
-                lambda done: map_mask_sets(inputs.sets(), work, failures, workers=compute.threads(), done=done),
+                lambda done: transform_masks(inputs.sets(), work, failures, workers=compute.threads(), done=done),
                 at_end=say_dropped,
             )
 

@@ -39,7 +39,7 @@ def show(
     from ovskit.core.runtime.output import check_output
     from ovskit.core.runtime.progress import track
     from ovskit.core.show.drawing import draw
-    from ovskit.core.show.inputs import opened
+    from ovskit.core.show.inputs import open_inputs
     from ovskit.core.show.selections import parse_view
 
     for text in drawing.view.split(","):
@@ -47,7 +47,7 @@ def show(
     if not drawing.folder:
         check_output(drawing.output if drawing.sheet is None else drawing.sheet, binary=drawing.sheet is not None)
     failures = faults.failures()
-    with opened(given, at, threads.threads(), failures) as shown:
+    with open_inputs(given, at, threads.threads(), failures) as shown:
         done = draw(shown, given, drawing, lambda scenes: track(scenes, "drawing"))
     if shown.scenes.lacking:
         log.warning("%s has no ground truth for %d of %d images", show_path(given.gt or ""), shown.scenes.lacking, done)

@@ -16,7 +16,7 @@ from ovskit.cli.images import find_images
 from ovskit.cli.training_display import Display
 from ovskit.core.formats.photographs.options import EXIF, ROOT
 from ovskit.core.runtime.errors import UsageError
-from ovskit.core.runtime.methods import Chosen
+from ovskit.core.runtime.methods import ChosenMethod
 from ovskit.core.runtime.settings import Effect, Options, option, with_defaults
 from ovskit.core.train.engine.options import TrainOptions
 from ovskit.core.train.job import TrainJob, TrainMethod
@@ -206,7 +206,14 @@ def groups_of(method: TrainMethod) -> dict[str, Any]:
 
 
 def train_by(
-    ctx: typer.Context, source: Any, files: Any, out: RunOut, chosen: Chosen, options: TrainOptions, evaluation: Evaluation, common: Common
+    ctx: typer.Context,
+    source: Any,
+    files: Any,
+    out: RunOut,
+    chosen: ChosenMethod,
+    options: TrainOptions,
+    evaluation: Evaluation,
+    common: Common,
 ) -> None:
     """What every subcommand does. Raises PartialError if --minutes ended it early or images were left out, and all that training raises."""
     options = replace(options, eval_every=evaluation.every(options))
@@ -248,7 +255,7 @@ def command_of(method: TrainMethod) -> Callable[..., None]:
         "ctx": typer.Context,
         **groups_of(method),
         "out": RunOut,
-        "chosen": Annotated[Chosen, Choice(TRAIN, method.name, fixed=True)],
+        "chosen": Annotated[ChosenMethod, Choice(TRAIN, method.name, fixed=True)],
         "common": Common,
         "return": None,
     }

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ovskit.core.runtime.errors import InputError, MissingInputError
-from ovskit.core.runtime.methods import Said
+from ovskit.core.runtime.methods import GivenBy
 from ovskit.core.runtime.progress import Watch, unwatched
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class ClusterJob:
     output: str = "-"
     watch: Watch = unwatched
     provenance: Callable[[FeatureHeader], list[dict[str, Any]]] = lambda header: []
-    given: Mapping[str, Said] = field(default_factory=dict)
+    given: Mapping[str, GivenBy] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

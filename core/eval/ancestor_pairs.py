@@ -1,6 +1,6 @@
-"""How well a forest of masks agrees with the ground truth's, and what it looks like.
+"""How well a forest of masks agrees with the ground truth's, and statistics of its trees.
 
-Masks are paired one to one at IoU 0.5 (``formats.matching``). An ancestor pair is a mask and one of its ancestors: its parent, that
+Masks are paired one to one at IoU 0.5 (``masks.matching``). An ancestor pair is a mask and one of its ancestors: its parent, that
 one's parent, and so on. No paper fixes a measure, so these are ours [choice]:
 
 - precision: of the predicted ancestor pairs whose masks are both paired, the share that are ancestor pairs in the ground truth;
@@ -40,7 +40,7 @@ _AT = 0.5  # IoU at which masks are paired
 class HierarchyScores(Scores):
     """Ancestor pairs and statistics of forests, from sums over images.
 
-    Its rows are precision, recall, f1 and recall_all in [0, 1]; the numbers of ancestor pairs in them; and of the predicted forests the
+    Its rows are precision, recall, f1 and recall_all in [0, 1]; the numbers of ancestor pairs in them; and for the predicted forests the
     share of masks with a parent, trees an image, and depth and size of trees.
     """
 
@@ -56,7 +56,7 @@ class HierarchyScores(Scores):
         Row("with_parent", "masks with a parent"),
         Row("trees", "trees an image", "number"),
         Row("mean_depth", "mean levels of a tree", "number"),
-        # The largest of a resample says nothing of the largest there is.
+        # The maximum of a resample does not estimate the maximum.
         Row("max_depth", "most levels of a tree", "whole", resampled=False),
         Row("mean_size", "mean masks of a tree", "number"),
         Row("max_size", "most masks of a tree", "whole", resampled=False),
@@ -66,7 +66,7 @@ class HierarchyScores(Scores):
         self._sums = array("q")  # position, sums, levels and size of the largest trees
 
     def work(self, truth: MaskSet, predictions: MaskSet) -> Int64:
-        """One image's counts. Takes no notice of other images, so it may run in any thread. Raises InputError for a cycle."""
+        """One image's counts. Independent of other images, so it may run in any thread. Raises InputError for a cycle."""
         parents = parent_indices(predictions, "the predictions")
         true_parents = parent_indices(truth, "the ground truth")
         tables = table_of(predictions), table_of(truth)
@@ -125,7 +125,7 @@ class HierarchyScores(Scores):
 
 
 def parent_indices(masks: MaskSet, what: str) -> Int64:
-    """Where each mask's parent stands among ``masks``, -1 for none: int64 (n,).
+    """The place of each mask's parent among ``masks``, -1 without a parent: int64 (n,).
 
     Raises InputError, naming ``what``, for a parent that is not there and for masks that are their own ancestors.
     """
@@ -145,7 +145,7 @@ def _ratio(above: Float64, below: Float64 | Int64) -> Float64:
 
 @njit(nogil=True, cache=True)
 def _count_pairs(parents: Int64, true_parents: Int64, partner: Int64, counts: Int64) -> None:
-    """Ancestor pairs into ``counts``; ``partner`` is the ground truth's mask of each predicted one, -1 for none."""
+    """Ancestor pairs into ``counts``; ``partner`` is the ground truth's mask that each predicted one is paired with, -1 without one."""
     paired = np.zeros(len(true_parents), np.bool_)
     ancestor_of = np.full(len(true_parents), -1, np.int64)  # the last predicted mask whose partner is below
     for i in range(len(parents)):

@@ -1,5 +1,5 @@
-"""Average precision as COCO defines it: AP, AP50, AP75, by size AP_S, AP_M and AP_L; of LVIS also that of rare, common and frequent
-categories, APr, APc and APf."""
+"""Average precision as COCO defines it: AP, AP50, AP75, by size AP_S, AP_M and AP_L; for LVIS also APr, APc and APf, AP over rare, common
+and frequent categories."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ApOptions(DetectionOptions):
-    """Those of ``DetectionOptions``: AP goes by the largest of the ``maxima``."""
+    """The options of ``DetectionOptions``; AP uses the largest of the ``maxima``."""
 
 
 class AveragePrecision(DetectionMetric):

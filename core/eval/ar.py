@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ArOptions(DetectionOptions):
-    """Those of ``DetectionOptions``: AR is that of each of the ``maxima``, sizes and AP go by the largest."""
+    """The options of ``DetectionOptions``; AR is given for each of the ``maxima``, sizes and AP use the largest."""
 
 
 class AverageRecall(DetectionMetric):

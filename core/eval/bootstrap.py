@@ -43,7 +43,8 @@ def replicate(scores: Scores, positions: Int64, images: int, count: int, seed: i
 
 
 def interval(values: Float64, confidence: float) -> tuple[float, float] | None:
-    """The middle share ``confidence`` of ``values`` (n,), between percentiles; undefined ones are left out, None if all are."""
+    """The percentile interval of ``values`` (n,) that holds the middle share ``confidence``; undefined values are left out, None where all
+    are."""
     defined = values[~np.isnan(values)]
     if not len(defined):
         return None

@@ -29,7 +29,7 @@ def listed_names(categories: Iterable[Mapping[str, Any]]) -> dict[int, str]:
 
 
 def contradiction(theirs: Mapping[int, str], ours: Mapping[int, Sequence[str]], owner: str) -> str | None:
-    """What ``theirs``, names by number, say against ``ours``, the words for each number; None if both can be true.
+    """The first contradiction between ``theirs``, names by number, and ``ours``, the words for each number; None where they agree.
 
     A number of both must have one name, and a name of both one number. Case, white space, ``_`` and ``-`` make no difference.
     ``owner`` says whose numbers ours are.
@@ -54,7 +54,7 @@ def _plain(word: str) -> str:
 def check_categories(header: MasksHeader, truth: GroundTruth, what: str) -> None:
     """Raises InputError if the categories that the predictions ``what`` list contradict those of the ground truth.
 
-    A results list has none, and its numbers are believed, as pycocotools does; so are those of masks that are all "entity".
+    The numbers of a results list, which has no categories, are believed, as pycocotools does; so are those of masks that are all "entity".
     """
     if not (header.names_categories and _names_classes(truth)):
         return
@@ -68,11 +68,11 @@ def check_categories(header: MasksHeader, truth: GroundTruth, what: str) -> None
 
 
 def category_warnings(header: MasksHeader, truth: GroundTruth, true: Set[int | None], predicted: Set[int | None], what: str) -> list[str]:
-    """A line for a person if scores by category are of masks without classes, or of numbers that the ground truth does not list.
+    """A warning where scores by category are of masks without classes, or of numbers that the ground truth does not list.
 
     ``true`` are the categories of the ground truth's masks that count, ``predicted`` those of the predictions, ``what`` names these.
     """
-    if not true & predicted:  # which the scores say themselves
+    if not true & predicted:  # which the scores themselves show
         return []
     names = listed_names(truth.categories)
     without = "so scores by category mean nothing; leave --by-category out"
@@ -85,7 +85,8 @@ def category_warnings(header: MasksHeader, truth: GroundTruth, true: Set[int | N
     if strangers and _names_classes(truth):
         text = ", ".join(map(str, strangers[:_NAMED])) + (", …" if len(strangers) > _NAMED else "")
         return [
-            f"{what}: its masks of category_id {text} are not scored: the ground truth lists no such category; are both numbered alike?"
+            f"{what}: its masks of category_id {text} are not scored: the ground truth lists no such category; check that both files "
+            "number categories alike"
         ]
     return []
 

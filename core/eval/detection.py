@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from ovskit.core.eval.categories import category_warnings
 from ovskit.core.eval.groups import Annotator, Groups
-from ovskit.core.eval.matching import AREAS, IOU_THRESHOLDS, THRESHOLDS, Matched, match
+from ovskit.core.eval.matching import AREAS, IOU_THRESHOLDS, THRESHOLDS, MatchedDetections, match
 from ovskit.core.eval.metric import Row, Scores
 from ovskit.core.eval.precision import PrecisionSpool, average_precision_of_one
 from ovskit.core.eval.recall import RecallSums
@@ -30,9 +30,9 @@ Weights = npt.NDArray[np.int32]
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What the rows of a table are: recalls first, each of an area range and a maximum (which of them), then precisions, each the mean of
-    some area ranges and thresholds (``Matched``'s bits). ``by_frequency``: by LVIS' rule AP also of each of its frequencies "r", "c"
-    and "f" of categories."""
+    """What the rows of a table are: recalls first, each of an area range and a maximum (which of them), then precisions, each the mean
+    over some area ranges and thresholds (the bits of ``MatchedDetections``). ``by_frequency``: by LVIS' rule, AP is also given for the
+    categories of each frequency, "r", "c" and "f"."""
 
     recalls: Mapping[str, tuple[int, int]]
     precisions: Mapping[str, tuple[int, ...]]
@@ -51,19 +51,19 @@ def one_threshold(iou: float) -> tuple[int, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """What one image says of one annotator's masks of one category; ``scores`` descend, as ``matched`` does."""
+    """The matches of one image for one annotator and one category; ``scores`` descend, as ``matched`` does."""
 
     annotator: Annotator
     category: int | None
     scores: Float64
-    matched: Matched
+    matched: MatchedDetections
     within: tuple[int, ...]  # how many of them count at each of the maxima
 
 
 @dataclass(frozen=True, slots=True)
 class MatchedImage:
-    """One image's units, the annotators that its ground truth names, how many predictions are of categories that nobody searched for,
-    and how many masks the ground truth has, and the predictions with and without a score."""
+    """One image's units, the annotators that its ground truth names, how many predictions are of categories that the image was not searched
+    for, and how many masks the ground truth has, and the predictions with and without a score."""
 
     units: tuple[Unit, ...]
     annotators: frozenset[Annotator]
@@ -77,13 +77,13 @@ class DetectionScores(Scores):
     """AR and AP as COCO defines them, from sums and a temporary file.
 
     ``maxima``: numbers of detections an image may have, ascending; sizes and AP go by the largest. ``plan`` says what is computed, and
-    ``header`` what the predictions' file says of its categories.
+    ``header`` is that of the predictions' file, for its categories.
 
     For images of LVIS (``GroundTruth.searched``) its rule holds by category (Gupta et al. 2019, section 3, and the ``lvis`` package):
     of the ``maxima`` best of an image, now of all categories together, those count that are of a category that the image has or
     was searched for in vain; where not all of a category has a mask, what is matched with none is ignored. Empty masks are
-    left out on both sides. AP is also that of the categories of each frequency, "r", "c" and "f". Crowds, which LVIS has none of,
-    stay COCO's [choice].
+    left out on both sides. AP is also given over the categories of each frequency, "r", "c" and "f". Crowds, which LVIS does not have, stay
+    COCO's [choice].
     """
 
     def __init__(
@@ -124,7 +124,7 @@ class DetectionScores(Scores):
         return self._rows
 
     def work(self, truth: MaskSet, predictions: MaskSet) -> MatchedImage:
-        """Match one image. Takes no notice of the others, so it may run in any thread. Raises InputError."""
+        """Match one image. Independent of other images, so it may run in any thread. Raises InputError."""
         everyone: dict[Annotator, Int64] = {None: np.arange(len(truth.masks), dtype=np.int64)}
         annotators = _annotators(truth) if self.per_annotator else everyone
         scores = _scores(predictions)
@@ -241,8 +241,8 @@ class DetectionScores(Scores):
             found.append(f"none of the {self._unknown} masks is of a category that its image was searched for")
         if self._unsearched:
             found.append(
-                "the ground truth is LVIS', which has a mask for no more than the categories that an image was searched for; so AP without "
-                "--by-category counts right masks as wrong and means nothing, and AR is what to look at"
+                "the ground truth is LVIS, which has masks only of the categories that an image was searched for; so AP without "
+                "--by-category counts right masks as wrong and means nothing: use AR"
             )
         if self._without_score:
             found.append(f"{predictions}: its masks have no score; they rank in the order of the stream, all with score 1")
@@ -300,7 +300,7 @@ def check_searched(truth: GroundTruth) -> None:
     for image in truth.images:
         if not truth.searched[image.id].said:
             raise InputError(
-                f"{truth.what}: image {image.id} has no neg_category_ids, which others have: nobody can tell which categories it was "
+                f"{truth.what}: image {image.id} has no neg_category_ids, which others have: it is not known which categories it was "
                 "searched for; leave --by-category out, or take a file of one kind"
             )
 
@@ -319,7 +319,7 @@ def _scores(masks: MaskSet) -> Float64:
 
 
 def _ranks(scores: Float64) -> Int64:
-    """Which place each mask of an image has among all of them, from 0."""
+    """The rank of each mask of an image among all of them, from 0."""
     rank = np.empty(len(scores), np.int64)
     rank[np.argsort(-scores, kind="stable")] = np.arange(len(scores))
     return rank
@@ -344,7 +344,7 @@ def _by_category(masks: MaskSet) -> dict[int, list[int]]:
 
 
 def _annotators(truth: MaskSet) -> dict[Annotator, Int64]:
-    """Which masks are whose. Raises InputError for one that is nobody's."""
+    """The masks of each annotator. Raises InputError for a mask without one."""
     found: dict[Annotator, list[int]] = defaultdict(list)
     for k, mask in enumerate(truth.masks):
         annotator = mask.extra.get("annotator")

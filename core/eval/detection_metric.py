@@ -32,15 +32,15 @@ def numbers_of_masks(text: str) -> tuple[int, ...]:
 class DetectionOptions(Options):
     """How masks are matched.
 
-    ``maxima``: numbers of masks an image may have, the highest scores first; None is 1, 10 and 1,000, and of LVIS by category its own 300.
-    ``by_category``: match within categories and average over them (COCO's useCats=1; of LVIS' ground truth as LVIS does it, see
+    ``maxima``: numbers of masks an image may have, the highest scores first; None is 1, 10 and 1,000, and for LVIS by category its own 300.
+    ``by_category``: match within categories and average over them (COCO's useCats=1; for LVIS' ground truth by LVIS' rule, see
     ``DetectionScores``) instead of ignoring them. ``per_annotator``: score each annotator's masks by themselves, over the images that have
     some, and average, weighted by those numbers of images [choice].
     """
 
     maxima: tuple[int, ...] | None = option(
-        None, "Masks an image may have, best first: AR@N for each; the largest for all else.",
-        flag="--max", metavar="N,N,…", parse=numbers_of_masks, shown="1,10,1000; of LVIS by category 300", source="COCO",
+        None, "Numbers of masks that an image may have, the best first: AR@N for each; all else uses the largest.",
+        flag="--max", metavar="N,N,…", parse=numbers_of_masks, shown="1,10,1000; 300 for LVIS by category", source="COCO",
     )  # fmt: skip
     by_category: bool = option(False, "Match within categories and average over them (COCO's useCats=1; LVIS by its own rule).", flag=True)
     per_annotator: bool = option(False, "Score each annotator's masks by themselves, then average.", flag=True)
@@ -61,8 +61,8 @@ class DetectionMetric(Metric):
         """The rows of the table, and what each is the mean of; ``maxima`` ascend."""
 
     def scores(self, truth: GroundTruth, header: MasksHeader, what: str) -> DetectionScores:
-        """Raises InputError for categories that contradict the ground truth's, and for LVIS' ground truth that does not say of every image
-        what it was searched for, where that matters."""
+        """Raises InputError for categories that contradict the ground truth's, and for LVIS' ground truth that does not state for every
+        image what it was searched for, where that matters."""
         from ovskit.core.eval.categories import check_categories
         from ovskit.core.eval.detection import DetectionScores, check_searched
 

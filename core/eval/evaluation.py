@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ovskit.core.eval.bootstrap import interval, replicate
+from ovskit.core.eval.image_pairing import ImageCounts, Pairing
 from ovskit.core.eval.metric import Images, Metric, Row, Scores
-from ovskit.core.eval.stream import ImageCounts, Pairing
 from ovskit.core.formats.labels.maps import LabelTruth
 from ovskit.core.formats.streams.masks import MasksHeader
 from ovskit.core.formats.truth.ground_truth import GroundTruth
@@ -30,7 +30,7 @@ Float64 = npt.NDArray[np.float64]
 Int64 = npt.NDArray[np.int64]
 
 UNKNOWN_FILE = MasksHeader(exif="unknown")
-"""What is known of predictions of which nobody knows where they are from: their images have names."""
+"""The header of predictions of unknown origin: their images have names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +42,8 @@ class Difference:
 
 
 @dataclass(frozen=True, slots=True)
-class _Scored:
-    """What a worker makes of one image."""
+class _ImageResult:
+    """The result of one image from a worker."""
 
     position: int
     result: Any
@@ -55,9 +55,9 @@ class Evaluator:
 
     ``truth`` is what the ``metric`` compares with, as its ``open_truth`` gives it: masks for most. Holds the metric's sums of every image,
     never masks. ``images``: "all" of the ground truth, or those "listed" by the predictions. ``what`` names the predictions in messages,
-    and ``header`` is what their file says of them: whether their images have names, how orientations were taken, what their categories
-    are, and whether it is a results list, which says nothing of images without a mask, so that one without any is not a mistake. Raises
-    InputError for predictions and a ground truth that cannot be compared.
+    and ``header`` is that of their file: whether their images have names, how orientations were treated, what their categories are, and
+    whether it is a results list, which does not list images without a mask, so that an empty one is not a mistake. Raises InputError for
+    predictions and a ground truth that cannot be compared.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class Evaluator:
             self._take(self._work((position, masks)))
 
     def finish(self) -> Evaluation:
-        """The scores, when all predictions have been added. Raises InputError if none of them was of use."""
+        """The scores, when all predictions have been added. Raises InputError if none of them could be scored."""
         self._pairing.check()
         if self._everything:
             for pair in self._pairing.rest():
@@ -100,7 +100,7 @@ class Evaluator:
     ) -> Evaluation:
         """Score all of ``sets`` (see ``evaluate``)."""
 
-        def attempt(pair: tuple[int, MaskSet | LabelMap]) -> _Scored | InputError | MissingInputError:
+        def attempt(pair: tuple[int, MaskSet | LabelMap]) -> _ImageResult | InputError | MissingInputError:
             try:
                 return self._work(pair)
             except (InputError, MissingInputError) as error:
@@ -108,7 +108,7 @@ class Evaluator:
 
         pairs = self._pairing.pairs(sets, everything=self._everything)
         for scored in watch(ordered_map(attempt, pairs, workers)):
-            if isinstance(scored, _Scored):
+            if isinstance(scored, _ImageResult):
                 self._take(scored)
             elif failures is None:
                 raise scored
@@ -116,14 +116,14 @@ class Evaluator:
                 failures.handle_again(scored)
         return self._evaluation()
 
-    def _work(self, pair: tuple[int, MaskSet | LabelMap]) -> _Scored:
+    def _work(self, pair: tuple[int, MaskSet | LabelMap]) -> _ImageResult:
         position, predictions = pair
         truth = self.truth.load(position)
         result = self._scores.work(truth, predictions)
         masks = (_number_of_masks(truth), _number_of_masks(predictions)) if self.metric.masks else (0, 0)
-        return _Scored(position, result, masks)
+        return _ImageResult(position, result, masks)
 
-    def _take(self, scored: _Scored) -> None:
+    def _take(self, scored: _ImageResult) -> None:
         self._scores.add(scored.position, scored.result)
         self._masks[scored.position] = scored.masks
 

@@ -81,7 +81,7 @@ class Groups:
 
 
 def mean_defined(values: Float64) -> Float64:
-    """The mean over axis 0 of what is not NaN; NaN where nothing is."""
+    """The mean over axis 0 of the values that are not NaN; NaN where all are."""
     defined = ~np.isnan(values)
     return _ratio(np.where(defined, values, 0).sum(axis=0), defined.sum(axis=0))
 

@@ -1,4 +1,4 @@
-"""How well a forest of masks agrees with the ground truth's; the measure is in ``eval.ancestor_pairs``."""
+"""How well a forest of masks agrees with the ground truth's; the measure is defined in ``eval.ancestor_pairs``."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class HierarchyOptions(Options):
-    """It has none."""
+    """The metric has no options."""
 
 
 class Hierarchy(Metric):
@@ -38,8 +38,8 @@ class Hierarchy(Metric):
         return HierarchyScores()
 
     def settings(self, truth: GroundTruth) -> dict[str, Any]:
-        # Of no effect here; readers of the JSON have had them since the first version.
+        # Without effect here; readers of the JSON have had them since the first version.
         return {"max": [1, 10, 1000], "by_category": False, "per_annotator": False}
 
 
-METHOD = Method("hierarchy", "Ancestor pairs, and what the forests look like.", HierarchyOptions, Hierarchy)
+METHOD = Method("hierarchy", "Ancestor pairs, and statistics of the forests.", HierarchyOptions, Hierarchy)

@@ -31,7 +31,7 @@ AREA_BITS = np.array([((1 << THRESHOLDS) - 1) << (a * THRESHOLDS) for a in range
 
 
 @dataclass(frozen=True, slots=True)
-class Matched:
+class MatchedDetections:
     """What became of the detections of one image, in their order.
 
     Bit ``a * 10 + t`` of ``true`` (n,) uint64 says that the detection is a true positive for area range a at threshold t, of
@@ -44,7 +44,7 @@ class Matched:
     counted: Int64
 
 
-def match(pairs: Pairs, areas: Float64, truth_areas: Float64, crowd: Bool) -> Matched:
+def match(pairs: Pairs, areas: Float64, truth_areas: Float64, crowd: Bool) -> MatchedDetections:
     """Match the detections of one image, best first, with its ground truth (COCO's rules, class by class or without classes).
 
     ``pairs`` are those of n detections, by descending score, and m masks whose IoU, with COCO's rule for crowds, is
@@ -52,10 +52,10 @@ def match(pairs: Pairs, areas: Float64, truth_areas: Float64, crowd: Bool) -> Ma
     pixels, ``truth_areas`` (m,) what the annotations state, ``crowd`` (m,). Every detection takes the free mask of the highest
     IoU at or above the threshold, of equal ones the last; a mask of the area range goes before one that is ignored. Ignored
     are crowds, which match any number of detections, and masks outside of the range. A detection matched to an ignored mask,
-    or unmatched and itself outside of the range, is ignored. (An annotation with id 0 is one like any other; pycocotools takes
-    a match with it for none.) Memory goes with n, m and the number of pairs.
+    or unmatched and itself outside of the range, is ignored. (An annotation with id 0 is one like any other; pycocotools takes a match with
+    it for no match.) Memory goes with n, m and the number of pairs.
     """
-    found = Matched(np.zeros(len(areas), np.uint64), np.zeros(len(areas), np.uint64), np.zeros(AREAS, np.int64))
+    found = MatchedDetections(np.zeros(len(areas), np.uint64), np.zeros(len(areas), np.uint64), np.zeros(AREAS, np.int64))
     _match(
         pairs.offsets, pairs.column, pairs.iou, areas, truth_areas, crowd, IOU_THRESHOLDS, _LOWEST, _HIGHEST, AREA_BITS,
         found.true, found.false, found.counted,

@@ -42,7 +42,7 @@ class Row:
     """One number of a metric, a row of its table.
 
     ``name`` is its key in JSON, ``title`` what the table calls it (the name, if empty). ``kind``: a fraction in [0, 1], which the table
-    shows in percent, a number, or a whole number. ``resampled``: whether a bootstrap over images says anything of it.
+    shows in percent, a number, or a whole number. ``resampled``: whether a bootstrap over images gives it an interval.
     """
 
     name: str
@@ -65,10 +65,10 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Predictions:
-    """Opened predictions: what their file says of them, and the masks or label maps of its images, one after the other.
+    """Opened predictions: the header of their file, and the masks or label maps of its images, one after the other.
 
-    ``check`` is called when all have been scored; it raises InputError if they, or the ground truth, were probably taken for what they are
-    not.
+    ``check`` is called when all have been scored; it raises InputError if they, or the ground truth, were probably read with the wrong
+    meaning.
     """
 
     header: MasksHeader
@@ -119,7 +119,7 @@ class Scores(Protocol):
         """Every number of every image by itself, float64 (rows, ``images``)."""
 
     def to_json(self) -> dict[str, Any]:
-        """What JSON has of a file besides its numbers."""
+        """The values of a file in JSON besides its numbers."""
         return {}
 
 
@@ -160,7 +160,7 @@ class Metric(Protocol):
 
     @abstractmethod
     def scores(self, truth: Any, header: MasksHeader, what: str) -> Scores:
-        """An accumulator for predictions that are called ``what``, of which their file says ``header``.
+        """An accumulator for predictions that are called ``what``, whose file has the ``header``.
 
         Raises InputError if they cannot be compared with ``truth``.
         """
@@ -174,7 +174,7 @@ class Metric(Protocol):
         return f"{masks:,} masks in the ground truth"
 
     def remarks(self, truth: Any, scores: Any) -> Sequence[str]:
-        """What the caption says besides, half a sentence each."""
+        """More remarks for the caption, half a sentence each."""
         return ()
 
     def tables(self, files: Sequence[tuple[str, Any]]) -> Sequence[Table]:

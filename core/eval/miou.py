@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ovskit.core.formats.streams.masks import MasksHeader
     from ovskit.core.runtime.failures import Failures
 
-_OF_CLUSTERS = "--bg says what unlabelled pixels are where clusters are matched: add --match hungarian, or leave it out"
+_OF_CLUSTERS = "--bg has no effect where predicted ids are classes: add --match hungarian, or leave it out"
 # What each way of matching is in ``SemanticOptions``, and in JSON.
 _MATCHING: Mapping[str, Literal["ids", "counts", "iou"]] = {"ids": "ids", "hungarian": "counts", "hungarian-iou": "iou"}
 
@@ -34,13 +34,13 @@ class MiouOptions(Options):
     maps are numbered: as those of a layout, or "plain", as the label space (None: as ``layout``).
 
     ``match``: predicted ids are classes ("ids"), or clusters to be matched with classes by common pixels ("hungarian") or by IoU
-    ("hungarian-iou"). ``bg``: of clusters, unlabelled pixels are the background ("fixed"), or a cluster like any other ("joint").
-    Raises UsageError for a ``bg`` that means nothing.
+    ("hungarian-iou"). ``bg``: with clusters, unlabelled pixels are the background ("fixed"), or a cluster like any other ("joint").
+    Raises UsageError for a ``bg`` without effect.
     """
 
     layout: str | None = option(None, "How the ground truth's folder of label maps is kept: voc, ade, …", flag=True, metavar="NAME")
     names: str | None = option(
-        None, "The label space: voc-21, a file, or names with commas.",
+        None, "Label space: voc-21, a file, or names with commas.",
         flag=True, metavar="SPACE", shown="the layout's", environment="by command",
     )  # fmt: skip
     void: tuple[int, ...] | None = option(
@@ -48,14 +48,14 @@ class MiouOptions(Options):
         flag=True, metavar="ID,…|none", parse=void_ids, shown="the layout's or the label space's, else 255",
     )  # fmt: skip
     pred_layout: str | None = option(
-        None, "How predicted label maps are numbered; plain: as the label space is.",
+        None, "Layout whose ids predicted label maps have; plain: the label space's.",
         flag=True, metavar="NAME|plain", shown="--layout",
     )  # fmt: skip
     match: Literal["ids", "hungarian", "hungarian-iou"] = option(
-        "ids", "Predicted ids are classes, or clusters to be matched by common pixels or by IoU.", flag=True
+        "ids", "Take predicted ids as classes, or as clusters to be matched with classes by common pixels or by IoU.", flag=True
     )
     bg: Literal["fixed", "joint"] = option(
-        "fixed", "Where clusters are matched unlabelled pixels are the background, or a cluster like any other.", flag=True
+        "fixed", "With --match hungarian: unlabelled pixels are the background, or a cluster like any other.", flag=True
     )
 
     def check(self) -> None:
@@ -83,9 +83,9 @@ class MeanIou(Metric):
         return self.options.match != "ids"
 
     def check(self, predictions: Sequence[str]) -> None:
-        """Raises UsageError for a layout of predicted maps where there are none."""
+        """Raises UsageError for a layout of predicted maps where no prediction is a folder of maps."""
         if self.options.pred_layout is not None and not any(map(os.path.isdir, predictions)):
-            raise UsageError("--pred-layout is about predictions that are folders of label maps, and none of these is one")
+            raise UsageError("--pred-layout has no effect: none of the predictions is a folder of label maps")
 
     def open_truth(self, path: str, *, segments: str | None, partial: bool, failures: Failures | None) -> SemanticTruth:
         """A folder of label maps, or masks, painted; see ``open_semantic_truth``."""
@@ -150,9 +150,9 @@ class MeanIou(Metric):
 
 
 def class_table(files: Sequence[tuple[str, SemanticScores]], *, matched: bool) -> Table:
-    """A row for each class, its share of the pixels, and its IoU in each file, and where clusters were ``matched``, which one.
+    """A row for each class: its share of the pixels, its IoU in each file and, where clusters were ``matched``, its cluster.
 
-    Classes that no file has anything of are left out.
+    Classes without pixels in any file are left out.
     """
     from ovskit.core.formats.paths import show_path
 

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ovskit.core.eval import precision_kernels as kernels
-from ovskit.core.eval.matching import THRESHOLDS, Matched
+from ovskit.core.eval.matching import THRESHOLDS, MatchedDetections
 from ovskit.core.formats.streams.spool import Spool
 
 Float64 = npt.NDArray[np.float64]
@@ -27,7 +27,7 @@ Records = npt.NDArray[Any]
 # COCO's recall points 0, 0.01, … 1, as pycocotools rounds them.
 RECALL_POINTS = np.linspace(0.0, 1.0, 101)
 
-# One detection. They are ranked by key (minus the score), position of the image, rank within it; bits as in ``Matched``.
+# One detection. They are ranked by key (minus the score), position of the image, rank within it; bits as in ``MatchedDetections``.
 RECORD = np.dtype([("key", "f8"), ("true", "u8"), ("false", "u8"), ("position", "i4"), ("rank", "i4"), ("group", "i8")])
 _CHUNK = 1 << 18  # records read at once
 _ON_DISK = 1 << 24  # bytes; fewer stay in memory
@@ -41,7 +41,7 @@ class PrecisionSpool:
         self._spool = Spool(advice="set TMPDIR to where there is room", in_memory=_ON_DISK)
         self._found: Records | None = None
 
-    def add(self, position: int, group: int, scores: Float64, matched: Matched) -> None:
+    def add(self, position: int, group: int, scores: Float64, matched: MatchedDetections) -> None:
         """Take in the detections of the image at ``position`` for one group, best first; ``scores`` (n,) descend.
 
         Raises OutputError if the temporary file cannot be written.
@@ -103,7 +103,7 @@ class PrecisionSpool:
             yield np.frombuffer(data, RECORD)
 
 
-def average_precision_of_one(matched: Matched) -> Float64:
+def average_precision_of_one(matched: MatchedDetections) -> Float64:
     """Average precision of one image's detections by themselves: (4, 10) by area range and threshold, NaN where nothing is to be
     found.
     """

@@ -11,7 +11,7 @@ from array import array
 import numpy as np
 import numpy.typing as npt
 
-from ovskit.core.eval.matching import AREA_BITS, AREAS, THRESHOLDS, Matched
+from ovskit.core.eval.matching import AREA_BITS, AREAS, THRESHOLDS, MatchedDetections
 from ovskit.core.runtime.kernels import njit
 
 Float64 = npt.NDArray[np.float64]
@@ -31,7 +31,7 @@ class RecallSums:
         self._rows = array("q")  # position, group, counted by area, hits by area and maximum
         self._width = 2 + AREAS + AREAS * len(maxima)
 
-    def add(self, position: int, group: int, matched: Matched, within: tuple[int, ...]) -> None:
+    def add(self, position: int, group: int, matched: MatchedDetections, within: tuple[int, ...]) -> None:
         """Take in the detections of the image at ``position`` for one group, of which the first ``within`` count at each maximum."""
         hits = [np.bitwise_count(matched.true[:count] & bits).sum() for bits in AREA_BITS for count in within]
         self._rows.extend([position, group, *matched.counted.tolist(), *(int(hit) for hit in hits)])

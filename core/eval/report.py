@@ -18,7 +18,7 @@ COUNTS = "masks an image"
 
 
 @dataclass(frozen=True, slots=True)
-class Scored:
+class FileScores:
     """One file of predictions: its ``path``, scores, and the difference to the first file (None for the first itself)."""
 
     path: str
@@ -29,7 +29,7 @@ class Scored:
     pg: Sequence[Mapping[str, Any]] = ()
 
 
-def score_files(files: Sequence[tuple[str, Evaluation, Sequence[Mapping[str, Any]]]], bootstrap: Bootstrap) -> list[Scored]:
+def score_files(files: Sequence[tuple[str, Evaluation, Sequence[Mapping[str, Any]]]], bootstrap: Bootstrap) -> list[FileScores]:
     """Scores, intervals and differences of (path, evaluation, provenance) each.
 
     Raises InputError if two files are not scored on the same images.
@@ -40,11 +40,11 @@ def score_files(files: Sequence[tuple[str, Evaluation, Sequence[Mapping[str, Any
     for k, (path, evaluation, pg) in enumerate(files):
         intervals = evaluation.intervals(n, seed, confidence) if n else None
         differences = evaluation.difference(first, n, seed, confidence) if k else None
-        scored.append(Scored(path, evaluation, evaluation.metrics(), intervals, differences, pg))
+        scored.append(FileScores(path, evaluation, evaluation.metrics(), intervals, differences, pg))
     return scored
 
 
-def to_json(scored: Sequence[Scored], request: EvalRequest) -> dict[str, Any]:
+def to_json(scored: Sequence[FileScores], request: EvalRequest) -> dict[str, Any]:
     """The report as plain values: fractions in [0, 1], numbers as they are, None where undefined.
 
     One file's keys stand at the top, those of several in ``files``, with ``differences`` to the first, and with ``seeds`` their mean
@@ -77,7 +77,7 @@ def to_json(scored: Sequence[Scored], request: EvalRequest) -> dict[str, Any]:
     return found
 
 
-def _file(item: Scored) -> dict[str, Any]:
+def _file(item: FileScores) -> dict[str, Any]:
     evaluation = item.evaluation
     found: dict[str, Any] = {
         "path": item.path,
@@ -104,14 +104,14 @@ def per_image_json(evaluation: Evaluation, path: str) -> list[dict[str, Any]]:
     ]
 
 
-def tables(scored: Sequence[Scored], request: EvalRequest) -> list[Table]:
+def tables(scored: Sequence[FileScores], request: EvalRequest) -> list[Table]:
     """The metric's numbers, of ``seeds`` with their mean, and whatever tables it has besides."""
     metric = scored[0].evaluation.metric
     others = metric.tables([(item.evaluation.what, item.evaluation.scores) for item in scored])
     return [seed_table(scored) if request.compared.seeds else table(scored), *others]
 
 
-def table(scored: Sequence[Scored]) -> Table:
+def table(scored: Sequence[FileScores]) -> Table:
     """Column titles and rows of text: a row for each metric, a column for each file and each difference.
 
     Fractions are in percent. An undefined number is a dash.
@@ -137,7 +137,7 @@ def table(scored: Sequence[Scored]) -> Table:
     return columns, [*rows, counts]
 
 
-def of_seeds(scored: Sequence[Scored]) -> dict[str, tuple[float, float] | None]:
+def of_seeds(scored: Sequence[FileScores]) -> dict[str, tuple[float, float] | None]:
     """Every metric's mean and standard deviation (of a sample) over files that differ in the seed alone; None where one is undefined."""
     found: dict[str, tuple[float, float] | None] = {}
     for name in scored[0].metrics:
@@ -146,7 +146,7 @@ def of_seeds(scored: Sequence[Scored]) -> dict[str, tuple[float, float] | None]:
     return found
 
 
-def seed_table(scored: Sequence[Scored]) -> Table:
+def seed_table(scored: Sequence[FileScores]) -> Table:
     """Columns and rows of text: mean and standard deviation over the files, and each file."""
     columns = ["metric", f"mean ± std of {len(scored)}", *(item.evaluation.what for item in scored)]
     rows, both = [], of_seeds(scored)
@@ -158,7 +158,7 @@ def seed_table(scored: Sequence[Scored]) -> Table:
     return columns, rows
 
 
-def caption(scored: Sequence[Scored], bootstrap: Bootstrap) -> str:
+def caption(scored: Sequence[FileScores], bootstrap: Bootstrap) -> str:
     """What was scored, in one line."""
     evaluation = scored[0].evaluation
     contents = evaluation.metric.contents(evaluation.scores, evaluation.truth_masks)

@@ -10,7 +10,7 @@ from ovskit.core.eval.metric import Images, Metric
 from ovskit.core.runtime.errors import UsageError
 from ovskit.core.runtime.settings import REQUIRED, Effect, Options, option
 
-_INTERVALS = Effect(lambda g: g["bootstrap"] > 0, "is of the resamples: add --bootstrap N")
+_INTERVALS = Effect(lambda g: g["bootstrap"] > 0, "has no effect without resamples: add --bootstrap N")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class Compared(Options):
         None, "Where a panoptic ground truth's PNG files are.",
         flag=True, metavar="DIR", shown="GT without .json", environment="never", rare=True,
     )  # fmt: skip
-    seeds: bool = option(False, "The files differ in their seed: show mean and deviation.", flag=True)
+    seeds: bool = option(False, "Show mean and standard deviation over predictions that differ in their random seed alone.", flag=True)
 
     @property
     def predictions(self) -> Sequence[str]:
@@ -63,7 +63,7 @@ class Bootstrap(Options):
     confidence: float = option(
         0.95, "The share of resamples within an interval.", flag=True, metavar="P",
         effect=Effect(
-            lambda g: g["bootstrap"] > 0 or not 0 < g["confidence"] < 1, "is the share of resamples within an interval: add --bootstrap N"
+            lambda g: g["bootstrap"] > 0 or not 0 < g["confidence"] < 1, "has no effect without intervals: add --bootstrap N"
         ),
     )  # fmt: skip
     seed: int = option(0, "Random seed of the resamples.", flag=True, low=0, effect=_INTERVALS)

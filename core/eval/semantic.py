@@ -1,7 +1,7 @@
 """Semantic segmentation: IoU of classes, whose names the predictions know, or whose clusters are matched to them.
 
 One confusion matrix over all images (METHODS: pixels by ground-truth and predicted id; void pixels of the ground truth leave both
-margins). Of each class, IoU = TP / (TP + FP + FN). Two reductions have been published under one name, and differ by
+margins). A class has IoU = TP / (TP + FP + FN). Two reductions have been published under one name, and differ by
 points, so both are given:
 
 - ``mIoU``: the mean over the classes that the ground truth has,
@@ -53,7 +53,7 @@ class SemanticOptions:
 @dataclass(frozen=True, slots=True)
 class ClassScore:
     """One class: its pixels in the ground truth, the pixels predicted as it, those that are both; ``cluster`` is what was matched to
-    it (-1: unlabelled pixels), None for nothing or without matching."""
+    it (-1: unlabelled pixels), None for a class without a cluster or without matching."""
 
     id: int
     name: str
@@ -64,7 +64,7 @@ class ClassScore:
 
     @property
     def iou(self) -> float | None:
-        """In 0 … 1; None for a class that neither side has."""
+        """IoU in [0, 1]; None for a class that neither side has."""
         union = self.truth + self.predicted - self.common
         return self.common / union if union else None
 
@@ -218,7 +218,7 @@ class _Fitted:
         return csr_array((self.pixels.astype(np.float64), (self.cell, self.position)), shape=(len(self.row), images))
 
     def margins(self, totals: Float64) -> tuple[Float64, Float64, Float64]:
-        """Of every class the pixels that are right, those of the ground truth, and those predicted: (classes, b), of cells (cells, b)."""
+        """The pixels of every class that are right, those of the ground truth, and those predicted: (classes, b), from cells (cells, b)."""
         right = self.row == self.column
         there = self.column >= 0
         n = len(self.classes)

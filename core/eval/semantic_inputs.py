@@ -1,4 +1,4 @@
-"""What semantic scores are made of: a ground truth as label maps, its label space, and predictions that speak of the same classes."""
+"""The inputs of semantic scores: a ground truth as label maps, its label space, and predictions of the same classes."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ _NAMED = 8  # names that a message lists
 
 
 class SemanticTruth(LabelTruth):
-    """The ``maps`` to be compared with, the label ``space`` that their ids are of (None if nobody said), the ``classes`` by id (None:
-    those that the maps have), ``warnings`` for a person, and a ``check`` for when they have been scored: it raises InputError if they
-    were probably taken for what they are not."""
+    """The ``maps`` to be compared with, the label ``space`` of their ids (None where it is not stated), the ``classes`` by id (None:
+    those that the maps have), ``warnings`` for a person, and a ``check`` to call when they have been scored, which raises InputError if
+    they were probably read with the wrong meaning."""
 
     def __init__(
         self,
@@ -70,7 +70,7 @@ def open_semantic_truth(
         maps, check = _watched(found)
         return SemanticTruth(maps, space, None if space is None else {one.id: one.name for one in space.classes}, check=check)
     if void is not None:
-        raise UsageError("--void is about a folder of label maps: masks have no void pixels")
+        raise UsageError("--void has no effect with masks, which have no void pixels: it is for a folder of label maps")
     return _of_masks(path, space, segments, failures)
 
 
@@ -126,8 +126,8 @@ class PredictedMaps:
 def predicted_maps(path: str, truth: SemanticTruth, layout: str | None = None, *, clusters: bool = False) -> PredictedMaps:
     """The index maps of a folder of predictions, numbered as ``layout`` says; ids are the label space's where it is None or "plain".
 
-    Void ids are pixels without a label; of ``clusters`` that is nothing to wonder about. Raises as ``open_label_folder``; ``check`` raises
-    InputError if they are masks of black and white, whose white was taken for void.
+    Void ids become pixels without a label, which is not suspicious for ``clusters``. Raises as ``open_label_folder``; ``check`` raises
+    InputError if they are black-and-white masks, whose white was taken for void.
     """
     chosen = PLAIN if layout is None or layout == PLAIN.name else layout_of(layout, "--pred-layout")
     ignored = PLAIN.void if truth.space is None else truth.space.ignore
@@ -146,7 +146,7 @@ def predicted_maps(path: str, truth: SemanticTruth, layout: str | None = None, *
 
 
 def _watched(found: NamedMaps) -> tuple[LabelTruth, Callable[[], None]]:
-    """The maps, and what to call when they have been scored: it raises InputError if they were probably taken for what they are not."""
+    """The maps, and a check to call when they have been scored: it raises InputError if they were probably read with the wrong meaning."""
     if not found.doubtful:
         return found.maps, lambda: None
     census = Census()

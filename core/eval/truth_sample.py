@@ -20,7 +20,7 @@ class TruthSample:
     (``apply`` or ``ignore``) or else the file says.
 
     Raises MissingInputError or InputError for a ground truth without masks, and for photographs that cannot be used, as far as the first
-    of them tells.
+    photograph tells.
     """
 
     def __init__(self, truth: str, root: str | None, limit: int, exif: str | None = None) -> None:
@@ -33,7 +33,9 @@ class TruthSample:
         self._photographs = Photographs(folder, max_pixels=_MAX_PIXELS, exif=settled_exif(exif, whole.exif, whole.what))
         self.images = self._some.images
         if all(mask.iscrowd for k in range(len(self.images)) for mask in self._some.load(k).masks):
-            raise InputError(f"{whole.what}: its first {len(self.images)} images have no mask but crowds: there is nothing to find in them")
+            raise InputError(
+                f"{whole.what}: its first {len(self.images)} images have no masks other than crowds: there is nothing to find in them"
+            )
         self._photographs.load(self.images[0])
 
     def score_of(self, find: Callable[[Image, UInt8], MaskSet]) -> dict[str, float]:

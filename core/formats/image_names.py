@@ -1,8 +1,8 @@
 """Finding an image under the name that somebody else's file gives it.
 
-Tools number images as they like and write one path in many ways, but a picture keeps its name. So names decide, from what says most to
-what says least: the name itself; one path being the other's end; both again as every tool would write them (``plain_form``); and
-those without what tells a picture from its JPEG or its label map (``without_suffix``). What fits more than one image fits none.
+Tools number images as they like and write one path in many ways, but a picture keeps its name. So names decide, by comparisons from the
+strictest to the loosest: the whole name; one path is the end of the other; both again in a form that all tools share (``plain_form``); both
+again without the suffix (``without_suffix``). A name that fits more than one image fits none.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ovskit.core.runtime.errors import InputError
 
 By = Literal["name", "path", "form", "stem"]
 
-# Endings of pictures and of what is made of them. No others: of img.v1 and img.v2 the end is what tells them apart.
+# Suffixes of pictures and of files made from them. No others: img.v1 and img.v2 differ by their suffixes alone.
 _SUFFIXES = frozenset(
     ".jpg .jpeg .jpe .jfif .png .webp .tif .tiff .bmp .gif .heic .heif .avif .jxl .jp2 .ppm .pgm .pbm .pnm .dng .raw"
     " .npy .npz .json .xml .txt".split()
@@ -48,9 +48,9 @@ class ImageNames:
         self._stems = _Paths([without_suffix(form) for form in forms])
 
     def find(self, name: str) -> tuple[int, By] | None:
-        """The place of the image called ``name``, and how that was found: ``name``, ``path``, ``form`` or ``stem``.
+        """The place of the image called ``name``, and the comparison that found it: ``name``, ``path``, ``form`` or ``stem``.
 
-        The first of these that fits any image decides; None where it fits several, or none does.
+        The first comparison that fits any image decides; None where it fits several images, or no comparison fits any.
         """
         fits, by = self._fitting(name)
         return (fits[0], by) if len(fits) == 1 else None
@@ -81,7 +81,7 @@ class _Paths:
             self._by_last[_last(path)].append(k)
 
     def fitting(self, path: str) -> list[int]:
-        """The places that are equal to ``path``; if there are none, those of which one is the other's last components."""
+        """The places of the paths that equal ``path``; without any, of those that end in its components or whose components it ends in."""
         same_last = self._by_last.get(_last(path), ())
         equal = [k for k in same_last if self._paths[k] == path]
         return equal or [k for k in same_last if _is_end(self._paths[k], path)]

@@ -23,7 +23,7 @@ def dumps(value: Any) -> bytes:
 
 
 def loads(data: bytes | bytearray | memoryview, what: str) -> Any:
-    """Parse JSON. Raises InputError naming ``what`` where it is none."""
+    """Parse JSON. Raises InputError, naming ``what``, for bytes that are not JSON."""
     try:
         return orjson.loads(data)
     except orjson.JSONDecodeError as first:

@@ -16,10 +16,10 @@ def show_path(path: str) -> str:
 
 
 def spelled(path: str) -> str | None:
-    """The path of what is there by this name, None if nothing is.
+    """The path of an existing file by this name, None where there is no such file.
 
-    Names that differ only in how Unicode composes their letters (macOS takes accents apart, others do not) are one to who reads
-    them; where the file system has another spelling than ``path``, that is given.
+    Names that differ only in how Unicode composes their letters (macOS takes accents apart, others do not) count as equal; where the file
+    system has another spelling than ``path``, the result has that spelling.
     """
     if _is_there(path):
         return path

@@ -1,8 +1,8 @@
 """The files below a folder, the same way for photographs, label maps and ground truth.
 
-Hidden files and folders (``.ipynb_checkpoints``, ``._a.png``) are nobody's data and are left out. Links are followed, and every
+Hidden files and folders (``.ipynb_checkpoints``, ``._a.png``) are not data and are left out. Links are followed, and every
 folder is read once [choice], by its own name rather than by a link's: a link to a folder on the way down would give its files
-again without end, a second link to one all of its files twice. What is passed over is said.
+again without end, a second link to one all of its files twice. Links that are passed over are logged.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ _Folder = tuple[int, int] | str  # device and inode, which are what a folder is 
 def files_below(folder: str) -> Iterator[str]:
     """The paths, beginning with ``folder``, of all files below it but hidden ones, in an order that depends on their names alone.
 
-    Files of every kind are listed, links to files too, where they lead or not. Raises MissingInputError for a folder that cannot be
-    read. When it is through it says in one line of the log how many links to folders were passed over.
+    Files of every kind are listed, and links to files, broken ones too. Raises MissingInputError for a folder that cannot be
+    read. At the end, one log line says how many links to folders were passed over.
     """
     for _, files in _walk(folder):
         yield from files
 
 
 def folders_below(folder: str) -> Iterator[str]:
-    """``folder`` itself and the paths of all folders below it whose files ``files_below`` lists; raises and says the same."""
+    """``folder`` itself and the paths of all folders below it whose files ``files_below`` lists; raises and logs the same."""
     for where, _ in _walk(folder):
         yield where
 

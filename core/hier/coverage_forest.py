@@ -32,9 +32,9 @@ _ROWS = 1024  # masks compared with all larger ones at a time: bounds memory, wh
 def grow_forest(masks: MaskSet, cover: float = COVER, *, inclusive: bool = False, deepest: int | None = None) -> MaskSet:
     """``masks`` with ``parent_id``, None for a whole, and ``level`` in ``extra``: steps up to the whole, 0 for itself.
 
-    Order and all else stay; earlier ``parent_id``, ``level`` are replaced. ``cover`` in (0, 1] is the paper's 0.9; a share of exactly
-    that much is enough if ``inclusive``. What lies deeper than ``deepest`` has that level, under the parent that it has. Raises
-    InputError if the masks differ in size from each other or from their image.
+    Order and all else stay; earlier ``parent_id``, ``level`` are replaced. ``cover`` in (0, 1] is the paper's 0.9; with ``inclusive``,
+    exactly this share is enough. Masks deeper than ``deepest`` get that level and keep their parents. Raises InputError if the masks differ
+    in size from each other or from their image.
     """
     image = masks.image
     for mask in masks.masks:

@@ -18,7 +18,7 @@ class ForestOptions(Options):
         0.9, "A part lies in its whole by more than this share, and not the reverse.",
         flag=True, low=0, high=1, metavar="X", source="SOHES section 3.1",
     )  # fmt: skip
-    inclusive: bool = option(False, "A share of exactly --cover is enough, as in HASSOD; SOHES wants more.", flag=True)
+    inclusive: bool = option(False, "Accept a share of exactly --cover too, as HASSOD does; SOHES asks for more.", flag=True)
     deepest: int | None = option(
-        None, "Write deeper levels as N, parents as they are; HASSOD's is 2.", flag=True, low=0, metavar="N", shown="none"
+        None, "Write levels deeper than N as N, parents unchanged; HASSOD's is 2.", flag=True, low=0, metavar="N", shown="none"
     )

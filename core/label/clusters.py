@@ -1,7 +1,7 @@
 """Categories without names: masks whose vectors are alike (LightCluster's class assignment, arXiv 2311.18628; METHODS §2).
 
 Two passes: the vectors of all masks, k-means, then the masks again with the number of their cluster, from 1; 0 stays free for what
-has no label. With centroids from before one pass is enough. The paper leaves open how k-means is run; ours is by cosine.
+has no label. With saved centroids one pass is enough. The paper leaves open how k-means is run; ours is by cosine.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from ovskit.core.runtime.errors import InputError, UsageError
 
 NAME = "masks"  # of the centroids in their file
 _LARGEST_CROP, _LARGEST_CONTEXT = 4096, 10  # that a person can ask for
-_STALE = ("label_score", "labels")  # what an earlier run of names left
+_STALE = ("label_score", "labels")  # keys from an earlier run with --names
 
 
 def cluster_categories(count: int) -> tuple[dict[str, Any], ...]:
@@ -33,7 +33,7 @@ def cluster_categories(count: int) -> tuple[dict[str, Any], ...]:
 
 
 def clustered_header(header: MasksHeader, count: int) -> MasksHeader:
-    """That of masks in ``count`` clusters; names that they had are gone."""
+    """The header of masks in ``count`` clusters; earlier names are dropped."""
     return replace(header, description="masks clustered by ovs-label", categories=cluster_categories(count), labels=None)
 
 
@@ -57,7 +57,7 @@ class Collected:
         self._counts: list[tuple[int, int]] = []
 
     def collect(self, found: Iterable[MaskVectors]) -> Iterator[MaskVectors]:
-        """Take in what passes by."""
+        """Collect the vectors of masks as they pass."""
         for each in found:
             self._store.append(each.vectors)
             self._counts.append((each.masks.image.id, len(each.masks.masks)))
@@ -67,7 +67,7 @@ class Collected:
         """All vectors, (n, c) float32. Raises InputError where ``clusters`` cannot be made of them."""
         rows = self._store.rows()
         if not len(rows):
-            raise InputError("there are no masks, so there is nothing to make clusters of")
+            raise InputError("there are no masks to make clusters of")
         if len(rows) < clusters:
             noun = "mask" if len(rows) == 1 else "masks"
             raise InputError(f"{clusters} clusters cannot be made of {len(rows)} {noun}: give fewer --clusters, or more images")
@@ -89,16 +89,16 @@ class Collected:
                 yield MaskVectors(masks, np.asarray(rows[start : start + count]))
             at, start = at + 1, start + count
         if at < len(self._counts):
-            raise InputError("the masks have changed while they were read: they are read twice; run it again")
+            raise InputError("the masks changed between the two times that they are read: run the command again")
 
 
 def about(spec: BackboneSpec, crop: CropOptions) -> dict[str, Any]:
-    """What centroids of mask vectors have to say of themselves."""
+    """The metadata of centroids of mask vectors."""
     return {"of": NAME, "model": spec.to_json(), "crop": crop.to_json()}
 
 
 def crop_of(said: Mapping[str, Any], what: str) -> CropOptions:
-    """How the masks were cropped that centroids were made of, by what they say. Raises InputError if they were not made of masks."""
+    """The crops that centroids were made of, by their metadata ``said``. Raises InputError if they were not made of masks."""
     crop = said.get("crop")
     try:
         if said.get("of") != NAME or not isinstance(crop, Mapping):
@@ -113,14 +113,14 @@ def crop_of(said: Mapping[str, Any], what: str) -> CropOptions:
 
 
 def spec_of(said: Mapping[str, Any], what: str) -> BackboneSpec:
-    """The model that centroids say they are of. Raises InputError, naming the file ``what``, if they do not."""
+    """The model of centroids, by their metadata ``said``. Raises InputError, naming the file ``what``, where it is not stated."""
     try:
         return BackboneSpec.from_json(said.get("model", {}))
     except InputError:
         raise InputError(f"{what} does not say which model its centroids are of: make new ones with ovs-label --save") from None
 
 
-def check_same_model(said: Mapping[str, Any], model: Mapping[str, Any], what: str) -> None:
+def check_same_encoder(said: Mapping[str, Any], model: Mapping[str, Any], what: str) -> None:
     """Raises InputError if the centroids ``what`` are of vectors of another ``model``, or of the same with other weights.
 
     Facet and layer make no difference to the vector of a whole image.

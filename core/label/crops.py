@@ -1,4 +1,4 @@
-"""What of an image stands for a mask: its box with some of what is around it, with or without the pixels that are not its own."""
+"""The crop of an image that stands for a mask: its box with a margin, with or without the pixels outside the mask."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from ovskit.core.models.backbones.interface import BackboneSpec
 from ovskit.core.models.families import image_size
 from ovskit.core.records import Mask, RunTable, UInt8
 
-_USUAL_SIZE = 224  # of models that do not say
-# ImageNet's, which models have that keep theirs to themselves.
+_USUAL_SIZE = 224  # for models that state no size
+# ImageNet's, for models that state no mean.
 _MEAN = (0.485, 0.456, 0.406)
 
 
 @dataclass(frozen=True, slots=True)
 class CropOptions:
     """``size`` is the side in pixels that every crop is resized to, its aspect ignored; ``context`` how far a box is widened on each
-    side, as a share of its own width and height (METHODS §2 has +10 % [choice: on each side]); ``masked`` says whether what is not
-    the mask's is painted over in ``fill``.
+    side, as a share of its own width and height (METHODS §2 has +10 % [choice: on each side]); ``masked``: whether pixels outside the mask
+    are painted over in ``fill``.
     """
 
     size: int

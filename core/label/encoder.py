@@ -1,4 +1,4 @@
-"""What looks at the masks: a frozen model that makes one vector of a crop, and how masks are cut out for it."""
+"""The model that encodes masks: a frozen model that makes one vector of a crop, and how masks are cropped for it."""
 
 from __future__ import annotations
 
@@ -21,31 +21,31 @@ _CONTEXT = 0.1  # on each side [choice]
 
 @dataclass(frozen=True, slots=True)
 class EncoderOptions(Options):
-    """None is for what somebody else may decide: a feature stream, centroids or the model."""
+    """None leaves a value to the feature stream, the centroids or the model."""
 
     SECTION: ClassVar[str] = "Model"
 
     model: str | None = option(
-        None, "What looks at the masks: builtin, dino-vitb8, clip:ARCH/TAG …; see ovs-extract --list-models.", flag=True, metavar="NAME",
-        shown="the features' or the centroids', else builtin",
+        None, "Model that encodes the masks: builtin, dino-vitb8, clip:ARCH/TAG …; see ovs-extract --list-models.", flag=True,
+        metavar="NAME", shown="the features' or the centroids', else builtin",
     )  # fmt: skip
     size: int | None = option(
-        None, "Crops are resized to N×N.", flag=True, low=8, high=4096, metavar="N", shown="the model's own", environment="by command"
+        None, "Resize crops to N×N pixels.", flag=True, low=8, high=4096, metavar="N", shown="the model's own", environment="by command"
     )
     context: float | None = option(
         None, "Widen a mask's box on each side by this share of it.", flag=True, low=0.0, high=10.0, metavar="SHARE", shown=f"{_CONTEXT}",
         environment="by command",
     )  # fmt: skip
     mask_crop: bool | None = option(
-        None, "Paint over what is in the box and not of the mask.", flag=True, off="--no-mask-crop", shown="no-mask-crop"
+        None, "Paint over the pixels of the box that are outside the mask.", flag=True, off="--no-mask-crop", shown="no-mask-crop"
     )
     batch_size: int | None = option(
-        None, "Crops per pass; auto halves what does not fit.", flag=True, metavar="N|auto", parse=count_or_auto, low=1, shown="auto",
-        decides=False,
+        None, "Batch size, in crops; auto halves a batch that does not fit.", flag=True, metavar="N|auto", parse=count_or_auto, low=1,
+        shown="auto", decides=False,
     )  # fmt: skip
 
     def crop_for(self, spec: BackboneSpec) -> CropOptions:
-        """How masks are cut out for a model."""
+        """How masks are cropped for a model."""
         from ovskit.core.label.crops import crop_options
 
         context = _CONTEXT if self.context is None else self.context
@@ -54,14 +54,15 @@ class EncoderOptions(Options):
 
 @dataclass(frozen=True, slots=True)
 class Encoder:
-    """What a person says of the model: the options, its weights' file and the device."""
+    """The chosen model: its options, its weights' file and the device."""
 
     options: EncoderOptions
     weights: Path | None = None
     device: str = "auto"
 
     def open(self, made_with: Mapping[str, Any] | None) -> Backbone:
-        """The model that is named, else that which something was ``made_with`` (a specification as JSON), else the built-in one.
+        """The model that is named, else the one that features or centroids were ``made_with`` (a specification as JSON), else the built-in
+        one.
 
         Raises UsageError for one that has no vector of a whole image, and what ``load_backbone`` raises.
         """
@@ -81,4 +82,4 @@ class Encoder:
 
 def _check_global(spec: BackboneSpec) -> None:
     if not spec.has_cls:
-        raise UsageError(f"{spec.name} has no vector of a whole image (CLS): name a model that has with --model, such as {_DEFAULT}")
+        raise UsageError(f"{spec.name} has no vector of a whole image (CLS): name a model that has one with --model, such as {_DEFAULT}")

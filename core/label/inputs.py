@@ -1,4 +1,4 @@
-"""What ``ovs-label`` is told to read: masks, and perhaps a feature stream that says which model to look with."""
+"""The inputs of ``ovs-label``: masks, and perhaps a feature stream, whose model then encodes them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class LabelInputs:
-    """All ``paths``; those of ``masks`` among them, ``-`` where none is named; the header of the feature stream, if there is one."""
+    """All ``paths``; the paths of ``masks`` among them, ``-`` if there are none; the header of the feature stream, None without one."""
 
     paths: tuple[str, ...]
     masks: tuple[str, ...]
@@ -23,7 +23,7 @@ class LabelInputs:
 
 
 def sort_inputs(paths: Sequence[str]) -> LabelInputs:
-    """Which of ``paths`` are what: a feature stream is told by its first bytes. Raises UsageError if there are several of these."""
+    """The ``paths`` sorted into masks and a feature stream, by their first bytes. Raises UsageError for several feature streams."""
     masks: list[str] = []
     found: list[str] = []
     for path in paths:
@@ -36,7 +36,7 @@ def sort_inputs(paths: Sequence[str]) -> LabelInputs:
     from ovskit.core.runtime.output import open_input
 
     if len(found) > 1:
-        raise UsageError(f"{', '.join(map(show_path, found))}: one feature stream is enough to say which model to look with")
+        raise UsageError(f"{', '.join(map(show_path, found))}: give only one feature stream, which names the model to encode masks with")
     with open_input(found[0]) as stream:
         return LabelInputs(tuple(paths), tuple(masks or ["-"]), open_features(stream, show_path(found[0]))[0])
 
@@ -49,4 +49,4 @@ def _is_zip(path: str) -> bool:
         with open(path, "rb") as file:
             return file.read(4) == b"PK\3\4"
     except OSError:
-        return False  # to be said by whoever reads it
+        return False  # reported when it is read

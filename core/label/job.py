@@ -31,9 +31,10 @@ Records = Callable[[frozenset[int]], Iterator["MaskSet"]]
 class LabelJob:
     """A run of ``ovs-label`` but for its method.
 
-    What is opened is closed with ``stack``. Images that cannot be used go to ``failures``. ``encoder`` looks at the masks. ``root``,
-    ``exif`` and ``max_pixels`` say where photographs are and how they are read, if the masks do not. ``output`` is the masks' file, which
-    no other file may be. ``provenance`` makes the entries of what is written from the header of the masks that are read and the model.
+    What is opened is closed with ``stack``. Images that cannot be used go to ``failures``. ``encoder`` opens the model that encodes the
+    masks. ``root``, ``exif`` and ``max_pixels`` say where photographs are and how they are read, if the masks do not. ``output`` is the
+    masks' file, which no other file may be. ``provenance`` makes the entries of what is written from the header of the masks that are read
+    and the model.
     """
 
     inputs: LabelInputs
@@ -49,7 +50,7 @@ class LabelJob:
     provenance: Callable[[MasksHeader, BackboneSpec], list[dict[str, Any]]] = lambda header, spec: []
 
     def root_of(self, header: MasksHeader) -> str:
-        """The images' root. Raises UsageError if nobody knows it, InputError if the masks do not name their images."""
+        """The images' root. Raises UsageError where it is not stated, InputError if the masks do not name their images."""
         from ovskit.core.formats.photographs.photographs import check_named
 
         check_named(header.named, "the masks")
@@ -60,11 +61,11 @@ class LabelJob:
         return found
 
     def header(self, header: MasksHeader, backbone: Backbone, **changes: Any) -> MasksHeader:
-        """That of the output: the masks' own with ``changes``, this run's provenance, and where the images are."""
+        """The header of the output: the masks' own with ``changes``, this run's provenance, and where the images are."""
         pg = self.provenance(header, backbone.spec)
         return replace(header, pg=pg, root=self.root_of(header), exif=self.exif or header.exif, **changes)
 
-    def looked(
+    def encode(
         self,
         sets: Iterable[MaskSet],
         backbone: Backbone,
@@ -72,12 +73,12 @@ class LabelJob:
         header: MasksHeader,
         done: frozenset[int] = frozenset(),
     ) -> Iterator[MaskVectors]:
-        """The vectors of every image's masks; says how many masks have no pixel, and are left out."""
+        """The vectors of every image's masks; warns of masks without a pixel, which are dropped."""
         from ovskit.core.formats.photographs.photographs import settled_exif
-        from ovskit.core.label.mask_vectors import LookOptions, look_at_masks
+        from ovskit.core.label.mask_vectors import EncodeOptions, encode_masks
 
         exif = settled_exif(self.exif, header.exif, "the masks stream")
-        look = LookOptions(crop, self.root_of(header), self.encoder.options.batch_size, self.workers, self.max_pixels, exif)
+        encoding = EncodeOptions(crop, self.root_of(header), self.encoder.options.batch_size, self.workers, self.max_pixels, exif)
         empty = 0
 
         def counted() -> Iterator[MaskSet]:
@@ -86,21 +87,20 @@ class LabelJob:
                 empty += sum(mask.area == 0 for mask in masks.masks)
                 yield masks
 
-        yield from look_at_masks(counted(), backbone, look, self.failures, done=done)
+        yield from encode_masks(counted(), backbone, encoding, self.failures, done=done)
         if empty:
-            log.warning("left out %s without a pixel", "1 mask" if empty == 1 else f"{empty:,} masks")
+            log.warning("dropped %s without a pixel", "1 mask" if empty == 1 else f"{empty:,} masks")
 
 
 @dataclass(frozen=True, slots=True)
 class Labelled:
-    """What a method makes: the header of the output, and ``start``, which does what must be done before the first image and gives the
-    masks."""
+    """The result of a method: the header of the output, and ``start``, which does the work before the first image and returns the masks."""
 
     header: MasksHeader
     start: Callable[[], Records]
 
     def masks(self) -> Records:
-        """The masks, of which it is said if there are none."""
+        """The masks; warns if the whole output has no mask."""
         records = self.start()
 
         def noted(done: frozenset[int]) -> Iterator[MaskSet]:

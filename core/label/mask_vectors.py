@@ -11,7 +11,7 @@ import torch
 from ovskit.core.formats.paths import show_path
 from ovskit.core.formats.photographs.photographs import APPLY, Photographs
 from ovskit.core.label.crops import CropOptions, crop_mask
-from ovskit.core.masks.forest import keep
+from ovskit.core.masks.forest import kept_masks
 from ovskit.core.masks.runs import table_of
 from ovskit.core.models.backbones.interface import Backbone
 from ovskit.core.records import Float, MaskSet, RunTable, UInt8
@@ -33,7 +33,7 @@ class MaskVectors:
 
 
 @dataclass(frozen=True, slots=True)
-class LookOptions:
+class EncodeOptions:
     """``root`` is where the images are, ``exif`` how their orientations are taken; ``batch_size`` None chooses one for the device. Neither
     it nor ``workers`` changes a result."""
 
@@ -68,17 +68,17 @@ class _Crop:
 
 
 def drop_empty(masks: MaskSet) -> MaskSet:
-    """The masks that have a pixel: no other can be looked at."""
-    return keep(masks, np.array([mask.area > 0 for mask in masks.masks], np.bool_))
+    """The masks that have a pixel: others cannot be cropped."""
+    return kept_masks(masks, np.array([mask.area > 0 for mask in masks.masks], np.bool_))
 
 
-def look_at_masks(
-    sets: Iterable[MaskSet], backbone: Backbone, options: LookOptions, failures: Failures, *, done: frozenset[int] = frozenset()
+def encode_masks(
+    sets: Iterable[MaskSet], backbone: Backbone, options: EncodeOptions, failures: Failures, *, done: frozenset[int] = frozenset()
 ) -> Iterator[MaskVectors]:
     """The vectors of every image's masks, in order; batches go across images.
 
     Images whose id is in ``done`` are passed over. One that cannot be found or decoded, or has another size than its masks,
-    goes to ``failures``; of one without masks nothing is read. In memory are a few images, a few crops and a batch.
+    goes to ``failures``; the photograph of an image without masks is not read. In memory are a few images, a few crops and a batch.
     Raises InputError for a vector that is not finite; ``backbone.spec.has_cls`` must be true.
     """
 
@@ -120,9 +120,9 @@ def look_at_masks(
         waiting.append(item)
         crops += isinstance(item, _Crop)
         if crops == size or not crops:
-            yield from _seen(waiting, rows, backbone)
+            yield from _completed(waiting, rows, backbone)
             waiting, crops = [], 0
-    yield from _seen(waiting, rows, backbone)
+    yield from _completed(waiting, rows, backbone)
 
 
 def _check_sizes(masks: MaskSet) -> None:
@@ -133,8 +133,9 @@ def _check_sizes(masks: MaskSet) -> None:
             raise InputError(f"{show_path(image.file_name)}: mask {mask.id} is {found}, its image {image.width}×{image.height}")
 
 
-def _seen(items: Sequence[_Crop | MaskSet], rows: list[Float], backbone: Backbone) -> Iterator[MaskVectors]:
-    """The images that are complete with a batch; ``rows`` are those of the last one before it, and then of the last one in it."""
+def _completed(items: Sequence[_Crop | MaskSet], rows: list[Float], backbone: Backbone) -> Iterator[MaskVectors]:
+    """The images that a batch completes; ``rows`` holds the vectors of the image that the batch before left incomplete, and then of the one
+    that this batch does."""
 
     def run(crops: Sequence[_Crop]) -> torch.Tensor:
         found = backbone.extract(torch.stack([each.pixels for each in crops]), cls=True, patch=False).cls
@@ -155,7 +156,7 @@ def _seen(items: Sequence[_Crop | MaskSet], rows: list[Float], backbone: Backbon
 
 
 def _unit(vector: Float, crop: _Crop) -> Float:
-    """The vector at length 1, in float32; one of zeros stays."""
+    """The vector at length 1, in float32; a vector of zeros stays as it is."""
     if not np.isfinite(vector).all():
         name, number = show_path(crop.masks.image.file_name), crop.masks.masks[crop.k].id
         raise InputError(f"{name}: the vector of mask {number} is not finite; the model's weights may be damaged")

@@ -32,7 +32,7 @@ class VectorStore:
             self._spool.close()
 
     def append(self, rows: Float) -> None:
-        """Add ``rows`` (n, c) float32; n may be 0. Raises OutputError where a temporary file does not take them."""
+        """Add ``rows`` (n, c) float32; n may be 0. Raises OutputError where the temporary file cannot be written."""
         if not len(rows):
             return
         self._width = rows.shape[1]

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ovskit.core.formats.labels.spaces import LabelClass, LabelSpace, prompt
-from ovskit.core.masks.forest import keep
+from ovskit.core.masks.forest import kept_masks
 from ovskit.core.models.backbones.interface import TextTower
 from ovskit.core.records import Float, Mask, MaskSet
 from ovskit.core.runtime.errors import UsageError
@@ -41,7 +41,7 @@ class NameOptions:
 @dataclass(frozen=True, slots=True)
 class Words:
     """The classes that masks are compared with; ``rows`` (w, c) float32 are their words' vectors, ``first`` (classes,) where the words
-    of each begin. ``background`` is the id of the class that is none of them.
+    of each begin. ``background`` is the id of the background class, for masks that are of none of them.
     """
 
     classes: tuple[LabelClass, ...]
@@ -60,7 +60,7 @@ class Words:
 
 
 def read_words(space: LabelSpace, text: TextTower, watch: Callable[[Iterable[LabelClass]], Iterable[LabelClass]] = iter) -> Words:
-    """The words of a label space as vectors. Raises UsageError for one that has nothing but its background."""
+    """The words of a label space as vectors. Raises UsageError for a space without a class other than its background."""
     classes = tuple(each for each in space.classes if each.id != space.background)
     if not classes:
         raise UsageError(f"the label space {space.name} has no class but its background: there is nothing to choose from")
@@ -88,7 +88,7 @@ def with_names(masks: MaskSet, vectors: Float, words: Words, options: NameOption
     order = np.argsort(-chances, axis=1, kind="stable")
     named = [_named(mask, chance, ranks, words, options) for mask, chance, ranks in zip(masks.masks, chances, order, strict=True)]
     found = replace(masks, masks=tuple(named))
-    return keep(found, chances.max(axis=1) >= options.min_prob) if options.drop else found
+    return kept_masks(found, chances.max(axis=1) >= options.min_prob) if options.drop else found
 
 
 def _named(mask: Mask, chance: npt.NDArray[np.float64], ranks: npt.NDArray[np.int64], words: Words, options: NameOptions) -> Mask:

@@ -19,7 +19,7 @@ Int64 = npt.NDArray[np.int64]
 
 
 def clean_components(table: RunTable, k: int, smallest: float, *, holes: bool = True) -> Rle:
-    """Mask ``k`` of ``table``: first its holes of fewer than ``smallest`` pixels are filled, then its components as small go.
+    """Mask ``k`` of ``table``: first its holes of fewer than ``smallest`` pixels are filled, then its components of fewer are dropped.
 
     Holes come first, since what they may enclose is part of a whole [choice]. With ``holes=False`` they stay. A mask whose
     components are all too small is empty afterwards.

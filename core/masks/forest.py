@@ -28,19 +28,21 @@ def parent_places(masks: Sequence[Mask]) -> Int64:
 
 
 def levels(parent: Int64) -> Int64:
-    """Steps from each mask up to its root: int64 (n,). Where a cycle leads back to what was passed, the way ends."""
+    """Steps from each mask up to its root: int64 (n,). In a cycle, counting ends at a mask that was passed already."""
     out = np.zeros(len(parent), np.int64)
     _climb(parent, out)
     return out
 
 
 def cycle(parent: Int64) -> int:
-    """The place of a mask that is its own ancestor, -1 if there is none: the one at which the first way that does not end comes round."""
+    """The place of a mask that is its own ancestor, -1 in a forest: the first that comes up twice on the way up from the first mask that
+    leads into a cycle."""
     return int(_come_round(parent))
 
 
-def pruned(parent: Int64, kept: Bools) -> Int64:
-    """The forest of the masks that are ``kept`` (n,), each below its nearest ancestor that is: int64 (m,), places among them, -1 at roots.
+def pruned_parents(parent: Int64, kept: Bools) -> Int64:
+    """The parents of the masks that are ``kept`` (n,), each below its nearest kept ancestor: int64 (m,), places among the kept, -1 at
+    roots.
 
     ``parent`` has no cycle.
     """
@@ -49,11 +51,12 @@ def pruned(parent: Int64, kept: Bools) -> Int64:
     return np.where(above < 0, -1, place[above])
 
 
-def keep(masks: MaskSet, kept: Bools) -> MaskSet:
-    """The masks that are ``kept`` (n,), in order, each below its nearest ancestor that is; ``level``, where there is one, made anew."""
+def kept_masks(masks: MaskSet, kept: Bools) -> MaskSet:
+    """The masks that are ``kept`` (n,), in order, each below its nearest kept ancestor; ``level``, where masks have one, is computed
+    anew."""
     if kept.all():
         return masks
-    parent = pruned(parent_places(masks.masks), kept)
+    parent = pruned_parents(parent_places(masks.masks), kept)
     left = [masks.masks[k] for k in np.flatnonzero(kept).tolist()]
     found = [
         replace(
@@ -93,7 +96,7 @@ def _come_round(parent: Int64) -> int:
 
 @njit(nogil=True, cache=True)
 def _nearest(parent: Int64, kept: Bools) -> Int64:
-    """The place of every mask's nearest ancestor that is kept, below 0 where it has none."""
+    """The place of every mask's nearest kept ancestor, below 0 without one."""
     out = parent.copy()
     for i in range(len(parent)):
         while out[i] >= 0 and not kept[out[i]]:

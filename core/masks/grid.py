@@ -120,7 +120,7 @@ def _collect(labels: Int32, keys: Int64, rows: Int32, cols: Int32, areas: Int64,
     run_bottom = np.empty(room, np.int32)
     offsets = np.zeros(len(keys) + 1, np.int64)
     left = np.full(len(keys), -1, np.int64)
-    found = np.empty(grid_height, np.int64)  # the region of each cell in the column to the left, -1 for none
+    found = np.empty(grid_height, np.int64)  # the region of each cell in the column to the left, -1 outside all regions
     count = 0
     first = 0
     for layer in range(layers):

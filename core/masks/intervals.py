@@ -24,7 +24,7 @@ def parse_table(
 ) -> tuple[int, int, int]:
     """Read the masks ``text[bounds[k]:bounds[k + 1]]`` into intervals ``offsets[k]:offsets[k + 1]``, areas and boxes.
 
-    Returns the index of the first faulty mask, its fault and the character; the fault is ``OK`` if there is none.
+    Returns the index of the first faulty mask, its fault and the character; the fault is ``OK`` where all masks are valid.
     """
     longest = 0
     for k in range(len(areas)):
@@ -204,7 +204,7 @@ def one_by_one(
 
 @njit(nogil=True, cache=True)
 def suppress(starts: Int64, ends: Int64, offsets: Int64, boxes: Float64, areas: Int64, height: int, most: float) -> npt.NDArray[np.bool_]:
-    """Which masks are kept, bool (n,): those that no kept one before them overlaps by an IoU above ``most``."""
+    """The masks that are kept, bool (n,): those that no mask kept before them overlaps by an IoU above ``most``."""
     kept = np.ones(len(areas), np.bool_)
     for i in range(len(areas)):
         if not kept[i]:
@@ -212,7 +212,7 @@ def suppress(starts: Int64, ends: Int64, offsets: Int64, boxes: Float64, areas: 
         for j in range(i + 1, len(areas)):
             if not kept[j] or not _boxes_meet(boxes, i, boxes, j):
                 continue
-            # The IoU is at most the ratio of the areas, so of much smaller or larger masks nothing is counted.
+            # The IoU is at most the ratio of the areas, so the pixels of much smaller or larger masks are not compared.
             if min(areas[i], areas[j]) / max(areas[i], areas[j]) <= most:
                 continue
             shared = _shared(starts, ends, offsets, boxes, i, starts, ends, offsets, boxes, j, height)

@@ -291,7 +291,7 @@ def foreground(runs: UInt32) -> int:
 
 @njit(nogil=True, cache=True)
 def measure(runs: UInt32, height: int, box: Float64) -> int:
-    """Foreground pixels; ``box`` (4,) becomes COCO's (x, y, width, height), zeros if there are none."""
+    """Foreground pixels; ``box`` (4,) becomes COCO's (x, y, width, height), zeros for an empty mask."""
     area = 0
     pixel = 0
     base = 0  # the first pixel of the current column

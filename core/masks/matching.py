@@ -12,7 +12,7 @@ Int64 = npt.NDArray[np.int64]
 
 
 def match_masks(pairs: Pairs, rows: npt.NDArray[np.bool_] | None = None) -> Int64:
-    """The column that each row of ``pairs`` is paired with, -1 for none: int64 (n,).
+    """The column that each row of ``pairs`` is paired with, -1 where it is not paired: int64 (n,).
 
     Pairs are taken greedily, the highest IoU first, equal ones in row-major order, as long as both sides are free; ``pairs``
     are those of 0.5 or more, or of whatever IoU is asked for. Only ``rows`` (n,) take part, if given. Unlike COCO's matching it

@@ -9,8 +9,8 @@ from ovskit.core.records import Int64, RunTable
 
 
 def suppress(table: RunTable, most: float) -> Int64:
-    """Which of masks in order of preference are kept: those that no kept one overlaps by an IoU above ``most``. int64, ascending.
+    """The places of the masks that are kept, int64, ascending: those that no mask kept before them overlaps by an IoU above ``most``.
 
-    Greedy, from the first to the last. Memory goes with the number of masks, not of pairs.
+    Greedy: masks come in order of preference. Memory goes with the number of masks, not of pairs.
     """
     return np.flatnonzero(intervals.suppress(table.starts, table.ends, table.offsets, table.bboxes, table.areas, table.height, most))

@@ -9,9 +9,9 @@ from ovskit.core.runtime.kernels import njit
 
 
 def topmost(table: RunTable, count: int | None = None) -> Int32:
-    """The last of the first ``count`` masks (all by default) that holds each pixel, counted from 1; 0 where none does.
+    """The topmost mask at each pixel, counted from 1: the last of the first ``count`` (all by default) that holds it; 0 where no mask does.
 
-    (H, W) int32, column-major in memory. Of masks by descending area the last one is the smallest.
+    (H, W) int32, column-major in memory. With masks by descending area, the topmost is the smallest.
     """
     labels = np.zeros(table.height * table.width, np.int32)
     _paint(table.offsets[: len(table) + 1 if count is None else count + 1], table.starts, table.ends, labels)

@@ -24,8 +24,8 @@ Int64 = npt.NDArray[np.int64]
 class Pairs:
     """Pairs of rows and columns with their IoU, row by row, columns ascending within a row.
 
-    Those of row i are ``column[offsets[i]:offsets[i + 1]]`` and ``iou[…]``; ``offsets`` (n + 1,) and ``column`` (p,) int64, ``iou`` (p,)
-    float64 in (0, 1]; ``columns`` is how many columns there are.
+    The pairs of row i are ``column[offsets[i]:offsets[i + 1]]`` and ``iou[…]``; ``offsets`` (n + 1,) and ``column`` (p,) int64, ``iou``
+    (p,) float64 in (0, 1]; ``columns`` is how many columns there are.
     """
 
     offsets: Int64
@@ -39,9 +39,9 @@ class Pairs:
         return np.repeat(np.arange(len(self.offsets) - 1), np.diff(self.offsets))
 
     def of_columns(self, chosen: Int64) -> Pairs:
-        """Those of the ascending columns ``chosen`` alone, which are then columns 0, 1, ….
+        """The pairs of the ascending columns ``chosen`` alone, which become columns 0, 1, ….
 
-        All of them give the pairs themselves.
+        With all columns chosen, the pairs themselves.
         """
         if len(chosen) == self.columns:
             return self
@@ -55,8 +55,8 @@ class Pairs:
 
 @dataclass(frozen=True, slots=True)
 class Overlaps:
-    """``pairs`` of at least some IoU; and of each row the ``nearest`` column, the first of the ``highest`` IoU, whatever that is:
-    int64 (n,), -1 where no mask touches it, and float64 (n,)."""
+    """The ``pairs`` of at least some IoU, and for each row, whatever its IoU, the ``nearest`` column, int64 (n,), the first of the
+    ``highest`` IoU, float64 (n,); -1 where no mask touches it."""
 
     pairs: Pairs
     nearest: Int64

@@ -108,7 +108,7 @@ def area(rle: Rle) -> int:
 
 
 def bbox(rle: Rle) -> tuple[float, float, float, float]:
-    """COCO's (x, y, width, height) in pixels around the foreground, zeros if there is none.
+    """COCO's (x, y, width, height) in pixels around the foreground, zeros for an empty mask.
 
     Raises ``InputError`` if the mask's text is malformed.
     """
@@ -119,12 +119,12 @@ def bbox(rle: Rle) -> tuple[float, float, float, float]:
 
 
 def union(rles: Sequence[Rle]) -> Rle:
-    """Pixels that are in any of the masks. Raises ``InputError`` if there is none, or their sizes differ."""
+    """Pixels that are in any of the masks. Raises ``InputError`` for an empty list, and for masks of different sizes."""
     return _merge(rles, unite=True)
 
 
 def intersection(rles: Sequence[Rle]) -> Rle:
-    """Pixels that are in all of the masks. Raises ``InputError`` if there is none, or their sizes differ."""
+    """Pixels that are in all of the masks. Raises ``InputError`` for an empty list, and for masks of different sizes."""
     return _merge(rles, unite=False)
 
 

@@ -84,7 +84,7 @@ class RunReader:
         return len(self._sizes)
 
     def add(self, height: int, width: int, counts: Counts) -> Measured:
-        """Take in a mask. What is accepted, and raised, is what ``rle.validate`` says; of a mask that is refused nothing stays."""
+        """Take in a mask. What is accepted, and raised, is what ``rle.validate`` says; nothing of a refused mask stays."""
         total = total_of(height, width)
         height, width = int(height), int(width)
         text = ascii_of(counts, height, width) if isinstance(counts, (bytes, str)) else rle.from_runs(height, width, counts).counts

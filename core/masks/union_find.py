@@ -1,4 +1,4 @@
-"""Union-find: which of many things hang together, from pairs of them, for compiled loops.
+"""Union-find: the groups that pairs of things form, for compiled loops.
 
 ``parent`` (n,) of any integer type begins as ``arange(n)``; things have one root exactly if they were joined, directly or by others.
 """
@@ -15,7 +15,7 @@ from ovskit.core.runtime.kernels import njit
 
 @njit(nogil=True, cache=True)
 def root(parent: npt.NDArray[np.integer[Any]], i: int) -> int:
-    """The root of what ``i`` hangs together with; ways there are halved as they are gone."""
+    """The root of the group of ``i``; the path to it is halved on the way."""
     while parent[i] != i:
         parent[i] = parent[parent[i]]
         i = parent[i]

@@ -55,7 +55,7 @@ class PredictMethod(Method):
 
 
 def kind_of(checkpoint: Path) -> str:
-    """What a run's finished model says that it is, as ``ovskit.segmenter/1``; empty if there is none in the folder, or none of ours."""
+    """The format that a run's finished model states, such as ``ovskit.segmenter/1``; empty for a folder without a model of ovskit."""
     path = checkpoint / _MODEL
     try:
         if not path.is_file():
@@ -64,5 +64,5 @@ def kind_of(checkpoint: Path) -> str:
             length = int.from_bytes(file.read(8), "little")
             header = json.loads(file.read(length)) if length <= _LONGEST else {}
         return str(json.loads(header["__metadata__"]["ovskit"])["format"])
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):  # whoever opens it says what is wrong
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):  # reported when it is opened
         return ""

@@ -17,7 +17,7 @@ def outline(logits: Float32, height: int, width: int) -> Rle:
     """The mask of an image of ``height`` × ``width`` pixels where ``logits`` (h, w) are above 0.
 
     Logits are interpolated bilinearly between the middles of their cells, and held constant beyond the outermost, as torch
-    does without ``align_corners``; only the box that can be above 0 is looked at.
+    does without ``align_corners``; only the box that can be above 0 is computed.
     """
     box = _box(logits, height, width)
     pixels = np.zeros((box[2] - box[0], box[3] - box[1]), np.uint8)

@@ -5,12 +5,12 @@ as in Mask2Former. The ancestor head's probabilities become a forest (``models.s
 
 Choices, since the paper leaves inference open: an image is resized so that its longer side is ``size``, its aspect kept up to
 the rounding of both sides to multiples of 32; masks are cut at a logit of 0 in the image's own pixels; queries whose masks
-have no pixel are left out. With several ``scales`` the image is looked at in each of them, and of all masks those that
-overlap a better one by more than ``nms`` go; masks of different scales then have no ancestor probability, so no parents.
+have no pixel are left out. With several ``scales`` the network runs on the image at each of them, and masks that overlap a better one by
+more than ``nms`` are dropped; masks of different scales have no ancestor probability, so no parents.
 
-Where queries begin at places, several lie in one entity, and one of them is taught to say yes: each says how likely it is that one,
-and what the entity's chance is they say together. So with ``pooled`` a mask's score is 1 − Π (1 − score) over itself and the masks
-that overlap it by more than ``nms``, and goes before ``nms``.
+Where queries begin at places, several lie in one entity, and training makes one of them the entity's: the score of each is its chance to be
+that one, and the entity's chance is that of all together. So with ``pooled`` a mask's score is 1 − Π (1 − score) over itself and the masks
+that overlap it by more than ``nms``, computed before ``nms``.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ from ovskit.core.runtime.failures import Failures
 from ovskit.core.runtime.workers import ordered_map, prefetch
 
 _AUTO_BATCH_CUDA = 8
-_LARGEST = 16_384  # pixels of a side [choice]: beyond any memory; what a slip of the keyboard asks for is refused at once
+_LARGEST = 16_384  # pixels of a side [choice]: beyond any memory, so that a typing error is refused at once
 
 
 @dataclass(frozen=True, slots=True)
 class PredictOptions:
-    """See the module. ``max_masks`` an image, the best first, of at least ``min_score``; ``parents`` says whether the ancestor head's
-    forest is wanted, at ``threshold``. ``queries`` is about how many to begin with, of a segmenter whose queries begin at places; None: as
-    many as in training. ``precision`` is what a GPU computes in. Raises UsageError for values that make no sense."""
+    """See the module. ``max_masks`` an image, the best first, of at least ``min_score``; ``parents``: build the ancestor head's forest, at
+    ``threshold``. ``queries`` is the approximate number of queries, for a segmenter whose queries begin at places; None: as many as in
+    training. ``precision`` is what a GPU computes in. Raises UsageError for values that make no sense."""
 
     size: int = 512
     scales: tuple[float, ...] = (1.0,)
@@ -78,7 +78,7 @@ class _Prepared:
 
 
 @dataclass(frozen=True, slots=True)
-class _Seen:
+class _Queries:
     """The queries of one image that are worth a mask: ``logits`` (n, h, w) float32 of each scale, scores and ancestor probabilities."""
 
     image: Image
@@ -111,8 +111,8 @@ def predict_masks(
     segmenter.eval().to(device)
     prepared = successes(ordered_map(prepare, sources, options.workers), failures)
     size = options.batch_size or (_AUTO_BATCH_CUDA if device.type == "cuda" else 1)
-    seen = prefetch(_look(prepared, segmenter, options, size, device), depth=2)
-    yield from ordered_map(lambda one: _mask_set(one, options), seen, options.workers)
+    queries = prefetch(_forward_batches(prepared, segmenter, options, size, device), depth=2)
+    yield from ordered_map(lambda one: _mask_set(one, options), queries, options.workers)
 
 
 def predict_pixels(image: Image, pixels: UInt8, segmenter: Segmenter, options: PredictOptions, device: torch.device) -> MaskSet:
@@ -120,7 +120,7 @@ def predict_pixels(image: Image, pixels: UInt8, segmenter: Segmenter, options: P
 
     The segmenter is on the device, and in evaluation mode.
     """
-    return _mask_set(_see([_views(image, pixels, options)], segmenter, options, device)[0], options)
+    return _mask_set(_forward([_views(image, pixels, options)], segmenter, options, device)[0], options)
 
 
 def _prepare(source: Source, options: PredictOptions) -> _Prepared:
@@ -132,17 +132,19 @@ def _views(image: Image, pixels: UInt8, options: PredictOptions) -> _Prepared:
     return _Prepared(image, tuple(resize_rgb(pixels, *frame, "bilinear") for frame in frames))
 
 
-def _look(prepared: Iterator[_Prepared], segmenter: Segmenter, options: PredictOptions, size: int, device: torch.device) -> Iterator[_Seen]:
-    def run(items: Sequence[_Prepared]) -> list[_Seen]:
+def _forward_batches(
+    prepared: Iterator[_Prepared], segmenter: Segmenter, options: PredictOptions, size: int, device: torch.device
+) -> Iterator[_Queries]:
+    def run(items: Sequence[_Prepared]) -> list[_Queries]:
         groups = [[item] for item in items] if device.type == "cpu" else [items]
-        return [one for group in groups for one in _see(group, segmenter, options, device)]
+        return [one for group in groups for one in _forward(group, segmenter, options, device)]
 
     for batch in batches(prepared, size, lambda item: [view.shape for view in item.pixels]):
         for _, found in run_halving(batch, run, device):
             yield from found
 
 
-def _see(items: Sequence[_Prepared], segmenter: Segmenter, options: PredictOptions, device: torch.device) -> list[_Seen]:
+def _forward(items: Sequence[_Prepared], segmenter: Segmenter, options: PredictOptions, device: torch.device) -> list[_Queries]:
     logits: list[list[Float]] = [[] for _ in items]
     scores: list[list[Float]] = [[] for _ in items]
     ancestors: list[Float | None] = [None for _ in items]
@@ -158,13 +160,13 @@ def _see(items: Sequence[_Prepared], segmenter: Segmenter, options: PredictOptio
             scores[n].append(marks[n][best].float().cpu().numpy())
             if options.parents:
                 ancestors[n] = found.ancestors[n][best][:, best].float().sigmoid().cpu().numpy()
-    return [_Seen(item.image, tuple(logits[n]), tuple(scores[n]), ancestors[n]) for n, item in enumerate(items)]
+    return [_Queries(item.image, tuple(logits[n]), tuple(scores[n]), ancestors[n]) for n, item in enumerate(items)]
 
 
-def _mask_set(seen: _Seen, options: PredictOptions) -> MaskSet:
-    image = seen.image
-    outlines = [outline(np.ascontiguousarray(one), image.height, image.width) for logits in seen.logits for one in logits]
-    scores = np.concatenate(seen.scores)
+def _mask_set(queries: _Queries, options: PredictOptions) -> MaskSet:
+    image = queries.image
+    outlines = [outline(np.ascontiguousarray(one), image.height, image.width) for logits in queries.logits for one in logits]
+    scores = np.concatenate(queries.scores)
     table = run_table(outlines)
     order = np.argsort(-scores, kind="stable")
     order = order[table.areas[order] > 0]
@@ -177,8 +179,8 @@ def _mask_set(seen: _Seen, options: PredictOptions) -> MaskSet:
     order = order[: options.max_masks]
     table = chosen(table, order)
     parent = np.full(len(order), -1, np.int64)
-    if seen.ancestors is not None and len(order):
-        parent = forest(seen.ancestors[np.ix_(order, order)], table.areas, options.threshold)
+    if queries.ancestors is not None and len(order):
+        parent = forest(queries.ancestors[np.ix_(order, order)], table.areas, options.threshold)
     masks = tuple(
         Mask(
             id=number + 1,
@@ -195,9 +197,10 @@ def _mask_set(seen: _Seen, options: PredictOptions) -> MaskSet:
 
 
 def pooled(table: RunTable, scores: Float, nms: float) -> Float:
-    """The chance of each mask that it or one that overlaps it by an IoU above ``nms`` is right, if each is by its score, 0 … 1.
+    """The chance of each mask that it or one that overlaps it by an IoU above ``nms`` is right, if each is right with the chance of its
+    score, 0 … 1.
 
-    1 − Π (1 − score), the same type and shape as ``scores``. Memory goes with the number of pairs that do.
+    1 − Π (1 − score), the same type and shape as ``scores``. Memory goes with the number of pairs that overlap so.
     """
     pairs = overlaps(table, table, np.nextafter(max(nms, 0.0), 1.0)).pairs
     with np.errstate(divide="ignore"):

@@ -18,7 +18,7 @@ from ovskit.core.python.streams import Features, Masks, Paths, as_features, as_m
 from ovskit.core.records import EmbeddingBlock, FeatureMap, MaskSet
 from ovskit.core.runtime.errors import UsageError
 from ovskit.core.runtime.failures import Failures
-from ovskit.core.runtime.methods import Chosen, Method, Said
+from ovskit.core.runtime.methods import ChosenMethod, GivenBy, Method
 from ovskit.core.runtime.settings import fields_of
 from ovskit.core.runtime.workers import default_workers
 
@@ -160,9 +160,9 @@ def evaluate_masks(masks: Masks | Paths, truth: str | Path, metric: str = "ar", 
 
 
 def _each(masks: Iterable[MaskSet], work: Any, workers: int | None) -> Iterator[MaskSet]:
-    from ovskit.core.formats.streams.mask_stage import map_mask_sets
+    from ovskit.core.formats.streams.transform import transform_masks
 
-    return map_mask_sets(iter(masks), work, Failures(skip=False), workers=workers or default_workers(), done=frozenset())
+    return transform_masks(iter(masks), work, Failures(skip=False), workers=workers or default_workers(), done=frozenset())
 
 
 def _root_of(masks: Masks, root: str | Path | None) -> str:
@@ -172,8 +172,8 @@ def _root_of(masks: Masks, root: str | Path | None) -> str:
     return where
 
 
-def _chosen(method: Method, options: Mapping[str, Any]) -> Chosen:
-    return Chosen(method, _options(method.options, options), dict.fromkeys(options, Said.BY_HAND))
+def _chosen(method: Method, options: Mapping[str, Any]) -> ChosenMethod:
+    return ChosenMethod(method, _options(method.options, options), dict.fromkeys(options, GivenBy.FLAG))
 
 
 def _options(kind: Any, options: Mapping[str, Any]) -> Any:

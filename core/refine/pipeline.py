@@ -69,7 +69,7 @@ def refine_masks(masks: MaskSet, pixels: UInt8, refiners: Sequence[Refiner], opt
     moved = iou_of_each(before, table) < options.min_iou
     vanished, large = table.areas == 0, table.areas > options.max_area * image.height * image.width
     dropped = Dropped(len(refined), int((moved & ~vanished).sum()), int((large & ~moved & ~vanished).sum()), int(vanished.sum()))
-    return forest.keep(MaskSet(image, tuple(refined), table), ~(vanished | moved | large)), dropped
+    return forest.kept_masks(MaskSet(image, tuple(refined), table), ~(vanished | moved | large)), dropped
 
 
 def _outlined(masks: Sequence[Mask], rles: Sequence[Rle]) -> tuple[list[Mask], RunTable]:

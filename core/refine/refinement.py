@@ -12,13 +12,13 @@ from ovskit.core.refine.job import RefineJob
 from ovskit.core.refine.options import RefineOptions
 from ovskit.core.refine.pipeline import Dropped, refine_masks
 from ovskit.core.refine.refiner import Refiner
-from ovskit.core.runtime.methods import Chosen
+from ovskit.core.runtime.methods import ChosenMethod
 
 
 class Refinement:
     """``methods`` in turn, ready to be used, and after them what ``options`` say. Raises what making a refiner raises."""
 
-    def __init__(self, methods: Sequence[Chosen], options: RefineOptions, job: RefineJob) -> None:
+    def __init__(self, methods: Sequence[ChosenMethod], options: RefineOptions, job: RefineJob) -> None:
         self._methods, self._options = methods, options
         self._refiners: list[Refiner] = [chosen.method.run(job, chosen.options) for chosen in methods]
         self._dropped, self._lock = Dropped(), threading.Lock()

@@ -1,1 +1,1 @@
-"""The ground floor every command stands on: errors, logging, progress, devices, shards, outputs, provenance, order."""
+"""The ground floor every command stands on: errors, logging, progress, devices, shards, outputs, provenance, settings, methods."""

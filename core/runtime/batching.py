@@ -1,4 +1,4 @@
-"""Batches of prepared images for a device, and what to do with one that does not fit it."""
+"""Batches of prepared images for a device, halved where they do not fit its memory."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def successes(results: Iterable[A | InputError | MissingInputError], failures: F
 
 
 def batches(items: Iterable[A], size: int, like: Callable[[A], Any]) -> Iterator[list[A]]:
-    """Consecutive items, at most ``size`` at a time, of which all have the same ``like``."""
+    """Batches of consecutive items, at most ``size`` in each, for all of which ``like`` is the same."""
     batch: list[A] = []
     for item in items:
         if batch and (len(batch) == size or like(item) != like(batch[0])):
@@ -39,7 +39,7 @@ def batches(items: Iterable[A], size: int, like: Callable[[A], Any]) -> Iterator
 
 
 def run_halving(batch: Sequence[A], run: Callable[[Sequence[A]], B], device: torch.device) -> Iterator[tuple[Sequence[A], B]]:
-    """``run`` on the batch; where it does not fit the GPU, on its halves: what it ran on, and what it gave.
+    """The results of ``run`` on the batch or, where that does not fit the GPU, on its halves, each with the part that it is of.
 
     Raises MemoryError if one item alone does not fit.
     """

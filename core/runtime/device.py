@@ -17,7 +17,7 @@ log = get_logger("device")
 def choose_device(name: str = "auto") -> torch.device:
     """``auto`` takes CUDA, then Apple's MPS, then the CPU, and logs it; ``cpu``, ``cuda``, ``cuda:N``, ``mps`` are taken at their word.
 
-    Raises UsageError for a device that is unknown or not there: an explicit wish is never quietly replaced.
+    Raises UsageError for a device that is unknown or not there: an explicit choice is never quietly replaced.
     """
     import torch
 

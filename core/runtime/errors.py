@@ -50,7 +50,7 @@ class MissingInputError(OvsError):
 
 
 class WeightsUnavailableError(OvsError):
-    """A model's weights are neither cached nor to be downloaded."""
+    """A model's weights are not available: neither cached nor downloadable."""
 
     exit_code = Exit.UNAVAILABLE
 

@@ -8,9 +8,9 @@ made of pickles, which run what is in them. So one place decides. Machine code i
 3. ``$XDG_CACHE_HOME/ovskit`` or ``~/.cache/ovskit``;
 4. ``ovskit-UID`` in ``$TMPDIR`` or ``/tmp``;
 
-where 3 and 4 are looked at only if what is before them cannot be written. It is written to the first of these that can be, and to none
-if none can: then every process compiles for itself. Folders 3 and 4 must be the user's own, and nobody else's to write. What is
-damaged, of another version or of sources that have changed since is compiled anew; that it cannot be kept is not an error.
+where 3 and 4 are used only if the folders before them cannot be written. It is written to the first folder that can be; without one, every
+process compiles for itself. Folders 3 and 4 must be the user's own, and writable for no other user. What is damaged, of another version or
+of sources that have changed since is compiled anew; failing to keep it is not an error.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _PACKAGE = Path(__file__).resolve().parent.parent
 
 
 def njit(function: Callable[..., Any] | None = None, **options: Any) -> Any:
-    """As numba's ``njit``, but that ``cache=True`` is the cache described above."""
+    """numba's ``njit``, where ``cache=True`` is the cache described above."""
     kept = options.pop("cache", False)
 
     def decorate(function: Callable[..., Any]) -> Any:
@@ -54,7 +54,7 @@ def njit(function: Callable[..., Any] | None = None, **options: Any) -> Any:
 
 
 def is_compiled(kernel: Any) -> bool:
-    """Whether there is machine code of ``kernel`` from an earlier run, be it of other sources."""
+    """Whether there is machine code of ``kernel`` from an earlier run, perhaps of other sources."""
     found = getattr(kernel, "_cache", None)
     return isinstance(found, KernelCache) and found.is_filled()
 
@@ -119,15 +119,18 @@ class KernelCache(_Cache):
 
 @cache
 def _say_lost(why: str) -> None:
-    log.warning("compiled kernels are lost when this process ends, and each costs seconds: %s; set NUMBA_CACHE_DIR to one", why)
+    log.warning(
+        "compiled kernels are lost when this process ends, and each costs seconds: %s; set NUMBA_CACHE_DIR to a writable folder", why
+    )
 
 
-# Where
+# Where machine code is kept.
 
 
 @cache
 def places(folder: str) -> tuple[list[str], str | None]:
-    """Where the machine code of the sources in ``folder`` is read, in this order, and which of these is written, None if none can be."""
+    """Where the machine code of the sources in ``folder`` is read, in this order, and the one of these that is written, None if no folder
+    can be written."""
     name = f"{os.path.basename(folder)}-{hashlib.sha256(os.path.abspath(folder).encode('utf-8', 'surrogateescape')).hexdigest()[:16]}"
     beside = os.path.join(folder, "__pycache__")
     chosen: str = getattr(config, "CACHE_DIR", "")
@@ -153,7 +156,7 @@ def _own_folder() -> str | None:
 
 
 def _is_own(path: str) -> bool:
-    """Make ``path`` if it is not there; whether it is a folder of this user's that nobody else can write, and we can."""
+    """Make ``path`` if it is not there; whether it is a folder of this user's that this process can write and no other user can."""
     try:
         os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
         if not os.path.lexists(path):
@@ -177,7 +180,7 @@ def _can_write(folder: str) -> bool:
     return True
 
 
-# Of what
+# What machine code is made from.
 
 
 class _Locator(_CacheLocator):

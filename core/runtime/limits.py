@@ -17,5 +17,5 @@ def allow_open_files(count: int) -> None:
     wanted = count + _OTHERS
     if soft == resource.RLIM_INFINITY or soft >= wanted:
         return
-    with contextlib.suppress(OSError, ValueError):  # whoever opens one too many says so
+    with contextlib.suppress(OSError, ValueError):  # opening one too many reports it
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted if hard == resource.RLIM_INFINITY else min(wanted, hard), hard))

@@ -30,8 +30,8 @@ class Method:
     """One way to do what a room does.
 
     ``name`` is what a person types, ``summary`` one sentence of what it does. ``options`` is its frozen dataclass of
-    ``runtime.settings.option`` fields. ``run`` does it; every room says what it is called with. ``needs`` is what a person must know: a
-    sentence of what its input must have, or empty. ``supervised``: it was trained on labels.
+    ``runtime.settings.option`` fields. ``run`` does it; every room says what it is called with. ``needs`` is a sentence on what its input
+    must have, or empty. ``supervised``: it was trained on labels.
     """
 
     name: str
@@ -42,26 +42,27 @@ class Method:
     supervised: bool = False
 
 
-class Said(IntEnum):
-    """Who gave an option, from weak to strong: a file of settings, the environment, ``--set``, its own flag on the command line."""
+class GivenBy(IntEnum):
+    """Where the value of an option came from, from weak to strong: a file of settings, the environment, ``--set``, its own flag on the
+    command line."""
 
-    BY_FILE = 1
-    BY_ENVIRONMENT = 2
-    BY_SETTING = 3
-    BY_HAND = 4
+    FILE = 1
+    ENVIRONMENT = 2
+    SET = 3
+    FLAG = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Chosen:
-    """A method and its options, as a person chose them; ``given`` are the names of the options that somebody gave, and who did."""
+class ChosenMethod:
+    """A method and its options, as a person chose them; ``given`` are the names of the options that were given, and by whom."""
 
     method: Method
     options: Any
-    given: Mapping[str, Said] = field(default_factory=dict)
+    given: Mapping[str, GivenBy] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
-        """The method's."""
+        """The method's name."""
         return self.method.name
 
 
@@ -70,8 +71,8 @@ class Registry:
     """The methods of ``room``: a module of ``package`` for each of ``names``, the default first, then those of other packages.
     ``flag`` is what chooses among them; all are of one ``kind``.
 
-    Nothing is imported before it is asked for. What another package brings and cannot be used is not among the methods; ``broken`` says
-    why, by name.
+    Nothing is imported before it is asked for. A method of another package that cannot be used is not listed; ``broken`` has the reasons,
+    by name.
     """
 
     room: str
@@ -84,7 +85,7 @@ class Registry:
     _all: bool = False
 
     def get(self, name: str) -> Method:
-        """The method of a name. Raises UsageError for another, with the names that there are, and for one that is broken."""
+        """The method of a name. Raises UsageError for an unknown name, with the valid ones, and for a method that is broken."""
         if name in self.names and name not in self._loaded:
             self._loaded[name] = importlib.import_module(f"{self.package}.{name.replace('-', '_')}").METHOD
         elif name not in self._loaded:
@@ -131,7 +132,7 @@ class Registry:
 
 
 def _somebody_adds() -> bool:
-    """Whether any installed package mentions the group: reading these files costs a fifth of what importlib.metadata does with them."""
+    """Whether any installed package mentions the group: reading the files takes a fifth of the time of importlib.metadata."""
     marker = GROUP.encode()
     for folder in sys.path:
         try:

@@ -46,7 +46,7 @@ class _CheckedOutput:
 
 
 class _CheckedFile(_CheckedOutput):
-    """The same with all that going on with a file needs; what moves in it may have to write first."""
+    """The same with what resuming a file needs: reading, and moves, which may have to write first."""
 
     file: Any
 
@@ -75,7 +75,7 @@ class _CheckedFile(_CheckedOutput):
 
 
 def write_error(name: str, error: OSError, advice: str = _ELSEWHERE) -> OutputError:
-    """What a failed write of ``name`` is to be raised as; ``advice`` is for a disk that is full."""
+    """The error to raise for a failed write of ``name``; ``advice`` is for a full disk."""
     failed = f"cannot write {name}: {error.strerror or error}"
     return DiskFullError(failed, advice) if error.errno in (errno.ENOSPC, errno.EDQUOT) else OutputError(failed)
 
@@ -99,10 +99,10 @@ def part_path(path: str | os.PathLike[str]) -> Path:
 def check_output(path: str, *, binary: bool, resume: bool = False, pg: bool = True) -> None:
     """Refuse what cannot work before any work is done: binary to a terminal, ``--resume`` on a stream, a missing folder.
 
-    By the provenance alone (``pg``) a run knows that what it would go on from was begun with its own inputs and options.
+    ``pg``: whether provenance is written, by which alone a resumed run recognises its own output.
     """
     if resume and not pg:
-        raise UsageError("--resume knows its own output by the provenance, which --no-pg leaves out: give one of the two")
+        raise UsageError("--resume recognises its own output by the provenance, which --no-pg leaves out: give only one of the two")
     if path == STDOUT:
         if resume:
             raise UsageError("--resume needs a file to resume: add -o PATH")
@@ -117,11 +117,11 @@ def check_output(path: str, *, binary: bool, resume: bool = False, pg: bool = Tr
     if Path(path).is_dir():
         raise OutputError(f"cannot write {path}: it is a folder; give a file name")
     if resume and _is_special(path):
-        raise UsageError(f"--resume needs a file to resume, and {path} is none: add -o PATH")
+        raise UsageError(f"--resume needs a file to resume, and {path} is not one: add -o PATH")
 
 
 def same_file(path: str, other: str) -> bool:
-    """Whether two paths are one file, there or not; neither stdin and stdout (``-``) nor a device is."""
+    """Whether two paths are one file, existing or not; False for stdin and stdout (``-``) and for devices."""
     if STDOUT in (path, other) or _is_special(path):
         return False
     return os.path.realpath(path) == os.path.realpath(other)
@@ -133,8 +133,8 @@ def open_output(path: str, *, resume: bool = False) -> Iterator[BinaryIO]:
 
     An ordinary path is written as a temporary file in the same folder, synced, given the mode the umask asks for and
     moved into place; on any exception it is removed and ``path`` is untouched. A link is followed. Devices and named
-    pipes are written directly. With ``resume`` the yielded file is ``PATH.part`` open for reading and writing at its start, with whatever
-    an earlier run left; on an exception it stays. Raises OutputError if it cannot be written.
+    pipes are written directly. With ``resume`` the yielded file is ``PATH.part`` open for reading and writing at its start, with what an
+    earlier run left; on an exception the file stays. Raises OutputError if it cannot be written.
     """
     if path == STDOUT:
         out = _CheckedOutput(sys.stdout.buffer, "stdout")
@@ -205,7 +205,7 @@ def _is_special(path: str) -> bool:
 
 
 def umask() -> int:
-    """What the user has taken from the modes of new files and folders."""
+    """The umask: the permission bits that new files and folders do not get."""
     mask = os.umask(0)
     os.umask(mask)
     return mask

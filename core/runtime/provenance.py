@@ -41,7 +41,7 @@ def append_entry(
 ) -> list[dict[str, Any]]:
     """``previous`` with one entry added: id, tool, version, command, model and its hash, seed, and ``previous`` (an id).
 
-    ``supervised`` marks a model that was trained on labels; where it is false nothing is said.
+    ``supervised`` marks a model that was trained on labels; where it is false the key is left out.
     """
     used = {str(entry.get("id")) for entry in previous}
     name, k = tool, 1

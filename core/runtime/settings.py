@@ -35,7 +35,8 @@ Given = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Effect:
-    """Where an option has one: ``where`` tells from all values given; else ``why`` is said of its flag, formatted with these values."""
+    """When an option has an effect: ``where`` tells from all values given; if it has none, the message is its flag and ``why``, formatted
+    with these values."""
 
     where: Callable[[Given], bool]
     why: str
@@ -43,7 +44,7 @@ class Effect:
 
 @dataclass(frozen=True, slots=True)
 class Declared:
-    """What a field says of its option, see ``option``; ``kind`` is its type without None."""
+    """The declaration of an option by its field, see ``option``; ``kind`` is its type without None."""
 
     name: str
     default: Any
@@ -71,12 +72,12 @@ class Declared:
 
     @property
     def flag(self) -> str | None:
-        """The flag as it is typed, the longest of its names; None if there is none."""
+        """The flag as it is typed, the longest of its names; None for an option without a flag."""
         return max(self.flags, key=len, default=None)
 
     @property
     def word(self) -> str:
-        """What environment, files and other options call it: its flag's name with underscores, or its own."""
+        """The name in environment variables, files and other options: the flag's name with underscores, or the field's own."""
         return self.name if self.flag is None else self.flag.lstrip("-").replace("-", "_")
 
     @property
@@ -86,7 +87,7 @@ class Declared:
 
     @property
     def default_text(self) -> str | None:
-        """What the default is, as a person would type it or as it is declared to be shown; None if there is nothing to say."""
+        """What the default is, as a person would type it or as it is declared to be shown; None where help shows no default."""
         if self.shown is not None:
             return self.shown or None
         if self.default is None or self.default is dataclasses.MISSING or self.default == () or isinstance(self.default, bool):
@@ -120,16 +121,16 @@ def option(
 ) -> T:
     """A field of an options dataclass.
 
-    ``default``: its value where nobody gives one; ``REQUIRED`` if somebody must. ``help``: a sentence that begins with what it is or does.
+    ``default``: its value where none is given; ``REQUIRED`` if one must be given. ``help``: a sentence that begins with what it is or does.
     ``flag``: True for the field's name with dashes, or the flag itself; ``short``: one letter more, as ``-k``; ``off``: the flag that says
     the opposite. ``metavar``: what stands for the value in help. ``low`` and ``high`` bound a number, ``above`` and ``below`` are
     bounds that it may not touch, ``multiple`` what it must be a multiple of; it may be infinite only if ``high`` is. The choices of a
     ``Literal`` are those of the option. ``parse`` makes the value of the text that a person writes (raises ValueError with what to write
-    instead), where the type alone does not say how. ``shown``: what help says the default is, if not its text; empty to say nothing.
+    instead), where the type alone does not say how. ``shown``: what help shows as the default, if not its text; empty to show none.
     ``source``: the paper and section that gives the default; None where it is our choice. ``decides``: whether another value can give
     another result, or a function that tells from all values; only what does is in provenance. ``environment``: whether ``OVS_NAME`` sets
     it ``always``; or ``by command``, ``OVS_COMMAND_NAME`` alone, since the name means different things in different commands; or
-    ``never``, as it names one run's files or asks for information. ``effect``: where it has one. ``count``: its value is how often it is
+    ``never``, as it names one run's files or asks for information. ``effect``: when it has one. ``count``: its value is how often it is
     given. ``now``: called with the value as soon as it is read, before all others. ``argument``: it has no flag but a place on the command
     line. ``rare``: the short help only names it.
     """
@@ -144,20 +145,20 @@ def option(
 
 
 def redeclared(options: Any, name: str, default: T, *, source: str | None = None) -> T:
-    """A field of ``options`` with another default, for a subclass: all else that it declares stays, but for where the default is from."""
+    """A field of ``options`` with another default, for a subclass: all else that it declares stays, except ``source``."""
     declared = {**options.__dataclass_fields__[name].metadata[_KEY], "shown": None, "source": source}
     return dataclasses.field(default=default, metadata={_KEY: declared})
 
 
 class _Required:
-    """What has no default."""
+    """The default of an option that must be given."""
 
 
 REQUIRED: Any = _Required()
 
 
 class Options:
-    """A frozen dataclass of ``option`` fields derives from this: it refuses values out of range, whoever makes it.
+    """A frozen dataclass of ``option`` fields derives from this: it refuses values out of range wherever it is made.
 
     Raises UsageError. What depends on several fields is for ``check`` of the subclass.
     """
@@ -236,12 +237,12 @@ def with_defaults(options: type[AnyOptions], *, fixed: Collection[str] = (), **d
 
 
 def part_of(kind: type[AnyOptions], options: Any) -> AnyOptions:
-    """The values of the fields that ``options``, made of several dataclasses, has from ``kind``, as one of these."""
+    """The part of ``options``, a dataclass that inherits from several, that comes from ``kind``, as an instance of ``kind``."""
     return kind(**{field.name: getattr(options, field.name) for field in dataclasses.fields(kind)})  # type: ignore[arg-type]
 
 
 def fault(declared: Declared, value: Any) -> str | None:
-    """What is wrong with a value, as what to give instead; None if nothing is."""
+    """What to give instead of a value that is not valid; None for a valid one."""
     if value is None:
         return None
     if declared.choices:
@@ -340,7 +341,7 @@ def either(choices: Sequence[Any]) -> str:
 
 
 def assignments(texts: Sequence[str], *, of_method: bool) -> Iterator[tuple[str, str | None, str, str]]:
-    """``--set`` as it was given: the text, the method that it names (None: it names none), the option's name and its value.
+    """``--set`` as it was given: the text, the method that it names (None where it names none), the option's name and its value.
 
     ``of_method``: a method must be named, since several are applied. Raises UsageError for what has not this form.
     """

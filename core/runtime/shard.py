@@ -1,4 +1,4 @@
-"""Which part of the sorted input is ours: ``--shard I/N``, or ``auto`` from SLURM; and what parts make a whole."""
+"""Which part of the sorted input a run works on: ``--shard I/N``, or ``auto`` from SLURM; and which parts make a whole."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Shard:
 
     @property
     def stated(self) -> Shard | None:
-        """What a header says: the only shard of one is the whole, and nothing is said of it."""
+        """The shard as a header states it: None for the only shard of one, which is the whole."""
         return self if self.count > 1 else None
 
     def pick(self, items: Sequence[T]) -> Sequence[T]:
@@ -37,7 +37,7 @@ class Shard:
 
 
 def shard_of(value: object) -> Shard | None:
-    """The shard that a header names as text, None where it names none. Raises ValueError if it is not a shard."""
+    """The shard that a header names as text, None where the header names no shard. Raises ValueError for a text that is not a shard."""
     if value is None:
         return None
     match = re.fullmatch(r"(\d{1,9})/(\d{1,9})", value) if isinstance(value, str) else None
@@ -47,7 +47,7 @@ def shard_of(value: object) -> Shard | None:
 
 
 def join_shards(shards: Sequence[Shard | None], names: Sequence[str]) -> Shard | None:
-    """What the files ``names`` are together, that say of themselves to be ``shards``: the shard of a single one, None for the whole.
+    """What the files ``names``, whose headers state ``shards``, are together: the shard of a single file, None for the whole.
 
     Raises InputError if some are shards and some are not, if they are of different counts, if one is there twice or one is missing.
     """
@@ -57,7 +57,7 @@ def join_shards(shards: Sequence[Shard | None], names: Sequence[str]) -> Shard |
     first, name = next((shard, name) for shard, name in zip(shards, names, strict=True) if shard is not None)
     for shard, other in zip(shards, names, strict=True):
         if shard is None:
-            raise InputError(f"{name} is shard {first}, but {other} is none: only the shards of one run are joined")
+            raise InputError(f"{name} is shard {first}, but {other} is not a shard: only the shards of one run are joined")
         if shard.count != first.count:
             raise InputError(f"{name} is shard {first}, but {other} is {shard}: only the shards of one run are joined")
         if shard.index in places:
@@ -75,7 +75,7 @@ def parse_shard(text: str | None, environ: Mapping[str, str] | None = None) -> S
 
     ``auto`` combines a SLURM array with the tasks of a step: I = array index · step tasks + task, N = array size · step
     tasks. The array must be a whole one, whose indices begin at 0 or 1: tasks that are sent again by themselves make an array of
-    their own, which knows nothing of how many there were. Raises UsageError with the valid form.
+    their own, which does not state how many there were. Raises UsageError with the valid form.
     """
     if text is None:
         return Shard()
@@ -110,12 +110,12 @@ def _from_slurm(environ: Mapping[str, str]) -> Shard:
         array_index, off = divmod(number("SLURM_ARRAY_TASK_ID", first) - first, step)
         if first > 1 or last != first + (array_count - 1) * step or off or not 0 <= array_index < array_count:
             raise UsageError(
-                f"--shard auto: task {task} is of an array of {array_count} from {first} to {last}, which is not a whole one (0 to N-1, or "
-                "1 to N): sent again by themselves, tasks do not know their N; say it: --shard $SLURM_ARRAY_TASK_ID/N, as counted from 0"
+                f"--shard auto: task {task} belongs to an array of {array_count} from {first} to {last}, which is not a whole array "
+                "(0 to N-1, or 1 to N); for tasks that are submitted again alone, give --shard $SLURM_ARRAY_TASK_ID/N, counted from 0"
             )
     tasks = number("SLURM_STEP_NUM_TASKS", 1)
     if task and array_count * tasks == 1:
-        log.warning("--shard auto: an array of one task works on everything; one sent again by itself needs --shard %d/N", array_index)
+        log.warning("--shard auto: an array of one task works on everything; a task submitted again alone needs --shard %d/N", array_index)
     shard = Shard(array_index * tasks + number("SLURM_PROCID", 0), array_count * tasks)
     if shard.index >= shard.count:
         raise UsageError(f"--shard auto: SLURM's variables give shard {shard}, which does not exist; give --shard I/N")

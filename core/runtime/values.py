@@ -1,4 +1,4 @@
-"""Values that people write in a compact form. What each of these raises, a ValueError, says what to write instead."""
+"""Values that people write in a compact form. Each parser raises ValueError, whose message says what to write instead."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ LARGEST_ID = 65535  # of a class: that of a 16-bit image
 
 
 def void_ids(text: str) -> tuple[int, ...]:
-    """``0,255``: different ids of a label map; ``none`` is not an id at all."""
+    """``0,255``: different ids of a label map; ``none`` stands for no id."""
     if text == "none":
         return ()
     words = [word.strip() for word in text.split(",")]

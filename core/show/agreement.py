@@ -1,4 +1,4 @@
-"""How far a prediction and a ground truth of label maps say the same, pixel by pixel."""
+"""How far a prediction and a ground truth of label maps agree, pixel by pixel."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ class Agreement:
 
 @dataclass(frozen=True, slots=True)
 class SameClasses:
-    """Which class of the ground truth a category of the prediction is, None for none; ``background`` is that of pixels without a mask."""
+    """The ground truth's class for each category of the prediction, None without one; ``background`` is the class of pixels without a
+    mask."""
 
     of: Callable[[int], int | None]
     background: int | None

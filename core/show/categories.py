@@ -99,7 +99,7 @@ class Swatch:
 class CategoryMap:
     """The categories of an image's masks painted over each other.
 
-    ``labels`` (H, W) int32 is 0 where there is none, else k for ``swatches[k - 1]``; swatches are by descending number of pixels. ``order``
+    ``labels`` (H, W) int32 is 0 where no mask is, else k for ``swatches[k - 1]``; swatches are by descending number of pixels. ``order``
     holds the places of the masks from the lowest to the topmost, ``groups[k]`` the swatch of mask k.
     """
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from ovskit.core.records import Float, UInt8
 
-BACKGROUND = (128, 128, 128)  # of what is none of the other categories; no category's colour is as gray
+BACKGROUND = (128, 128, 128)  # of the background; no category's colour is as gray
 
 _GOLDEN = (5**0.5 - 1) / 2
 _FIRST_HUE = 0.70  # of a turn: a calm blue for the largest mask

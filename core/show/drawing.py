@@ -1,4 +1,4 @@
-"""What ``ovs-show`` draws of what was opened: a page, overlays or a sheet."""
+"""What ``ovs-show`` draws from its opened inputs: a page, overlays or a sheet."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 
 from ovskit.core.runtime.output import open_output
-from ovskit.core.show.inputs import Shown, file_names, titles
+from ovskit.core.show.inputs import OpenedInputs, file_names, titles
 from ovskit.core.show.options import PAGE_SIDE, SHEET_SIDE, Drawing, ShowInputs
 from ovskit.core.show.page import write_page
 from ovskit.core.show.pictures import write_overlays, write_sheet_file
@@ -14,10 +14,10 @@ from ovskit.core.show.scene import Scene
 from ovskit.core.show.selections import parse_view, sheet_columns
 
 
-def draw(shown: Shown, given: ShowInputs, drawing: Drawing, watch: Callable[[Iterable[Scene]], Iterable[Scene]]) -> int:
+def draw(shown: OpenedInputs, given: ShowInputs, drawing: Drawing, watch: Callable[[Iterable[Scene]], Iterable[Scene]]) -> int:
     """Write the page, the overlays or the sheet; ``watch`` sees the scenes pass by. Returns how many images are in it.
 
-    Raises UsageError for a view that makes no sense, OutputError, and what making the scenes raises.
+    Raises UsageError for an invalid view, OutputError, and what making the scenes raises.
     """
     columns = shown.columns
     views = [parse_view(text, given.judged, [column.by_category for column in columns]) for text in drawing.view.split(",")]

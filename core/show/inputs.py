@@ -1,4 +1,4 @@
-"""What ``ovs-show`` looks at: mask files and folders of label maps side by side, and the ground truth beside them."""
+"""The inputs of ``ovs-show``: mask files and folders of label maps side by side, and the ground truth beside them."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
-    """The scenes, what their panels are, and how what is coloured by category is coloured."""
+class OpenedInputs:
+    """The scenes, what their panels show, and the colours of categories."""
 
     scenes: Scenes
     columns: Sequence[Column]  # a ground truth of label maps is the last
@@ -34,9 +34,11 @@ class Shown:
 
 
 @contextmanager
-def opened(given: ShowInputs, at: PhotographsAt, workers: int, failures: Failures) -> Iterator[Shown]:
-    """Everything that ``given`` names. Raises UsageError, InputError and MissingInputError for what cannot be used."""
+def open_inputs(given: ShowInputs, at: PhotographsAt, workers: int, failures: Failures) -> Iterator[OpenedInputs]:
+    """The files that ``given`` names, opened as long as the context lasts. Raises UsageError, InputError and MissingInputError for what
+    cannot be used."""
     from ovskit.core.formats.labels.named_maps import chosen_space, open_named_maps
+    from ovskit.core.formats.photographs.photographs import Photographs
     from ovskit.core.formats.streams.masks import open_masks
     from ovskit.core.formats.truth.ground_truth import open_ground_truth
     from ovskit.core.runtime.output import open_input
@@ -47,7 +49,7 @@ def opened(given: ShowInputs, at: PhotographsAt, workers: int, failures: Failure
     files = given.files
     names = file_names(files)
     folders = {k for k, file in enumerate(files) if file != "-" and os.path.isdir(file)}
-    # A pipe is read once, from front to back; a folder is opened when it is known where its photographs are.
+    # A pipe is read once, from front to back; a folder is open_inputs when it is known where its photographs are.
     lead = files.index("-") if "-" in files else None if 0 in folders else 0
     space, void = chosen_space(given.layout, given.names), given.void
     with ExitStack() as stack:
@@ -81,22 +83,24 @@ def opened(given: ShowInputs, at: PhotographsAt, workers: int, failures: Failure
             headers[k] = found[k].header
         columns, truth_column = _columns(given, [headers[k] for k in range(len(files))], names, folders, maps, truth)
         others = [k for k in range(len(files)) if k != lead]
+        exif = _exif(given, at, headers, names, truth, folders)
+        roots = [at.root or headers[k].root or root for k in ([] if lead is None else [lead]) + others]
+        below = {folder: Photographs(folder, max_pixels=at.max_pixels, exif=exif) for folder in roots}
         scenes = Scenes(
-            sets, names[lead or 0], roots=[at.root or headers[k].root or root for k in ([] if lead is None else [lead]) + others],
+            sets, names[lead or 0], photographs=[below[folder] for folder in roots],
             failures=failures, others=[found[k] for k in others], place=lead,
             named=lead is None or headers[lead].named, truth=truth, at=given.match_iou, maps=maps,
-            same=_same(columns, maps), workers=workers, max_pixels=at.max_pixels,
-            exif=_exif(given, at, headers, names, truth, folders),
+            same=_same(columns, maps), workers=workers,
         )  # fmt: skip
         spaces = [s for s in (space, *map(space_of, headers.values())) if s is not None]
         every = [*columns, *([] if truth_column is None else [truth_column])]
-        yield Shown(scenes, columns, truth_column, Categories(every, spaces))
+        yield OpenedInputs(scenes, columns, truth_column, Categories(every, spaces))
 
 
 def _exif(
     given: ShowInputs, at: PhotographsAt, headers: Mapping[int, MasksHeader], names: Sequence[str], truth: Any, folders: set[int]
 ) -> str:
-    """How the photographs' orientations are taken: as the files say, which must not contradict each other."""
+    """How the photographs' orientations are treated: as the files state, which must not contradict each other."""
     from ovskit.core.formats.photographs.photographs import UNKNOWN, settled_exif
 
     said = [(headers[k].exif, names[k]) for k in headers if k not in folders]
@@ -133,7 +137,7 @@ def titles(names: Sequence[str]) -> list[str]:
 def _columns(
     given: ShowInputs, headers: Sequence[MasksHeader], names: Sequence[str], folders: set[int], maps: NamedMaps | None, truth: Any
 ) -> tuple[list[Column], TruthColumn | None]:
-    """What each panel is. Where a file is coloured by category, so is a ground truth of several: to be compared at a glance."""
+    """What each panel shows. Where a file is coloured by category, so is a ground truth with several, for comparison at a glance."""
     from ovskit.core.show.categories import speaks_of_categories
     from ovskit.core.show.scene import Column, TruthColumn
 
@@ -141,7 +145,8 @@ def _columns(
         return given.colour == "category" or (given.colour == "auto" and is_about)
 
     def listed(header: MasksHeader) -> Any:
-        """The categories of a file; a results list has none, and its numbers are believed to be the ground truth's, as scores do."""
+        """The categories of a file; the numbers of a results list, which has no categories, are taken to be the ground truth's, as in
+        scores."""
         classes = maps if maps is not None else truth
         believed = header.results and given.colour == "category" and classes is not None
         return classes.categories if believed else header.categories

@@ -63,7 +63,7 @@ def legend_height(lines: Sequence[tuple[Category, str]], width: int, *, size: fl
 def legend_strip(lines: Sequence[tuple[Category, str]], width: int, *, size: float = 1.0, margin: int = _MARGIN) -> UInt8:
     """A swatch, the name and what is said of each category, in as many columns as ``width`` holds, read downwards.
 
-    uint8 (height, ``width``, 3); of no height where there are no lines. Letters are ``size`` times 13 pixels. Names too long for a
+    uint8 (height, ``width``, 3); the height is 0 without lines. Letters are ``size`` times 13 pixels. Names too long for a
     column are cut at their end.
     """
     plan = _Plan(lines, width, size, margin) if lines else None

@@ -1,9 +1,9 @@
 """Several mask files side by side: the images of one are found again in the others, whatever the order they come in.
 
-One file *leads*: it is read from front to back, once, so it may be a pipe. Of every other file the places of its images
-are found first; then their masks are read where they stand, as the leading file comes to them. So a masks stream on disk
-takes memory for the names of its images and the masks of a few. A file that cannot be read twice (a pipe), or whose
-masks do not stand image by image (other COCO files), is held in memory as run-length masks. A folder of label maps is read map by map.
+One file *leads*: it is read from front to back, once, so it may be a pipe. In every other file the places of the images are found first;
+then their masks are read where they stand, as the leading file comes to them. So a masks stream on disk takes memory for the names of its
+images and the masks of a few. A file that cannot be read twice (a pipe), or whose masks do not stand image by image (other COCO files), is
+held in memory as run-length masks. A folder of label maps is read map by map.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ class MaskFile:
         self._by_id = {image.id: k for k, image in enumerate(self.images)}
 
     def find(self, image: Image, *, named: bool = True) -> int | None:
-        """Which of the images is ``image``, None if there is none: by name (``ImageNames.find``); by id where this file or the other
-        (``named`` is False) has no names, as a results list.
+        """The place of ``image`` among the images, None where it is not there: by name (``ImageNames.find``); by id where this file or the
+        other (``named`` is False) has no names, as a results list.
         """
         if not (self.header.named and named):
             return self._by_id.get(image.id)

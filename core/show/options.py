@@ -27,26 +27,24 @@ class ShowInputs(Options):
         None, "Ground truth to compare with: COCO, LVIS, panoptic, SA-1B (also its folder), or label maps.",
         flag=True, metavar="GT", environment="never",
     )  # fmt: skip
-    segments: str | None = option(None, "PNG files of a panoptic --gt.", flag=True, metavar="DIR", environment="never", rare=True)
-    layout: str | None = option(
-        None, "How a folder of label maps is kept, that of --gt if there is one: voc, ade, …", flag=True, metavar="NAME"
-    )
+    segments: str | None = option(None, "Folder of a panoptic --gt's PNG files.", flag=True, metavar="DIR", environment="never", rare=True)
+    layout: str | None = option(None, "Layout of a folder of label maps, of --gt if that is one: voc, ade, …", flag=True, metavar="NAME")
     names: str | None = option(
-        None, "The label space of label maps: voc-21, a file, or names with commas.",
+        None, "Label space of label maps: voc-21, a file, or names with commas.",
         flag=True, metavar="SPACE", shown="the layout's", environment="by command",
     )  # fmt: skip
     void: tuple[int, ...] | None = option(
-        None, "Ids of label maps that are not drawn, where no layout says them.",
+        None, "Void ids of label maps, which are not drawn; for maps without a layout.",
         flag=True, metavar="ID,…|none", parse=void_ids, shown="the layout's or the label space's, else 255", rare=True,
     )  # fmt: skip
     colour: Literal["auto", "mask", "category"] = option(
         "auto",
-        "A colour for each mask, or for each category; auto: by category where the file says that its masks are about them.",
+        "Colour each mask, or each category, differently; auto: categories where the file's masks are labelled with them.",
         flag=True,
     )
     match_iou: float = option(
-        0.5, "At this IoU a mask of the ground truth is found.", flag=True, low=0.01, high=1, metavar="IOU",
-        effect=Effect(lambda g: g["gt"] is not None, "says which masks of a ground truth are found: add --gt GT"),
+        0.5, "IoU from which a mask of the ground truth counts as found.", flag=True, low=0.01, high=1, metavar="IOU",
+        effect=Effect(lambda g: g["gt"] is not None, "has no effect without a ground truth: add --gt GT"),
     )  # fmt: skip
     limit: int | None = option(None, "Show only the first N images.", flag=True, low=1)
 
@@ -68,7 +66,7 @@ class ShowInputs(Options):
 
     @property
     def judged(self) -> bool:
-        """Whether there is a ground truth of masks, with which those shown are matched."""
+        """Whether there is a ground truth of masks, to match the drawn masks with."""
         return self.gt is not None and not self.gt_is_maps
 
     def check(self) -> None:
@@ -80,10 +78,10 @@ class ShowInputs(Options):
         if self.layout is None and self.names is None and self.void is None:
             return
         if not all(file == "-" or os.path.exists(file) for file in (*self.files, *([] if self.gt is None else [self.gt]))):
-            return  # that something is not there is said where it is opened
+            return  # a missing file is reported where it is opened
         if not self.gt_is_maps and not any(map(os.path.isdir, self.files)):
             option = "--layout" if self.layout is not None else "--names" if self.names is not None else "--void"
-            raise UsageError(f"{option} is about a folder of label maps: name one as --gt, or instead of a masks file")
+            raise UsageError(f"{option} has no effect without a folder of label maps: name one as --gt, or instead of a masks file")
         if self.layout is not None and self.gt is not None and not self.gt_is_maps:
             raise UsageError(f"--layout {self.layout}: {self.gt} is not a folder; a layout says how a folder of label maps is kept")
 
@@ -103,7 +101,7 @@ def is_folder(output: str) -> bool:
     return output.endswith("/") or os.path.isdir(output)
 
 
-_PICTURES = Effect(_draws("folder", "sheet"), "is for pictures (-o DIR/ or --sheet): a page has controls of its own")
+_PICTURES = Effect(_draws("folder", "sheet"), "has no effect on a page, which has controls of its own: use it with -o DIR/ or --sheet")
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,24 +111,28 @@ class Drawing(Options):
     SECTION: ClassVar[str] = "Output"
 
     output: str = option(
-        "-", "A page, or a folder (closing /) of PNG overlays; - is a page on stdout.",
+        "-", "Write a page (PAGE.html), or PNG overlays into a folder (DIR/, with the slash); - is a page on stdout.",
         flag=True, short="-o", metavar="PAGE.html|DIR/", decides=False, environment="never",
     )  # fmt: skip
     sheet: str | None = option(
-        None, "Instead of a page, one PNG of all images, a row each; - is stdout.", flag=True, metavar="SHEET.png", environment="never"
+        None,
+        "Write one PNG of all images, a row each, instead of a page; - is stdout.",
+        flag=True,
+        metavar="SHEET.png",
+        environment="never",
     )
     view: str = option(
         "auto",
-        "Masks of a PNG: auto (all where coloured by category, matched with --gt, or about 16 of one level), all, matched, T or "
+        "Masks to draw in a PNG: auto (all where coloured by category, matched with --gt, or about 16 of one level), all, matched, T or "
         "threshold:T, count:N, level:N or depth:N (0 for wholes). A sheet has a column for each of several, apart by commas.",
         flag=True, metavar="VIEW", effect=_PICTURES,
     )  # fmt: skip
     title: str | None = option(
-        None, "The page's title.", flag=True, effect=Effect(_draws("page"), "is that of a page (-o PAGE.html)"), rare=True
+        None, "The page's title.", flag=True, effect=Effect(_draws("page"), "has no effect without a page (-o PAGE.html)"), rare=True
     )
     max_side: int | None = option(
-        None, "Photographs fit this.", flag=True, low=64, high=8192, shown=f"{PAGE_SIDE}; {SHEET_SIDE} in a sheet",
-        effect=Effect(_draws("page", "sheet"), "is for pages and sheets: overlays are as large as their photographs"), rare=True,
+        None, "Longest side of photographs, in pixels.", flag=True, low=64, high=8192, shown=f"{PAGE_SIDE}; {SHEET_SIDE} in a sheet",
+        effect=Effect(_draws("page", "sheet"), "has no effect on overlays, which are as large as their photographs"), rare=True,
     )  # fmt: skip
     no_legend: bool = option(False, "Leave the legend of categories out of PNGs.", flag=True, effect=_PICTURES, rare=True)
     opacity: float = option(0.55, "Opacity of the colours in PNGs.", flag=True, low=0, high=1, effect=_PICTURES, rare=True)

@@ -1,7 +1,7 @@
 """One self-contained HTML page of images and their masks, written image by image.
 
-The page asks for nothing from anywhere: pictures are data URIs, masks COCO's own run-length text, decoded where they are
-looked at. Its Content-Security-Policy lets no script run but its own, so nothing that a masks file says can.
+The page asks for nothing from anywhere: pictures are data URIs, masks COCO's own run-length text, decoded when they are drawn. Its
+Content-Security-Policy lets only its own script run, so no text of a masks file can run as one.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from ovskit.core.show.page_data import Summary, scene_data
 from ovskit.core.show.safe_text import markup, script_json
 from ovskit.core.show.scene import Column, Scene, TruthColumn, classes_line, found_line, right_line
 
-_SCRIPTS = ("rle.js", "tree.js", "paint.js", "words.js", "panel.js", "list.js", "legend.js", "item.js", "tools.js", "page.js")
+_SCRIPTS = ("rle.js", "tree.js", "paint.js", "words.js", "panel.js", "list.js", "legend.js", "image_section.js", "tools.js", "page.js")
 _JPEG_QUALITY = 86
 _THUMBNAIL = 128  # longer side in pixels: sharp at 64 CSS pixels on a dense screen
 _LARGEST_UPSCALE = 3  # a small image is not blown up to more than this

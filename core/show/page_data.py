@@ -1,4 +1,4 @@
-"""What the page's script is given, as plain values for JSON: the masks of one image, and what the page as a whole has to know."""
+"""The data of the page's script, as plain values for JSON: the masks of one image, and the summary of the whole page."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from ovskit.core.records import Mask, MaskSet
 from ovskit.core.show.agreement import Agreement
 from ovskit.core.show.categories import Categories, Category, category_map
 from ovskit.core.show.colours import colours
-from ovskit.core.show.matched import Truth
 from ovskit.core.show.safe_text import printable
 from ovskit.core.show.scene import Column, Scene, TruthColumn
-from ovskit.core.show.views import NESTED, View, larger_first, most_legible, order_by_area, runs_in_order, views
+from ovskit.core.show.truth_matches import AnnotatorTruth
+from ovskit.core.show.views import NESTED, MaskView, larger_first, most_legible, order_by_area, runs_in_order, views
 
 _MOST_EXTRAS = 8
 _LONGEST_EXTRA = 80
@@ -40,7 +40,7 @@ class Summary:
         self._categories: dict[Category, int] = {}
         self._right: list[Agreement | None] = [None] * len(columns)
 
-    def add(self, panel: int, found: Iterable[View], masks: int) -> None:
+    def add(self, panel: int, found: Iterable[MaskView], masks: int) -> None:
         """Count the masks and the views of one image in one file."""
         if not self._columns[panel].is_map:
             self.masks += masks
@@ -49,7 +49,7 @@ class Summary:
             self._keys[panel].add(view.key)
             self._add_level(view).append(len(view.members))
 
-    def add_truth(self, place: int, truth: Truth, found: Iterable[View]) -> None:
+    def add_truth(self, place: int, truth: AnnotatorTruth, found: Iterable[MaskView]) -> None:
         """Count what is found of the ground truth of one image; of the annotators, ``place`` from 0, only the first counts."""
         for view in found:
             self._keys[-1].add(view.key)
@@ -70,7 +70,7 @@ class Summary:
         """Where a category stands in the page's list of those that occur."""
         return self._categories.setdefault(category, len(self._categories))
 
-    def _add_level(self, view: View) -> list[int]:
+    def _add_level(self, view: MaskView) -> list[int]:
         numbers = self._levels[view.key]
         return numbers.setdefault(view.value, []) if view.value in numbers or len(numbers) <= _MOST_LEVELS else []
 
@@ -135,7 +135,7 @@ def scene_data(scene: Scene, columns: Sequence[Column], truth: TruthColumn | Non
     return data
 
 
-def _found(truth: Truth) -> dict[str, Any]:
+def _found(truth: AnnotatorTruth) -> dict[str, Any]:
     """For each file, a row [ground-truth mask, prediction, IoU, 1 if paired or 0 if only nearest] for every mask touched."""
     rows = []
     for found in truth.found:
@@ -144,7 +144,7 @@ def _found(truth: Truth) -> dict[str, Any]:
     return {"found": rows}
 
 
-def _panel(masks: MaskSet, column: Column, summary: Summary) -> tuple[list[View], dict[str, Any]]:
+def _panel(masks: MaskSet, column: Column, summary: Summary) -> tuple[list[MaskView], dict[str, Any]]:
     ordered = larger_first(masks)
     found = views(ordered, runs_in_order(masks, order_by_area(masks)))
     place = {mask.id: k for k, mask in enumerate(ordered)}

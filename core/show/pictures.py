@@ -13,12 +13,12 @@ log = get_logger("show")
 if TYPE_CHECKING:
     from ovskit.core.show.categories import Categories
     from ovskit.core.show.scene import Column, Scene, TruthColumn
-    from ovskit.core.show.selections import Choice
+    from ovskit.core.show.selections import MaskSelection
     from ovskit.core.show.sheet import SheetColumn
 
 
 def write_overlays(
-    scenes: Iterable[Scene], folder: str, choose: Choice, opacity: float, file: Column, categories: Categories, *, legend: bool
+    scenes: Iterable[Scene], folder: str, choose: MaskSelection, opacity: float, file: Column, categories: Categories, *, legend: bool
 ) -> int:
     """A PNG for each scene, of its only panel; those coloured by category with a ``legend`` below. Returns how many."""
     from PIL import Image as Pillow
@@ -27,8 +27,8 @@ def write_overlays(
     from ovskit.core.runtime.output import open_output
     from ovskit.core.show.categories import category_map
     from ovskit.core.show.legend import category_overlay, with_legend
-    from ovskit.core.show.names import overlay_name
     from ovskit.core.show.overlay import overlay
+    from ovskit.core.show.overlay_names import overlay_name
 
     done = 0
     for scene in scenes:

@@ -9,8 +9,8 @@ from typing import Any
 
 from ovskit.core.records import Image, MaskSet, UInt8
 from ovskit.core.show.agreement import Agreement
-from ovskit.core.show.matched import Truth
 from ovskit.core.show.overlay import check_picture
+from ovskit.core.show.truth_matches import AnnotatorTruth
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class Scene:
     image: Image
     pixels: UInt8
     panels: tuple[MaskSet | None, ...]
-    truths: tuple[Truth, ...] = ()
+    truths: tuple[AnnotatorTruth, ...] = ()
     agreements: tuple[Agreement | None, ...] = ()
 
     def check(self) -> None:
@@ -62,7 +62,7 @@ class Scene:
             check_picture(self.pixels, masks)
 
 
-def found_line(truth: Truth, file: int, at: float) -> str:
+def found_line(truth: AnnotatorTruth, file: int, at: float) -> str:
     """What a mask file has of the ground truth, in words: ``31 of 45 found at IoU 0.5``."""
     found = truth.found[file]
     return f"{found.hits:,} of {found.total:,} found at IoU {at:g}"

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from ovskit.core.formats.labels.named_maps import NamedMaps, masks_of_map
 from ovskit.core.formats.paths import show_path
-from ovskit.core.formats.photographs.photographs import APPLY, Photographs
+from ovskit.core.formats.photographs.photographs import Photographs
 from ovskit.core.formats.truth.ground_truth import GroundTruth
 from ovskit.core.records import Image, LabelMap, MaskSet
 from ovskit.core.runtime.errors import InputError, MissingInputError
@@ -15,19 +15,19 @@ from ovskit.core.runtime.failures import Failures
 from ovskit.core.runtime.workers import ordered_map
 from ovskit.core.show.agreement import Agreement, SameClasses, agreement
 from ovskit.core.show.mask_files import Entry, MaskFile, in_step, masks_of
-from ovskit.core.show.matched import judge
 from ovskit.core.show.scene import Scene
+from ovskit.core.show.truth_matches import judge
 
 
 class Scenes:
     """The scenes of one leading mask file and the files beside it, in the order of the leading one (``in_step``).
 
     ``lead`` is the leading file's masks, ``what`` its name for messages, ``named`` whether its images have names, and ``place`` its place
-    among the panels, None where nothing leads and the images are those of ``others`` alone; ``roots`` are the folders of the photographs,
-    the leading file's first, then those of ``others``. ``truth`` is the ground truth, of which a mask counts as found ``at`` this IoU; or
-    it is one of label ``maps``, a panel after those of the files, and ``same`` says for each file which of its categories are the classes
-    of the maps, None where none are. ``exif`` says how orientations are taken. An image that cannot be used goes to ``failures``. A few
-    images are in memory at once, whatever the number of ``workers``, and results do not depend on it. To be iterated once.
+    among the panels, None where nothing leads and the images are those of ``others`` alone; ``photographs`` are those of the
+    leading file, then of ``others``. ``truth`` is the ground truth, of which a mask counts as found ``at`` this IoU; or it is one of label
+    ``maps``, a panel after those of the files, and ``same`` says for each file which of its categories are the classes of the maps, None
+    where no category is. An image that cannot be used goes to ``failures``. A few images are in memory at once, whatever the number of
+    ``workers``, and results do not depend on it. To be iterated once.
 
     Afterwards ``lacking`` says how many of them the ground truth does not have, and ``unused`` how many images only the ground
     truth has (0 if the scenes were not read to their end).
@@ -38,7 +38,7 @@ class Scenes:
         lead: Iterable[MaskSet],
         what: str,
         *,
-        roots: Sequence[str],
+        photographs: Sequence[Photographs],
         failures: Failures,
         others: Sequence[MaskFile] = (),
         place: int | None = 0,
@@ -48,13 +48,9 @@ class Scenes:
         maps: NamedMaps | None = None,
         same: Sequence[SameClasses | None] = (),
         workers: int = 1,
-        max_pixels: int = 178_956_970,
-        exif: str = APPLY,
     ) -> None:
         self._lead, self._what, self._others, self._place, self._named = lead, what, others, place, named
-        below = {root: Photographs(root, max_pixels=max_pixels, exif=exif) for root in roots}
-        self._photographs = [below[root] for root in roots]
-        self._failures, self._workers = failures, workers
+        self._photographs, self._failures, self._workers = photographs, failures, workers
         self._truth, self._at, self._maps, self._same = truth, at, maps, same
         self._compared = truth if maps is None else maps.maps
         self._used: set[int] = set()
@@ -76,7 +72,7 @@ class Scenes:
                 self.lacking += 1
             elif self._compared is not None and found is not None:
                 if found in self._used:
-                    self._failures.handle(self._twice(scene.image, self._compared.images[found]))
+                    self._failures.handle(self._ambiguous(scene.image, self._compared.images[found]))
                     continue
                 self._used.add(found)
             yield scene
@@ -102,7 +98,7 @@ class Scenes:
         except (InputError, MissingInputError) as error:
             return error
 
-    def _twice(self, image: Image, other: Image) -> InputError:
+    def _ambiguous(self, image: Image, other: Image) -> InputError:
         assert self._compared is not None
         name = show_path(image.file_name)
         return InputError(f"{name}: {self._compared.what} has one image, {show_path(other.file_name)}, that fits it and another one")

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ovskit.core.show.sheet import SheetColumn
 
 
-class Choice(Protocol):
+class MaskSelection(Protocol):
     """The masks of one of a scene's panels that are shown."""
 
     def __call__(self, scene: Scene, panel: int) -> MaskSet: ...
@@ -23,7 +23,7 @@ class Choice(Protocol):
 _DEPTHS = {0: "entities", 1: "parts", 2: "subparts"}
 
 
-def parse_view(text: str, judged: bool, by_category: Sequence[bool]) -> tuple[str, Choice]:
+def parse_view(text: str, judged: bool, by_category: Sequence[bool]) -> tuple[str, MaskSelection]:
     """A view's name, for the head of its column, and what it picks.
 
     ``judged``: there are masks to match with. ``by_category`` says of each file whether its masks are coloured so: then auto is all of
@@ -32,10 +32,10 @@ def parse_view(text: str, judged: bool, by_category: Sequence[bool]) -> tuple[st
 
     def masks_of(scene: Scene, panel: int) -> MaskSet:
         found = scene.panels[panel]
-        assert found is not None  # whoever draws a panel has seen that it is there
+        assert found is not None  # a panel is drawn only where the file has the image
         return found
 
-    def standing(key: str, value: float) -> Choice:
+    def standing(key: str, value: float) -> MaskSelection:
         def choose(scene: Scene, panel: int) -> MaskSet:
             from ovskit.core.show.views import view_of
 
@@ -49,7 +49,7 @@ def parse_view(text: str, judged: bool, by_category: Sequence[bool]) -> tuple[st
         return legible_view(masks_of(scene, panel))
 
     def matched(scene: Scene, panel: int) -> MaskSet:
-        from ovskit.core.show.matched import matched_masks
+        from ovskit.core.show.truth_matches import matched_masks
 
         return matched_masks(masks_of(scene, panel), scene.truths[0].found[panel]) if scene.truths else legible(scene, panel)
 
@@ -75,7 +75,7 @@ def parse_view(text: str, judged: bool, by_category: Sequence[bool]) -> tuple[st
     return name, standing(key or "threshold", value)
 
 
-def sheet_columns(files: Sequence[Column], views: Sequence[tuple[str, Choice]]) -> list[SheetColumn]:
+def sheet_columns(files: Sequence[Column], views: Sequence[tuple[str, MaskSelection]]) -> list[SheetColumn]:
     """A column for each view of each file, the views of one beside each other; a ground truth of label maps has one."""
     from ovskit.core.show.sheet import SheetColumn
 

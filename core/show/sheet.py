@@ -16,9 +16,9 @@ from ovskit.core.show.categories import Categories, Category, CategoryMap, categ
 from ovskit.core.show.colours import colours
 from ovskit.core.show.legend import category_overlay, legend_height, legend_strip
 from ovskit.core.show.lettering import GROUND, INK, SOFT, fitting, font_of
-from ovskit.core.show.matched import Truth
 from ovskit.core.show.overlay import Paint, overlay
 from ovskit.core.show.scene import Column, Scene, TruthColumn, classes_line, found_line, percent, right_line
+from ovskit.core.show.truth_matches import AnnotatorTruth
 from ovskit.core.show.views import larger_first
 
 # A PNG of more is refused or shrunk by many viewers, and has to be held in memory as three bytes a pixel.
@@ -72,11 +72,11 @@ def write_sheet(
     """Write a PNG with a row for each scene: the photograph, then ``columns``, then the ground truth if ``truth`` is given.
 
     Each picture fits a square of ``side`` pixels. Ground truth is drawn in the colours of the first file's masks that match
-    it, what is missed in red stripes; of several annotators, the first's. Where columns are coloured by category, ``categories`` says how,
-    and below the last row stands a ``legend`` of those that occur, larger first; with their share of all pixels, if it is one column.
-    The sheet has at most ``most_pixels`` pixels and is at most ``tallest`` high; at the first image that does not fit it ends, and no
-    more are read. One scene and the sheet are in memory. Raises InputError if there is no image, or one has not the size its masks
-    have; UsageError if not even one image can fit.
+    it, what is missed in red stripes; with several annotators, the first's. Where columns are coloured by category, ``categories`` says
+    how, and below the last row stands a ``legend`` of those that occur, larger first; with their share of all pixels, if it is one column.
+    The sheet has at most ``most_pixels`` pixels and is at most ``tallest`` high; at the first image that does not fit it ends, and no more
+    are read. One scene and the sheet are in memory. Raises InputError without an image, or for one of another size than its masks;
+    UsageError if not even one image can fit.
     """
     cells = 1 + len(columns) + (truth is not None)
     width = 2 * _MARGIN + cells * side + (cells - 1) * _GAP
@@ -91,7 +91,7 @@ def write_sheet(
     _write_row(canvas[_MARGIN : _MARGIN + _LINE], [(title, INK) for title in titles], side)
     at, made = top, Sheet(0)
     key = Categories([*(column.file for column in columns), *([truth] if truth is not None else [])]) if categories is None else categories
-    seen = _Seen()
+    seen = _LegendCounts()
     for scene in scenes:
         maps = _maps(scene, columns, truth, key)
         row = _row(scene, columns, truth, side, opacity, width, maps)
@@ -113,14 +113,14 @@ def write_sheet(
     return made
 
 
-class _Seen:
-    """How many pixels of each category the rows of a sheet show so far, for each column that has a map, and how many each column has."""
+class _LegendCounts:
+    """For the legend: the pixels of each category in the rows so far, for each column that has a map, and the pixels of each column."""
 
     def __init__(self, pixels: dict[Category, dict[int, int]] | None = None, totals: dict[int, int] | None = None) -> None:
         self._pixels, self._totals = pixels or {}, totals or {}
 
-    def also(self, maps: Sequence[CategoryMap | None]) -> _Seen:
-        """With those of another row."""
+    def also(self, maps: Sequence[CategoryMap | None]) -> _LegendCounts:
+        """These counts and those of another row."""
         pixels, totals = {category: dict(by) for category, by in self._pixels.items()}, dict(self._totals)
         for place, shown in enumerate(maps):
             if shown is None:
@@ -130,7 +130,7 @@ class _Seen:
                 if swatch.pixels:
                     by = pixels.setdefault(swatch.category, {})
                     by[place] = by.get(place, 0) + swatch.pixels
-        return _Seen(pixels, totals)
+        return _LegendCounts(pixels, totals)
 
     def lines(self) -> list[tuple[Category, str]]:
         """The legend, larger first."""
@@ -218,7 +218,7 @@ def _ranks(whole: MaskSet, chosen: MaskSet) -> Paint:
     return Paint(rgb, np.zeros(len(ordered), np.bool_))
 
 
-def _verdict(truth: Truth, predictions: MaskSet | None) -> Paint:
+def _verdict(truth: AnnotatorTruth, predictions: MaskSet | None) -> Paint:
     found = truth.found[0]
     palette = colours(len(predictions.masks)) if predictions is not None else np.zeros((0, 3), np.uint8)
     rgb = np.empty((len(found.partner), 3), np.uint8)

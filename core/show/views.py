@@ -27,7 +27,7 @@ _MOST_VALUES = 32  # a key with more values than this tells single masks apart, 
 
 
 @dataclass(frozen=True, slots=True)
-class View:
+class MaskView:
     """Masks shown together: ``key`` (``threshold``, ``count``, ``level`` or ``depth``), its ``value``, and positions.
 
     ``members`` index the masks in the order given to ``views``.
@@ -57,7 +57,7 @@ def runs_in_order(masks: MaskSet, order: Sequence[int]) -> RunTable:
     return table
 
 
-def views(ordered: Sequence[Mask], table: RunTable) -> list[View]:
+def views(ordered: Sequence[Mask], table: RunTable) -> list[MaskView]:
     """The views of one image's masks (``larger_first``), finer before coarser, parents before parts.
 
     ``threshold`` and ``count``: a region is recorded once, at the finest partition that has it, and stands until it is
@@ -70,12 +70,12 @@ def views(ordered: Sequence[Mask], table: RunTable) -> list[View]:
     for key in NESTED:
         values = np.array([_number(mask.extra.get(key)) for mask in ordered])
         found += [
-            View(key, value, tuple(np.flatnonzero(_standing(values >= value, table)).tolist())) for value in reversed(_levels(values))
+            MaskView(key, value, tuple(np.flatnonzero(_standing(values >= value, table)).tolist())) for value in reversed(_levels(values))
         ]
     given, depths = [_number(mask.extra.get("level")) for mask in ordered], _depths(ordered)
     for key, numbers in (("depth", depths),) if given == depths else (("level", given), ("depth", depths)):
         values = np.array(numbers)
-        found += [View(key, value, tuple(np.flatnonzero(values == value).tolist())) for value in _levels(values)]
+        found += [MaskView(key, value, tuple(np.flatnonzero(values == value).tolist())) for value in _levels(values)]
     return found
 
 
@@ -97,7 +97,7 @@ def view_of(masks: MaskSet, key: str, value: float) -> MaskSet:
 
 
 def legible_view(masks: MaskSet) -> MaskSet:
-    """The masks to draw when nobody said which: the view that has nearest to 16 of them, or all where they are few."""
+    """The masks to draw where no view is chosen: the view that has nearest to 16 of them, or all where they are few."""
     order = order_by_area(masks)
     ordered = [masks.masks[k] for k in order]
     candidates = [(view.key, view.value, len(view.members)) for view in views(ordered, runs_in_order(masks, order))]
@@ -130,7 +130,7 @@ def most_legible(candidates: Iterable[tuple[str, float, float]], everything: flo
 
 
 def _levels(values: np.ndarray) -> list[float]:
-    """Distinct values, ascending; none unless there are 2 … 32."""
+    """Distinct values, ascending; empty unless there are 2 … 32."""
     distinct = np.unique(values[~np.isnan(values)])
     return distinct.tolist() if 2 <= len(distinct) <= _MOST_VALUES else []
 

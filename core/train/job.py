@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
-from ovskit.core.runtime.methods import Method, Said
+from ovskit.core.runtime.methods import GivenBy, Method
 from ovskit.core.runtime.progress import Watch, unwatched
 from ovskit.core.runtime.settings import Options
 from ovskit.core.train.engine.options import TrainOptions
@@ -68,7 +68,7 @@ class TrainJob:
     score: Callable[..., dict[str, float]] | None = None
     pg: Sequence[Mapping[str, Any]] = ()
     watch: Watch = unwatched
-    given: Mapping[str, Said] = field(default_factory=dict)
+    given: Mapping[str, GivenBy] = field(default_factory=dict)
 
     def each_photograph(self, items: Iterable[T]) -> Iterator[T]:
         """``items``, one for each photograph, while they are prepared."""

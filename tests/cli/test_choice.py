@@ -9,7 +9,7 @@ import typer
 
 from ovskit.cli.command import OvsApp
 from ovskit.cli.expand import Choice
-from ovskit.core.runtime.methods import Chosen, Method, Registry, Said
+from ovskit.core.runtime.methods import ChosenMethod, GivenBy, Method, Registry
 from ovskit.core.runtime.settings import REQUIRED, Effect, Options, option
 
 
@@ -40,12 +40,12 @@ def asked(given: Mapping[str, Any]) -> str:
     return "name" if "name" in given else "count"
 
 
-found: list[Chosen] = []
+found: list[ChosenMethod] = []
 app = OvsApp("ovs-toys", examples=[])
 
 
 @app.ovs_command()
-def toys(ctx: typer.Context, chosen: Annotated[Chosen, Choice(TOYS, "count,name", by=asked)]) -> None:
+def toys(ctx: typer.Context, chosen: Annotated[ChosenMethod, Choice(TOYS, "count,name", by=asked)]) -> None:
     """Play."""
     found.append(chosen)
 
@@ -58,7 +58,7 @@ def run(*words: str) -> int:
 def test_the_option_that_is_given_chooses() -> None:
     assert run("--count", "3") == 0
     assert (found[-1].name, found[-1].options) == ("count", ByCount(3))
-    assert found[-1].given == {"count": Said.BY_HAND}
+    assert found[-1].given == {"count": GivenBy.FLAG}
     assert run("--name", "a", "--loud", "--set", "pitch=2") == 0
     assert (found[-1].name, found[-1].options) == ("name", ByName("a", True, 2.0))
 

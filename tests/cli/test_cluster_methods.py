@@ -70,7 +70,7 @@ def test_light_through_a_pipe(images: Path, shell: Run, tmp_path: Path) -> None:
     )
     done = shell(line)
     assert done.returncode == 0, done.stderr.decode()
-    assert b"features are read twice: keeping stdin in" in done.stderr
+    assert b"features are read twice: copying stdin to" in done.stderr
     assert (tmp_path / "c.npz").exists()
 
 

@@ -75,7 +75,7 @@ def test_json_says_what_can_be_counted_by_hand(ovs: Run, gt: Path, predictions: 
     done = ovs("ovs-eval", "--gt", gt, "--json", predictions)
     assert (done.returncode, done.stderr) == (0, b"")
     found = json.loads(done.stdout)
-    # Of six masks three are found at every threshold, image 3's square at IoU (48 / 50)² = 0.9216: at nine of ten.
+    # Three of six masks are found at every threshold, image 3's square at IoU (48 / 50)² = 0.9216: at nine of ten.
     assert found["metrics"]["AR@1000"] == pytest.approx((3 + 0.9) / 6)
     assert found["metrics"]["AR@1"] == pytest.approx((2 + 0.9) / 6)
     assert tuple(found["metrics"]) == AR

@@ -121,7 +121,7 @@ def test_options_that_do_not_go_together(ovs: Run, few: Path, tmp_path: Path) ->
         (("--clusters", 3, "--names", "a,b"), ["in one way"]),
         (("--clusters", 3, "--from", "c.npz"), ["in one way"]),
         (("--clusters", 0), ["--clusters"]),
-        (("--clusters", 3, "--top-k", 2), ["--top-k belongs to --names"]),
+        (("--clusters", 3, "--top-k", 2), ["--top-k has no effect without --names"]),
         (("--names", "a,b", "--save", "c.npz"), ["--save"]),
         (("--names", "a,b", "--drop"), ["--min-prob"]),
         (("--names", "a,b", "--min-prob", 0.5), ["no background", "--drop"]),
@@ -302,5 +302,5 @@ def test_weights_of_the_image_tower_alone(few: Path, words: Path, tmp_path: Path
     save_file(half, tmp_path / "visual.safetensors")
     begin = ("--model", "clip:ovskit-cli-words", "--weights", tmp_path / "visual.safetensors", few, "-o", tmp_path / "a.json")
     assert here("--names", "cat,dog", *begin) == 65
-    assert "no whole CLIP" in capfd.readouterr().err
+    assert "not a whole CLIP" in capfd.readouterr().err
     assert here("--clusters", 2, *begin) == 0

@@ -102,7 +102,7 @@ def test_what_fits_two_images_fits_none(ovs: Run, tmp_path: Path) -> None:
     assert "x.jpg, which fits 2 images, y.jpg, which fits 2 images, img.v2.jpg)" in found["said"]
     done = ovs("ovs-eval", "--gt", tmp_path / "gt.json", stdin=document({0: (1, "x.jpg")}))
     assert done.returncode == 65
-    one_line(done, "none of its 1 image can be told in", "x.jpg fits 2 of its images")
+    one_line(done, "none of its 1 image can be identified in", "x.jpg fits 2 of its images")
 
 
 def test_two_predictions_for_one_image_are_refused(ovs: Run, tmp_path: Path) -> None:

@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
-from ovskit.core.eval.matching import IOU_THRESHOLDS, THRESHOLDS, Matched, match
+from ovskit.core.eval.matching import IOU_THRESHOLDS, THRESHOLDS, MatchedDetections, match
 from ovskit.core.masks.pairs import pairs_of
 
 ALL, SMALL, MEDIUM, LARGE = range(4)
 
 
-def found(iou: list[list[float]], own: list[float], truth: list[float], crowd: list[int] | None = None) -> Matched:
+def found(iou: list[list[float]], own: list[float], truth: list[float], crowd: list[int] | None = None) -> MatchedDetections:
     table = np.array(iou, np.float64).reshape(len(own), len(truth))
     return match(
         pairs_of(table, IOU_THRESHOLDS[0]), np.array(own, np.float64), np.array(truth, np.float64), np.array(crowd or [0] * len(truth)) != 0

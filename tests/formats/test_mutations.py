@@ -179,7 +179,7 @@ def lines(values: list[Any]) -> bytes:
     return b"\n".join(map(as_json, values))
 
 
-# Of each kind of file: its name, what is changed, and the reader.
+# For each kind of file: its name, what is changed, and the reader.
 KINDS: dict[str, tuple[str, Callable[[Path], bytes], Read]] = {
     "masks stream": ("m.json", lambda _: masks_stream(), read_masks),
     "instances": ("i.json", lambda _: as_json(INSTANCES), read_masks),

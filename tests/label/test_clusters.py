@@ -13,7 +13,7 @@ import pytest
 
 from ovskit.core.formats.streams.centroids import Centroids
 from ovskit.core.formats.streams.masks import MasksHeader, MasksWriter
-from ovskit.core.label.clusters import Collected, about, check_same_crops, check_same_model, cluster_categories, crop_of, with_clusters
+from ovskit.core.label.clusters import Collected, about, check_same_crops, check_same_encoder, cluster_categories, crop_of, with_clusters
 from ovskit.core.label.crops import CropOptions
 from ovskit.core.label.mask_vectors import MaskVectors
 from ovskit.core.label.rereadable import RereadableMasks
@@ -105,12 +105,12 @@ def test_centroids_know_what_they_are_of() -> None:
     crop = CropOptions(64, 0.25, True, (1, 2, 3))
     said = json.loads(json.dumps(about(Corners.spec, crop)))
     assert crop_of(said, "c.npz") == crop
-    check_same_model(said, Corners.spec.to_json(), "c.npz")
-    check_same_model(said, replace(Corners.spec, name="alias", facet="token", layer=2).to_json(), "c.npz")
+    check_same_encoder(said, Corners.spec.to_json(), "c.npz")
+    check_same_encoder(said, replace(Corners.spec, name="alias", facet="token", layer=2).to_json(), "c.npz")
     with pytest.raises(InputError, match=r"c\.npz: its centroids are of corners's vectors, not y"):
-        check_same_model(said, replace(Corners.spec, name="y", model="y").to_json(), "c.npz")
+        check_same_encoder(said, replace(Corners.spec, name="y", model="y").to_json(), "c.npz")
     with pytest.raises(InputError, match="with other weights"):
-        check_same_model(said, replace(Corners.spec, weights_sha256="0" * 64).to_json(), "c.npz")
+        check_same_encoder(said, replace(Corners.spec, weights_sha256="0" * 64).to_json(), "c.npz")
     check_same_crops(crop, size=64, context=None, masked=True, what="c.npz")
     for wish, words in (
         ({"size": 32}, "--size 32: .* with 64"),

@@ -11,7 +11,7 @@ import torch
 from PIL import Image as Pillow
 
 from ovskit.core.label.crops import CropOptions
-from ovskit.core.label.mask_vectors import LookOptions, MaskVectors, look_at_masks
+from ovskit.core.label.mask_vectors import EncodeOptions, MaskVectors, encode_masks
 from ovskit.core.masks import rle
 from ovskit.core.models.backbones.interface import Features
 from ovskit.core.records import Image, MaskSet
@@ -49,7 +49,7 @@ def look(sets: list[MaskSet], backbone: Corners, folder: Path, **options) -> lis
     crop = options.pop("crop", CropOptions(16))
     failures = options.pop("failures", Failures(skip=False))
     done = options.pop("done", frozenset())
-    return list(look_at_masks(sets, backbone, LookOptions(crop, str(folder), **options), failures, done=done))
+    return list(encode_masks(sets, backbone, EncodeOptions(crop, str(folder), **options), failures, done=done))
 
 
 @pytest.mark.parametrize("masked", [False, True])

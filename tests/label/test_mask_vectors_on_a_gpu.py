@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from ovskit.core.label.crops import crop_options
-from ovskit.core.label.mask_vectors import LookOptions, look_at_masks
+from ovskit.core.label.mask_vectors import EncodeOptions, encode_masks
 from ovskit.core.models.builtin.extractor import load_builtin
 from ovskit.core.runtime.failures import Failures
 
@@ -28,8 +28,8 @@ def test_masks_have_the_same_vectors(tmp_path: Path, measured: Callable[..., Non
     found = []
     for device in (CPU, GPU):
         backbone = load_builtin("builtin", device=device)
-        options = LookOptions(crop_options(backbone.spec), str(tmp_path), batch_size=4, workers=2)
-        found.append(list(look_at_masks(sets, backbone, options, Failures(skip=False))))
+        options = EncodeOptions(crop_options(backbone.spec), str(tmp_path), batch_size=4, workers=2)
+        found.append(list(encode_masks(sets, backbone, options, Failures(skip=False))))
     here, there = (np.concatenate([one.vectors for one in each]) for each in found)
     assert here.shape == there.shape == (6, 128)
     cosine = float((here * there).sum(axis=1).min())

@@ -37,7 +37,7 @@ def test_every_mask_keeps_the_ancestors_that_stay(nodes: list[tuple[int, bool]],
         mask_of(k, parent_id=parents[k] + 1 if k in parents else None, extra={"level": len(ancestors(k))}) for k in range(len(nodes))
     )
     stays = np.array([stay for _, stay in nodes], np.bool_)
-    found = forest.keep(MaskSet(IMAGE, masks, run_table([mask.rle for mask in masks]) if with_runs else None), stays)
+    found = forest.kept_masks(MaskSet(IMAGE, masks, run_table([mask.rle for mask in masks]) if with_runs else None), stays)
     left = [k + 1 for k in np.flatnonzero(stays).tolist()]
     assert [mask.id for mask in found.masks] == left
     for mask in found.masks:
@@ -51,18 +51,18 @@ def test_every_mask_keeps_the_ancestors_that_stay(nodes: list[tuple[int, bool]],
 
 def test_masks_without_a_level_get_none_and_nothing_else_changes() -> None:
     masks = tuple(mask_of(k, parent_id=k or None, score=0.5, extra={"threshold": 0.1}) for k in range(3))
-    found = forest.keep(MaskSet(IMAGE, masks), np.array([True, False, True]))
+    found = forest.kept_masks(MaskSet(IMAGE, masks), np.array([True, False, True]))
     assert found.masks[1].parent_id == 1
     assert [(mask.rle, mask.score, mask.extra) for mask in found.masks] == [(masks[k].rle, 0.5, {"threshold": 0.1}) for k in (0, 2)]
     whole = MaskSet(IMAGE, masks)
-    assert forest.keep(whole, np.ones(3, np.bool_)) is whole
+    assert forest.kept_masks(whole, np.ones(3, np.bool_)) is whole
 
 
 def test_pruned_numbers_the_masks_that_are_left() -> None:
     parent = np.array([-1, 0, 1, 2, 1, -1])
     kept = np.array([True, False, True, False, True, True])
-    assert forest.pruned(parent, kept).tolist() == [-1, 0, 0, -1]
-    assert forest.pruned(parent, np.zeros(6, np.bool_)).tolist() == []
+    assert forest.pruned_parents(parent, kept).tolist() == [-1, 0, 0, -1]
+    assert forest.pruned_parents(parent, np.zeros(6, np.bool_)).tolist() == []
 
 
 def test_a_parent_that_is_not_there_is_lost() -> None:

@@ -41,7 +41,7 @@ def test_a_method_says_which_checkpoints_it_opens(tmp_path: Path, monkeypatch: p
     monkeypatch.setitem(PREDICT._loaded, "toy", toy)
     assert method_of({"checkpoint": str(finished(tmp_path / "toy", "ovskit.toy/1"))}) == "toy"
     assert method_of({"checkpoint": str(finished(tmp_path / "ours", "ovskit.segmenter/1"))}) == "segmenter"
-    # Of what nobody opens the first method says what is wrong.
+    # A checkpoint that no method opens is reported by the first method.
     assert method_of({"checkpoint": str(tmp_path / "gone")}) == "segmenter"
     with pytest.raises(UsageError, match="--checkpoint RUN"):
         method_of({})

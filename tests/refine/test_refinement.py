@@ -16,7 +16,7 @@ from ovskit.core.refine.job import RefineJob
 from ovskit.core.refine.options import RefineOptions
 from ovskit.core.refine.refinement import Refinement
 from ovskit.core.runtime.errors import MissingInputError
-from ovskit.core.runtime.methods import Chosen, Method, Registry
+from ovskit.core.runtime.methods import ChosenMethod, Method, Registry
 from ovskit.core.runtime.settings import Options
 
 SIDE = 10
@@ -67,8 +67,8 @@ def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Registry:
     return Registry("refine", folder.name, ("toy",))
 
 
-def chosen(method: Method, **options: int) -> Chosen:
-    return Chosen(method, method.options(**options))
+def chosen(method: Method, **options: int) -> ChosenMethod:
+    return ChosenMethod(method, method.options(**options))
 
 
 def masks_of(number: int, *widths: int) -> MaskSet:

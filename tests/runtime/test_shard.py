@@ -107,7 +107,7 @@ def test_only_all_shards_are_the_whole(count: int, random: Random) -> None:
     for wrong, words in (
         (shards[:-1], f"{shards[-1]} is missing"),
         ([*shards[:-1], shards[0]], f"both shard {shards[0]}"),
-        ([*shards[:-1], None], f"{shards[0]}, but {names[-1]} is none"),
+        ([*shards[:-1], None], f"{shards[0]}, but {names[-1]} is not a shard"),
         ([*shards[:-1], Shard(0, count + 1)], f"is 0/{count + 1}"),
     ):
         with pytest.raises(InputError, match=words):
@@ -121,5 +121,5 @@ def test_files_that_do_not_say_are_joined_as_ever() -> None:
 
 @pytest.mark.parametrize("value", ["4/4", "0/0", "-1/2", "1", 3, {}, "", "0/1/2", "9999999999/99999999999"])
 def test_what_is_no_shard_in_a_header(value: object) -> None:
-    with pytest.raises(ValueError, match="no shard"):
+    with pytest.raises(ValueError, match="is not a shard"):
         shard_of(value)

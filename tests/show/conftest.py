@@ -11,8 +11,8 @@ import pytest
 from pycocotools import mask as coco_mask
 
 from ovskit.core.records import Image, Mask, MaskSet, Rle
-from ovskit.core.show.matched import judge
 from ovskit.core.show.scene import Scene
+from ovskit.core.show.truth_matches import judge
 
 Dense = npt.NDArray[np.bool_]
 

@@ -19,9 +19,9 @@ from ovskit.core.show.agreement import Agreement
 from ovskit.core.show.categories import Categories, Category, category_map
 from ovskit.core.show.colours import category_colours
 from ovskit.core.show.legend import category_overlay, legend_height, legend_of, legend_strip, with_legend
-from ovskit.core.show.matched import judge
 from ovskit.core.show.scene import Column, Scene, TruthColumn
 from ovskit.core.show.sheet import SheetColumn, write_sheet
+from ovskit.core.show.truth_matches import judge
 
 from .conftest import build_masks
 

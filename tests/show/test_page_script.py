@@ -18,9 +18,9 @@ from pycocotools import mask as coco_mask
 
 from ovskit.core.records import Image, MaskSet
 from ovskit.core.show.colours import colours
-from ovskit.core.show.matched import judge
 from ovskit.core.show.page import write_page
 from ovskit.core.show.scene import Column, Scene, TruthColumn
+from ovskit.core.show.truth_matches import judge
 from ovskit.core.show.views import larger_first, order_by_area, runs_in_order, view_of, views
 
 from .conftest import build_masks, scene_of

@@ -14,9 +14,9 @@ from ovskit.core.formats.labels.named_maps import masks_of_map
 from ovskit.core.records import Image, LabelMap, MaskSet
 from ovskit.core.show.agreement import Agreement
 from ovskit.core.show.colours import category_colours
-from ovskit.core.show.matched import judge
 from ovskit.core.show.page import write_page
 from ovskit.core.show.scene import Column, Scene, TruthColumn
+from ovskit.core.show.truth_matches import judge
 
 from .conftest import build_masks
 from .test_page import EVIL, Page, page_of

@@ -13,9 +13,9 @@ from PIL import Image as Pillow
 from ovskit.core.records import Image, MaskSet
 from ovskit.core.runtime.errors import InputError, UsageError
 from ovskit.core.show.colours import colours
-from ovskit.core.show.matched import judge
 from ovskit.core.show.scene import Scene, TruthColumn
 from ovskit.core.show.sheet import Sheet, SheetColumn, write_sheet
+from ovskit.core.show.truth_matches import judge
 
 from .conftest import build_masks
 

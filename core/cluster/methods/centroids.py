@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ovskit.core.cluster.job import ClusterJob
 from ovskit.core.cluster.options import FittingOptions
 from ovskit.core.runtime.errors import InputError, UsageError
-from ovskit.core.runtime.methods import Said
+from ovskit.core.runtime.methods import GivenBy
 from ovskit.core.runtime.settings import text_of
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def check_fitting(job: ClusterJob, options: FittingOptions, heard: set[str]) -> 
     """Raises UsageError for an option of the fitting, another than those ``heard``, that was given beside a file of centroids."""
     flags = {"source", "soft", "save", "clusters", "scope", "batch", "components", "emit", "seed"}
     for name, said in job.given.items():
-        if said is Said.BY_SETTING and name not in heard | flags:
+        if said is GivenBy.SET and name not in heard | flags:
             value = text_of(getattr(options, name))
             raise UsageError(f"--set {name}={value} has no effect with --from: the centroids are there already")
 
@@ -55,10 +55,10 @@ def save(job: ClusterJob, path: Path | None, named: dict[str, Centroids], header
 
 def load(path: Path, model: Any, method: str) -> dict[str, Centroids]:
     """The centroids of a file. Raises InputError if they are another model's or another method's."""
-    from ovskit.core.formats.streams.centroids import check_same_model, load_centroids
+    from ovskit.core.formats.streams.centroids import check_feature_model, load_centroids
 
     about, named = load_centroids(str(path))
-    check_same_model(about, model, str(path))
+    check_feature_model(about, model, str(path))
     if about.get("method") != method:
         raise InputError(f"{path}: centroids of --method {about.get('method')}, not of {method}")
     return dict(named)

@@ -9,7 +9,7 @@ from ovskit.core.cluster.job import Clustered, ClusterJob, left_of
 from ovskit.core.cluster.methods.centroids import check_files, check_fitting, load, save
 from ovskit.core.cluster.options import POINTS, FittingOptions
 from ovskit.core.runtime.errors import UsageError
-from ovskit.core.runtime.methods import Method, Said
+from ovskit.core.runtime.methods import GivenBy, Method
 from ovskit.core.runtime.settings import Effect, option
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def run(job: ClusterJob, options: KMeansMaskOptions) -> Clustered:
         _check_given(job, options)
         streams = job.stack.enter_context(FeatureInputs(job.sources))
         centroids = load(options.source, streams.header.model, "kmeans")["dataset"]
-        if job.given.get("clusters") is Said.BY_HAND and len(centroids.rows) != options.clusters:
+        if job.given.get("clusters") is GivenBy.FLAG and len(centroids.rows) != options.clusters:
             raise UsageError(f"-k {options.clusters}: {options.source} has {len(centroids.rows)} clusters; leave -k out")
     else:
         streams = job.stack.enter_context(rereadable(job.sources))
@@ -79,7 +79,7 @@ def run(job: ClusterJob, options: KMeansMaskOptions) -> Clustered:
 
 def _check_given(job: ClusterJob, options: KMeansMaskOptions) -> None:
     check_fitting(job, options, {"min_patches", "connectivity"})
-    if job.given.get("seed") is Said.BY_HAND:
+    if job.given.get("seed") is GivenBy.FLAG:
         raise UsageError("--seed has no effect with --from: the centroids are there already")
 
 

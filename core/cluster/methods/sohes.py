@@ -10,7 +10,7 @@ from ovskit.core.cluster.job import Clustered, ClusterJob
 from ovskit.core.cluster.options import OF_CROPS, SohesOptions
 from ovskit.core.runtime.errors import UsageError
 from ovskit.core.runtime.logs import get_logger
-from ovskit.core.runtime.methods import Method, Said
+from ovskit.core.runtime.methods import GivenBy, Method
 from ovskit.core.runtime.settings import fields_of
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def _check_local(job: ClusterJob, options: SohesOptions, local: bool) -> None:
     if "counts" in given and "thresholds" in given and given["thresholds"] >= given["counts"]:
         raise UsageError("--counts stand in the place of --thresholds, which without --local say nothing: leave one of them out")
     for one in fields_of(SohesOptions):
-        if one.effect is OF_CROPS and given.get(one.name) is Said.BY_HAND:
+        if one.effect is OF_CROPS and given.get(one.name) is GivenBy.FLAG:
             log.info("%s says nothing here: it is about crops of small regions, which need --local", one.flag)
 
 

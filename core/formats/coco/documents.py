@@ -1,11 +1,11 @@
-"""Whole COCO documents of every common shape, and which images their masks are of.
+"""Whole COCO documents in every common shape: their masks, grouped by image.
 
 Shapes: an instances document, a results list, SA-1B's per-image object, the list that SAM's own script writes for one image, JSON Lines
 of annotations or of per-image objects.
 
-What others wrote is read as generously as it can be without guessing. Annotations that have a box and no mask are left out and counted.
-Images may have texts as ids, as in Cityscapes' panoptic files: they are numbered in the order of the list. A file that names no
-image by anything but a number (results lists) is *nameless*: ``names_images``.
+Files of other tools are read as generously as is possible without guessing. Annotations with a box but no mask are left out and counted.
+Image ids may be text, as in Cityscapes' panoptic files: such images are numbered in the order of the list. A file that gives its images
+numbers and no names (a results list) is *nameless*, see ``names_images``.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ def parse_document(first: bytes, stream: BinaryIO, what: str) -> list[Any]:
 
 
 def mask_sets(values: list[Any], what: str, failures: Failures | None = None) -> Iterator[MaskSet]:
-    """Masks by image from the values of a COCO document of any shape but the panoptic one.
+    """The masks of a COCO document's values, grouped by image; any shape but the panoptic one.
 
-    An annotation that is broken goes to ``failures``. Raises InputError for it if there are none, and for a document that is.
+    A broken annotation goes to ``failures`` or, without ``failures``, raises InputError, as a broken document always does.
     """
     if is_panoptic(values):
         raise InputError(f"{what} is a panoptic file, whose masks are in PNG files beside it; give it to ovs-eval or ovs-show as --gt")
@@ -61,13 +61,13 @@ def mask_sets(values: list[Any], what: str, failures: Failures | None = None) ->
 
 
 def categories(values: list[Any]) -> list[dict[str, Any]]:
-    """The categories that a document's values list, as they are; none where there are none."""
+    """The categories that a document lists, unchanged; an empty list where it lists no categories."""
     found = values[0].get("categories") if len(values) == 1 and isinstance(values[0], dict) else None
     return [c for c in found if isinstance(c, dict)] if isinstance(found, list) else []
 
 
 def names_images(values: list[Any]) -> bool:
-    """Whether a document calls its images anything but numbers, if it has any. COCO's results lists do not."""
+    """Whether a document names its images by more than numbers, as COCO's results lists do not. True for a document without images."""
     if len(values) == 1 and isinstance(values[0], dict) and isinstance(values[0].get("images"), list):
         listed = values[0]["images"]
         return not listed or any(isinstance(v, dict) and (image_name(v) is not None or isinstance(v.get("id"), str)) for v in listed)
@@ -77,13 +77,13 @@ def names_images(values: list[Any]) -> bool:
 
 
 def is_panoptic(values: list[Any]) -> bool:
-    """Whether these are a COCO panoptic document's."""
+    """Whether these are the values of a COCO panoptic document."""
     annotations = values[0].get("annotations") if len(values) == 1 and isinstance(values[0], dict) else None
     return isinstance(annotations, list) and bool(annotations) and isinstance(annotations[0], dict) and "segments_info" in annotations[0]
 
 
 def is_results(values: list[Any]) -> bool:
-    """Whether these are a results list's: annotations without a list of images."""
+    """Whether these are the values of a results list: annotations without a list of images."""
     return all(isinstance(v, dict) and ("segmentation" in v or ("image_id" in v and "bbox" in v)) for v in values)
 
 
@@ -93,10 +93,10 @@ def is_of_one_image(values: list[Any]) -> bool:
 
 
 def image_numbers(entries: Sequence[Any], what: str) -> dict[Number, int]:
-    """The id of every image of a document's list by what the list calls it.
+    """A whole number for every image of a document's list, by the id that the list gives it.
 
-    These are whole numbers, or texts if one of them is: then images are numbered from 1 in the order of the list. Raises InputError
-    for what is neither, and for an id that is there twice.
+    Whole numbers stay as they are; if one id is text, images are numbered from 1 in the order of the list. Raises InputError for an id of
+    another type, and for one that occurs twice.
     """
     found: dict[Number, int] = {}
     texts = any(isinstance(entry, dict) and isinstance(entry.get("id"), str) for entry in entries)
@@ -105,7 +105,7 @@ def image_numbers(entries: Sequence[Any], what: str) -> dict[Number, int]:
             raise InputError(f"{what}: image {k} must be a JSON object")
         own = entry.get("id", entry.get("image_id"))
         if not isinstance(own, str) and not whole_id(own):
-            raise InputError(f"{what}: image {k} needs an id, a whole number or text, and not {str(own)[:40]!r}")
+            raise InputError(f"{what}: image {k} needs an id, a whole number or text, not {str(own)[:40]!r}")
         if own in found:
             raise InputError(f"{what}: two images have id {own}")
         found[own] = k if texts or isinstance(own, str) else own
@@ -113,7 +113,7 @@ def image_numbers(entries: Sequence[Any], what: str) -> dict[Number, int]:
 
 
 def whole_numbers(entry: Any) -> Any:
-    """An entry of a document with whole numbers where it has such as 12.0, as tables that know missing values write all of them."""
+    """An entry of a document with numbers such as 12.0 made whole: tables with missing values hold all ids as floats."""
     if not isinstance(entry, dict) or not any(isinstance(entry.get(key), float) for key in _WHOLE):
         return entry
     return {key: int(v) if key in _WHOLE and isinstance(v, float) and v.is_integer() else v for key, v in entry.items()}
@@ -157,7 +157,7 @@ def _instances(document: dict[str, Any], what: str, failures: Failures | None) -
 
 
 def _numbered(annotations: list[Any], what: str) -> list[Any]:
-    """Annotations with ids that are whole numbers: their own; from 1 in their order where none has any, or some are texts.
+    """Annotations with whole numbers as ids: their own, or from 1 in their order where no annotation has an id or some ids are text.
 
     Raises InputError if two have one text.
     """
@@ -183,7 +183,7 @@ def _numbered(annotations: list[Any], what: str) -> list[Any]:
 
 
 def _of_one_image(values: list[Any], what: str, failures: Failures | None) -> Iterator[MaskSet]:
-    """SAM's list: the file is called as the image is. Its own estimate of a mask's IoU is the score."""
+    """SAM's list, in a file that is named like its image. The score is SAM's own estimate of a mask's IoU."""
     if what == "stdin":
         raise InputError(f"{what}: its masks have no image_id, and a pipe has no name that says which image they are of: name the file")
     name = without_suffix(what.rpartition("/")[2])
@@ -222,10 +222,11 @@ def _results(values: list[Any], what: str, failures: Failures | None) -> Iterato
 def _group(
     annotations: Iterable[Any], images: dict[Number, Image], what: str, failures: Failures | None, *, part: bool = False
 ) -> Iterator[MaskSet]:
-    """The annotations by image. A document without one mask is refused, unless it is ``part`` of a larger set of files or lines."""
+    """The annotations, grouped by image. A document without a single mask is refused, unless it is ``part`` of a larger set of files or
+    lines."""
     masks: dict[int, list[Mask]] = {image.id: [] for image in images.values()}
     ids: set[int] = set()
-    gone: set[str] = set()  # what is left out can be nobody's parent
+    gone: set[str] = set()  # what is left out cannot be a parent
     boxes = 0
     for k, value in enumerate(annotations, 1):
         if isinstance(value, dict) and not has_mask(value):

@@ -22,7 +22,7 @@ LARGEST = 1 << 62
 
 
 ORIENTATION = "exif_orientation"
-"""The key of an image that was turned upright, see ``Image.orientation``; where it is missing, none was."""
+"""The key of an image that was turned upright, see ``Image.orientation``; an image without this key was not turned."""
 
 
 def orientation(value: Any) -> int:
@@ -39,8 +39,8 @@ def whole_id(value: Any) -> TypeGuard[int]:
 def read_image(value: Any, what: str, *, number: int | None = None, nameless: bool = False) -> Image:
     """An entry of a COCO file's ``images``.
 
-    ``number`` is its id where it has none that is a whole number; ``nameless``: no image of the file has a name, its id stands for it.
-    Raises InputError.
+    ``number`` is the id of an entry that has no whole number as its id; ``nameless``: no image of the file has a name, so its id stands for
+    the name. Raises InputError.
     """
     if not isinstance(value, dict):
         raise InputError(f"{what}: an image must be a JSON object")
@@ -137,10 +137,10 @@ def _segmentation(value: Any, what: str, size: tuple[int, int] | None, runs: Run
 
 
 def has_mask(value: Any) -> bool:
-    """Whether an annotation says where its pixels are: of boxes, points and lines nobody knows.
+    """Whether an annotation has a mask, and not just a box, points or a line.
 
-    A ring of less than three points is a point or a line, and an annotation with no other has no mask. ``segmentation`` that is there
-    but malformed counts as one, to be refused by ``read_annotation``.
+    A ring of fewer than three points is a point or a line; an annotation with such rings alone has no mask. A malformed ``segmentation``
+    counts as a mask, for ``read_annotation`` to refuse.
     """
     found = value.get("segmentation") if isinstance(value, dict) else None
     if isinstance(found, list):
@@ -149,7 +149,7 @@ def has_mask(value: Any) -> bool:
 
 
 def _rings(polygons: list[Any]) -> list[Any]:
-    """The polygons that enclose something, and whatever is none at all."""
+    """The polygons that enclose something, and entries that are not polygons, for ``_polygons`` to refuse."""
     return [ring for ring in polygons if not (isinstance(ring, list) and len(ring) < 6 and len(ring) % 2 == 0)]
 
 

@@ -1,8 +1,8 @@
 """What LVIS' files say that COCO's do not (Gupta, Dollár and Girshick, CVPR 2019, section 3).
 
-Images are named by their address alone. And no image is searched for all of the 1,203 categories: each lists those that are not there
-(``neg_category_ids``), and of those that are there the ones of which not every object has a mask (``not_exhaustive_category_ids``).
-Of all other categories nobody knows.
+Images are named by their address alone. No image was searched for all of the 1,203 categories: each lists those that it does not show
+(``neg_category_ids``), and those that it shows but of which not every object has a mask (``not_exhaustive_category_ids``). For the other
+categories it is not known whether the image shows them.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ _ABSENT, _PARTIAL = "neg_category_ids", "not_exhaustive_category_ids"
 
 @dataclass(frozen=True, slots=True)
 class Searched:
-    """The categories that one image was searched for besides those it has masks of, which are ``absent``, and those of which it may
-    have more than it has masks, ``partial``. ``said`` is whether the file says so of this image."""
+    """The categories that one image was searched for, besides those of its masks: ``absent`` are not there; of ``partial`` there may be
+    more objects than masks. ``said``: whether the file lists them for this image."""
 
     absent: frozenset[int] = frozenset()
     partial: frozenset[int] = frozenset()
@@ -27,7 +27,7 @@ class Searched:
 
 
 def image_name(entry: Mapping[str, Any]) -> str | None:
-    """The name that an entry of a file's ``images`` gives its image; None if it gives none.
+    """The name that an entry of a file's ``images`` gives its image; None for an entry without a name and an address.
 
     LVIS names its images by address only: the name is the last two parts of it, as in ``train2017/000000391895.jpg``.
     """
@@ -38,9 +38,9 @@ def image_name(entry: Mapping[str, Any]) -> str | None:
 
 
 def searched_categories(values: list[Any], what: str) -> dict[int | str, Searched] | None:
-    """What a document's images were searched for, by the id that it gives them; None if it says so of none, as all but LVIS' do.
+    """What each image of a document was searched for, by the image's id there; None for documents that do not state it, all but LVIS'.
 
-    Raises InputError for lists that are none of whole numbers.
+    Raises InputError for lists of anything but whole numbers.
     """
     images = values[0].get("images") if len(values) == 1 and isinstance(values[0], dict) else None
     if not isinstance(images, list) or not any(isinstance(one, dict) and _ABSENT in one for one in images):
@@ -61,8 +61,8 @@ def _ids(entry: Mapping[str, Any], key: str, image: int | str, what: str) -> fro
 
 
 def frequencies(categories: Iterable[Mapping[str, Any]]) -> dict[str, frozenset[int]]:
-    """The categories that are rare ("r": in less than 10 training images), common ("c") and frequent ("f": in 100 or more), as far as
-    they say it; empty where none does."""
+    """The ids of rare ("r": in fewer than 10 training images), common ("c") and frequent ("f": in 100 or more) categories; empty where no
+    category states its frequency."""
     found: dict[str, set[int]] = {}
     for one in categories:
         if type(one.get("id")) is int and one.get("frequency") in ("r", "c", "f"):

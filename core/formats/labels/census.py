@@ -1,7 +1,7 @@
-"""What the ids of a folder of label maps are, to be asked whether they are what they are taken for.
+"""Counts of the ids in a folder of label maps, to notice maps that are read with the wrong meaning.
 
-That 255 is void is a custom. Masks of black and white (ECSSD, DUTS, CUB, DAVIS) are stored as 0 and 255 as well, and with their
-foreground void every prediction is right. So where nobody said what 255 means, its share is looked at.
+That 255 is void is only a custom. Black-and-white masks (ECSSD, DUTS, CUB, DAVIS) are stored as 0 and 255 as well; with their foreground
+taken for void, every prediction would be right. So where the meaning of 255 is not stated, its share of the pixels is checked.
 """
 
 from __future__ import annotations
@@ -41,32 +41,32 @@ class Census:
         return maps.with_load(load)
 
     def check(self, what: str, *, binary: bool = False, option: str = "--layout", one_class: bool = True) -> None:
-        """Raises InputError if what was loaded of the maps ``what`` is probably not what it was taken for.
+        """Raises InputError if the maps ``what``, as far as they are loaded, were probably read with the wrong meaning.
 
-        That is if void is a noticeable share, or more than all classes but the largest together; or if there is only one class, which every
-        prediction can get right: always if ``one_class``, else if there is void too. ``option`` is the one that says how maps are kept, and
-        ``binary`` that they were read as masks of black and white.
+        That is so where void is a noticeable share, or more than all classes but the largest together; and where there is only one class,
+        which every prediction gets right: always with ``one_class``, without it only beside void. ``option`` is the flag that states how
+        maps are kept, ``binary`` whether they were read as black-and-white masks.
         """
         void, classes = self._pixels.get(-1, 0), {number: count for number, count in self._pixels.items() if number >= 0}
         if not classes:
-            return  # said by whoever scores
+            return  # reported by the metric
         if binary:
             if len(classes) == 1 and one_class:
                 which = "is darker than 128" if 0 in classes else "is 128 or brighter"
                 raise InputError(
-                    f"{what}: every pixel {which}, so these are no masks of black and white; are they of 0 and 1? Leave out {option}"
+                    f"{what}: every pixel {which}, so these are not black-and-white masks; if they hold 0 and 1, leave out {option}"
                 )
             return
         total = void + sum(classes.values())
         others = total - void - max(classes.values())
         share = f"{100 * void / total:.1f}% of all pixels"
-        advice = f"if these are masks of black and white, {option} binary; if 255 is void, --void 255; if it is a class, --void none"
+        advice = f"for black-and-white masks add {option} binary; if 255 is void, --void 255; if it is a class, --void none"
         if void > NOTICEABLE * total or void > others > 0:
             raise InputError(f"{what}: 255 is {share} and would count as void: {advice}")
         if len(classes) == 1 and (one_class or void):
             rest = f" beside void (255, {share})" if void else ""
             raise InputError(
-                f"{what}: all that counts is of one class, {next(iter(classes))}{rest}, so every score would be 100 or 0: {advice}"
+                f"{what}: all pixels that count are of one class, {next(iter(classes))}{rest}, so every score would be 100 or 0: {advice}"
             )
 
 

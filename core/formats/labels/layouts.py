@@ -1,6 +1,6 @@
 """How data sets keep their label maps: in which folder, under which names, and which number stands for which class.
 
-What is undone here is what the field calls "reduce zero" and "train ids": ids come out as those of the label space that a
+Reading undoes what the field calls "reduce zero" and "train ids": ids come out as those of the label space that a
 layout names. Files are looked for below the root that a user gives, which may be the data set's folder or any within it.
 """
 
@@ -16,11 +16,11 @@ from ovskit.core.runtime.errors import UsageError
 class Layout:
     """One way to keep label maps.
 
-    ``folders`` are where they may be below a root, the first that there is; ``suffix`` ends their file names, and what is before it
-    is the image's name without its extension, but for ``image_suffix``. ``void`` are stored ids that no score counts, then ``shift`` is
-    added to the others; one below 0 is void as well. ``two_channels``: an id is red + 256 · green. ``space`` is the built-in label
-    space of what comes out. ``split`` is a file below the root that lists the images of the usual evaluation.
-    ``binary``: gray of 128 and more is 1, whatever is darker 0.
+    ``folders`` are candidates below a root, of which the first that exists is used; ``suffix`` ends the maps' file names, and the part
+    before it is the image's name without extension and without ``image_suffix``. ``void`` are stored ids that no score counts, then
+    ``shift`` is added to the others; one below 0 is void as well. ``two_channels``: an id is red + 256 · green. ``space`` is the built-in
+    label space of what comes out. ``split`` is a file below the root that lists the images of the usual evaluation. ``binary``: gray of 128
+    and more is 1, whatever is darker 0.
     """
 
     name: str
@@ -61,7 +61,7 @@ LAYOUTS: dict[str, Layout] = {
         Layout("binary", (".",), "", "binary-2", void=(), binary=True),
     )
 }
-"""By name. Where a data set has no ids of its own for the background, as ADE, 0 is void and classes begin at 1."""
+"""By name. In data sets without an id for the background, such as ADE, 0 is void and classes begin at 1."""
 
 
 PLAIN = Layout("plain", (".",), "", None)
@@ -69,7 +69,7 @@ PLAIN = Layout("plain", (".",), "", None)
 
 
 def layout_of(name: str, option: str = "--layout") -> Layout:
-    """The layout of that name. Raises UsageError, with the valid ones, if there is none."""
+    """The layout of that name. Raises UsageError, with the valid names, for another."""
     if name not in LAYOUTS:
         raise UsageError(f"{option} {name}: choose {', '.join(LAYOUTS)}")
     return LAYOUTS[name]

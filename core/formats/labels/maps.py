@@ -1,7 +1,7 @@
 """Label maps: the class of every pixel, from a folder of index images, or painted from masks.
 
-A folder holds one image a photograph, gray or with a palette, of 8 or 16 bits; see ``label_layouts``. Masks are painted over each
-other: of a prediction the higher score lies on top, then the smaller mask; of a ground truth the smaller one [choice].
+A folder holds one image a photograph, gray or with a palette, of 8 or 16 bits; see ``layouts``. Masks are painted over each other: in a
+prediction the higher score lies on top, then the smaller mask; in a ground truth the smaller mask [choice].
 """
 
 from __future__ import annotations
@@ -62,14 +62,14 @@ def open_label_folder(
 ) -> LabelTruth:
     """The maps of a folder, in order of their names, each read when it is asked for.
 
-    Images are found by their name without extension. Where the layout has a list of the images that are evaluated, and it is there, a map
-    must be there for each, unless ``partial``. ``predicted``: the maps are somebody's predictions, numbered as the layout's, but not
-    necessarily called or kept as its own. A map that is no image goes to ``failures`` if given. Raises MissingInputError if the folder or a
-    map is not there, InputError if it has no map; ``load`` raises InputError for one that cannot be used.
+    Images are found by their name without extension. Where the layout's list of evaluated images exists, each of them must have a map,
+    unless ``partial``. ``predicted``: the maps are predictions, with the layout's ids but not necessarily its folders and file names. A map
+    that is not an image goes to ``failures`` if given. Raises MissingInputError if the folder or a map is not there, InputError if it has
+    no map; ``load`` raises InputError for one that cannot be used.
     """
     what = show_path(root)
     if not os.path.isdir(root):
-        raise MissingInputError(f"{what} is not a folder: label maps are files of one, an image each")
+        raise MissingInputError(f"{what} is not a folder: label maps are a folder of images, one for each photograph")
     folder = next(path for path in (os.path.join(root, name) if name != "." else root for name in layout.folders) if os.path.isdir(path))
     names = sorted(_maps_below(folder, layout))
     if predicted and not names and layout.suffix:
@@ -117,9 +117,9 @@ def _listed(names: Sequence[str], root: str, layout: Layout, *, partial: bool) -
 
 
 def painted_truth(truth: GroundTruth, class_of: Mapping[int, int], background: int | None) -> LabelTruth:
-    """A ground truth of masks as label maps: the smaller mask on top, each the class that its category is.
+    """A ground truth of masks as label maps: the smaller mask on top, each with the class of its category.
 
-    Pixels without a mask are ``background``; -1, void, if that is None. ``load`` raises InputError for a mask of a category without a
+    Pixels without a mask are ``background``, or void (-1) where that is None. ``load`` raises InputError for a mask of a category without a
     class.
     """
     empty = -1 if background is None else background
@@ -138,7 +138,7 @@ def painted_truth(truth: GroundTruth, class_of: Mapping[int, int], background: i
 
 
 def painted_prediction(masks: MaskSet) -> LabelMap:
-    """Masks as a label map of their categories, -1 where none is: the higher score on top, then the smaller mask, then the first one.
+    """Masks as a label map of their categories, -1 where no mask is: the higher score on top, then the smaller mask, then the first one.
 
     Raises InputError for a category that no label map can hold.
     """
@@ -202,7 +202,7 @@ def _maps_below(folder: str, layout: Layout) -> Iterator[str]:
 
 
 def _suffixes(layout: Layout) -> tuple[str, ...]:
-    """What the names of a layout's maps end in. Masks of two levels survive being a JPEG; ids do not."""
+    """The suffixes of a layout's maps. Black-and-white masks may be JPEG files, which would change ids."""
     return (layout.suffix,) if layout.suffix else PICTURES if layout.binary else SUFFIXES
 
 

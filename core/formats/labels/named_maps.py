@@ -20,15 +20,15 @@ from ovskit.core.runtime.errors import InputError, UsageError
 from ovskit.core.runtime.failures import Failures
 
 _NAMED = 10  # ids that a message lists
-_LOOKED_AT = 64  # maps that are looked at before any is shown
+_LOOKED_AT = 64  # maps that are checked before the first is shown
 
 
 @dataclass(frozen=True, slots=True)
 class NamedMaps:
-    """The label ``maps`` of a folder and the label ``space`` that their ids are of, None if nobody said.
+    """The label ``maps`` of a folder and the label ``space`` of their ids, None where it is not stated.
 
-    ``doubtful``: nobody said what 255 is either, and it is taken for void by custom (``map_census``); ``binary``: they were read as masks
-    of black and white.
+    ``doubtful``: the meaning of 255 is not stated either, and it is taken for void by custom (``census``); ``binary``: the maps were read
+    as black-and-white masks.
     """
 
     maps: LabelTruth
@@ -37,13 +37,13 @@ class NamedMaps:
     binary: bool = False
 
     def check(self, option: str = "--layout") -> None:
-        """Look at some of the maps. Raises InputError if they are probably not what they are taken for."""
+        """Check some of the maps. Raises InputError if they were probably read with the wrong meaning."""
         if self.doubtful:
             census_of(self.maps, _LOOKED_AT).check(self.maps.what, binary=self.binary, option=option, one_class=False)
 
     @property
     def categories(self) -> Sequence[Mapping[str, Any]]:
-        """The classes as COCO's categories; none without a space."""
+        """The classes as COCO's categories; empty without a space."""
         return () if self.space is None else tuple({"id": one.id, "name": one.name} for one in self.space.classes)
 
     def load(self, k: int) -> LabelMap:
@@ -56,13 +56,13 @@ class NamedMaps:
                 which = f"id {listed} is" if len(strangers) == 1 else f"ids {listed} are"
                 raise InputError(
                     f"{self.maps.what}: {show_path(found.image.file_name)}: {which} outside the label space {self.space.name}; "
-                    "another --layout or --names?"
+                    "give another --layout or --names"
                 )
         return found
 
 
 def chosen_space(layout: str | None, names: str | None) -> LabelSpace | None:
-    """The label space that --names names, else the layout's own; None where neither says one. Raises UsageError for no such layout."""
+    """The label space of --names, else the layout's own; None without both. Raises UsageError for an unknown layout."""
     own = None if layout is None else layout_of(layout).space
     named = own if names is None else names
     return None if named is None else open_label_space(named)
@@ -80,13 +80,13 @@ def open_named_maps(
 ) -> NamedMaps:
     """The index maps of a folder as ``layout`` says; without one, ids are those of ``space``. What the space ignores is void.
 
-    ``void`` are the ids that are, where the user says it. ``partial``, ``predicted`` and ``failures``: see ``open_label_folder``. Raises
+    ``void`` are the void ids, where the user states them. ``partial``, ``predicted`` and ``failures``: see ``open_label_folder``. Raises
     UsageError, InputError and MissingInputError for what cannot be used.
     """
     if layout is not None and not os.path.isdir(path):
         raise UsageError(f"--layout {layout}: {show_path(path)} is not a folder; a layout says how a folder of label maps is kept")
     if void is not None and layout is not None:
-        raise UsageError(f"--void says which ids are void where no layout does, and --layout {layout} does: leave one of them out")
+        raise UsageError(f"--layout {layout} states which ids are void, so --void has no effect with it: leave one of them out")
     chosen = PLAIN if layout is None else layout_of(layout)
     if void is not None:
         taken = (
@@ -104,7 +104,7 @@ def open_named_maps(
 
 
 def masks_of_map(found: LabelMap) -> MaskSet:
-    """A mask for each class that a label map has, in order of their ids; void (-1) is none.
+    """A mask for each class that a label map has, in order of their ids; void (-1) gets no mask.
 
     ``category_id`` is the class. Masks do not overlap, have no scores, and are numbered from 1.
     """

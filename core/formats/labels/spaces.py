@@ -1,4 +1,4 @@
-"""Label spaces: which classes there are, by what words they are found, and which ids of a label map are none of them.
+"""Label spaces: which classes there are, which words name them, and which ids of a label map no score counts.
 
 A label space is a small versioned file::
 
@@ -79,10 +79,10 @@ class LabelClass:
 class LabelSpace:
     """The classes of a label map, in the order of their ids.
 
-    ``background`` is the id of the class that stands for everything none of the others is, or None where every pixel
+    ``background`` is the id of the class that stands for everything that is not of another class, or None where every pixel
     is of some class. ``ignore`` holds the ids of pixels that no score counts. Each of ``templates`` has one ``{}`` for
-    the word. ``version`` counts changes of a space that keeps its name. ``void_said`` is False where nobody wrote down which ids are
-    ignored, and 255 is by custom.
+    the word. ``version`` counts changes of a space that keeps its name. ``void_said`` is False where the ignored ids are not stated, and
+    255 is ignored by custom.
     """
 
     name: str
@@ -140,8 +140,8 @@ def open_label_space(text: str, what: str = "--names") -> LabelSpace:
     """The label space that ``text`` stands for: a built-in one, a file, or names separated by commas.
 
     In that order: ``voc-20`` in any case; a path that exists or ends in ``.json`` or ``.txt``; ``cat,dog,sky`` with ids
-    from 0, where a comma at the end makes a list of one name. Raises UsageError (naming ``what``) where it is none of
-    these, MissingInputError where the file is not there, InputError where it is broken.
+    from 0, where a comma at the end makes a list of one name. Raises UsageError (naming ``what``) for any other text, MissingInputError
+    where the file is not there, InputError where it is broken.
     """
     if text.casefold() in BUILT_IN:
         return built_in(text.casefold())
@@ -178,7 +178,7 @@ def templates(name: str) -> tuple[str, ...]:
 
 
 def comparable(word: str) -> str:
-    """What two words have in common that stand for the same: NFC, case and white space make no difference."""
+    """A word in the form in which words are compared: Unicode composition, case and white space make no difference."""
     return " ".join(_nfc(word).split()).casefold()
 
 
@@ -297,7 +297,7 @@ def _template_sets() -> dict[str, tuple[str, ...]]:
 
 
 def _distinct(placed: Sequence[tuple[str, LabelClass]], where: str, error: type[OvsError]) -> tuple[LabelClass, ...]:
-    """The classes in order of their ids. Raises ``error`` where there is none, or two share an id or a word.
+    """The classes in order of their ids. Raises ``error`` for an empty list, and where two classes share an id or a word.
 
     Case makes no difference: text encoders fold it, and two classes with one word always tie.
     """
@@ -382,7 +382,7 @@ def _read(path: str) -> bytes:
     except ValueError:  # NUL, or a surrogate that is not a byte: no file has such a name
         raise MissingInputError(f"cannot read {show_path(path)}: not a possible file name") from None
     if len(data) > _LARGEST_FILE:
-        raise InputError(f"{show_path(path)} is larger than {_LARGEST_FILE >> 20} MiB; no list of classes is")
+        raise InputError(f"{show_path(path)} is larger than {_LARGEST_FILE >> 20} MiB, the limit for a list of classes")
     return data
 
 

@@ -18,9 +18,9 @@ from ovskit.core.runtime.failures import Failures
 def sources_from_coco(path: str, *, root: str | None = None, failures: Failures | None = None) -> Sources:
     """The ``images`` of a COCO file, with its ids and names, found below ``root`` (default: the file's folder).
 
-    Ids are whole numbers, or texts, which are numbered (``image_numbers``); LVIS names its images by address. Those in a damaged tar are
-    left out if there are ``failures`` for it to go to. Raises MissingInputError if the file is not there or lists nothing, InputError if it
-    is broken, an image has no name, or two have one.
+    Ids are whole numbers, or texts, which are numbered (``image_numbers``); LVIS names its images by address. Images in a damaged tar are
+    left out if ``failures`` is given, which the tar then goes to. Raises MissingInputError if the file is not there or lists no image,
+    InputError if it is broken, an image has no name, or two images share one.
     """
     what = show_path(path)
     try:
@@ -41,7 +41,7 @@ def sources_from_coco(path: str, *, root: str | None = None, failures: Failures 
     for (called, number), entry in zip(image_numbers(images, what).items(), images, strict=True):
         name = image_name(entry)
         if name is None:
-            raise InputError(f"{what}: image {called} has no file_name (and no coco_url), so nobody knows where it is")
+            raise InputError(f"{what}: image {called} has no file_name (and no coco_url), so it cannot be found")
         try:
             found = locate(number, name, base)
         except InputError as error:
@@ -59,6 +59,6 @@ def sources_from_coco(path: str, *, root: str | None = None, failures: Failures 
 
 
 def _size(entry: dict[str, object]) -> tuple[int, int] | None:
-    """The (width, height) that the file states, None where it states none that can be one."""
+    """The (width, height) that the file states, None where it states no valid size."""
     width, height = entry.get("width"), entry.get("height")
     return (width, height) if type(width) is int and type(height) is int and width > 0 and height > 0 else None

@@ -86,7 +86,7 @@ def decode_image(data: bytes, what: str, *, max_pixels: int = MAX_PIXELS, exif: 
 def decode_photograph(data: bytes, what: str, *, max_pixels: int = MAX_PIXELS, exif: bool = True) -> Photograph:
     """Decode an image file's bytes to RGB, upright by its EXIF orientation, or as it is stored if ``exif`` is False.
 
-    Of several frames or pages the first. No colour profile is applied. Choices where files leave it open:
+    A file of several frames or pages gives the first. No colour profile is applied. Choices where files leave it open:
 
     - Alpha, transparent palettes and colour keys: blended over white, as a page shows them. Dropping alpha instead
       would bring out the arbitrary colours that files keep under transparent pixels.
@@ -112,7 +112,7 @@ def decode_ids(data: bytes, what: str, *, max_pixels: int = MAX_PIXELS, two_chan
     """Decode a map of ids, (H, W) int32: the numbers that the file has, not colours made of them.
 
     Gray of 1 to 16 bits, and palettes, whose places are the ids. With ``two_channels`` a colour image whose ids are red + 256 · green
-    (ImageNet-S). Raises ``InputError`` as ``decode_image`` does, and for an image of colours, which stand for no ids by themselves.
+    (ImageNet-S). Raises ``InputError`` as ``decode_image`` does, and for a colour image, since colours by themselves are not ids.
     """
     with _reporting(what):
         image = _open(io.BytesIO(data), what)
@@ -124,10 +124,10 @@ def decode_ids(data: bytes, what: str, *, max_pixels: int = MAX_PIXELS, two_chan
         values: npt.NDArray[Any] = np.asarray(image)
         if two_channels:
             if image.mode != "RGB" or ";16" in raw:
-                raise InputError(f"{what} is {image.mode}; ids in red and green need an image of 8-bit colours")
+                raise InputError(f"{what} is {image.mode}; ids in red and green need an image with 8-bit colours")
             return values[..., 0].astype(np.int32) + 256 * values[..., 1].astype(np.int32)
         if image.mode not in ("1", "L", "P") and not image.mode.startswith("I"):
-            raise InputError(f"{what} is {image.mode}, a picture of colours; a map of ids is gray or has a palette")
+            raise InputError(f"{what} is a colour image ({image.mode}); a map of ids is gray or has a palette")
         # Pillow stretches gray of few bits to the whole of 8.
         few = next((255 // top for bits, top in (("L;2", 3), ("L;4", 15)) if bits in raw), 1)
         ids: Int32 = values.astype(np.int32) // few
@@ -137,9 +137,9 @@ def decode_ids(data: bytes, what: str, *, max_pixels: int = MAX_PIXELS, two_chan
 
 
 def decode_gray(data: bytes, what: str, *, max_pixels: int = MAX_PIXELS) -> UInt8:
-    """How bright every pixel of a picture of two levels is: (H, W) uint8, as the file stores it, 0 black and 255 white.
+    """The brightness of every pixel of a black-and-white picture: (H, W) uint8, as the file stores it, 0 black and 255 white.
 
-    Any kind of image, those of colours by their luma. Gray of 1 to 16 bits is stretched to the whole of 8. Raises ``InputError`` as
+    Any kind of image; colours count by their luma. Gray of 1 to 16 bits is stretched to the whole of 8. Raises ``InputError`` as
     ``decode_image`` does.
     """
     with _reporting(what):
@@ -209,7 +209,7 @@ def _open(file: BinaryIO, what: str) -> ImageFile:
             return decoder(file)
     if head[4:8] == b"ftyp":
         raise InputError(f"{what} is a HEIC, AVIF or video file; convert it to {_KNOWN}")
-    raise InputError(f"{what} is not an image of a kind that is read ({_KNOWN}): it starts with the bytes {head[:8].hex(' ')}")
+    raise InputError(f"{what} is not an image of a supported kind ({_KNOWN}): it starts with the bytes {head[:8].hex(' ')}")
 
 
 def _orientation(image: ImageFile) -> int:

@@ -1,4 +1,4 @@
-"""Where the photographs of a stream are, and how they are read: options of every command that looks at some."""
+"""Where the photographs of a stream are, and how they are read: options of every command that reads photographs."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ ROOT: Any = {
     "environment": "never",
 }
 EXIF: Any = {
-    "help": "Turn photographs upright by their EXIF orientation, or ignore it: for masks drawn on pixels as they are stored.",
+    "help": "Turn photographs upright by their EXIF orientation, or ignore it, for masks drawn on the stored pixels.",
     "flag": True,
-    "shown": "what the stream was made with, else apply",
+    "shown": "the stream's, else apply",
     "rare": True,
 }
 
 
 @dataclass(frozen=True, slots=True)
 class PhotographsAt(Options):
-    """``root`` is the folder that names are relative to, None where the stream says; ``exif`` None is as the stream was made."""
+    """``root`` is the folder that names are relative to; None takes the stream's. ``exif`` None takes the stream's."""
 
     SECTION: ClassVar[str] = "Input"
 

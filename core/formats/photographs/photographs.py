@@ -1,8 +1,8 @@
 """The photographs that records name, found again and checked to be the same.
 
-A file may say by its EXIF orientation that its pixels are to be turned to be looked at. Whether masks are of the upright picture or of
-the stored pixels nobody can tell from their sizes alone (a square, or one that stands on its head), so it is said: ``apply`` or
-``ignore``, in the headers of both streams; ``unknown`` for masks of other tools, of which some do the one and some the other.
+A file's EXIF orientation may ask viewers to turn its pixels. Sizes alone do not always tell whether masks are of the upright picture or of
+the stored pixels (a square; a turn by 180°), so the headers of both streams state it: ``apply`` or ``ignore``; ``unknown`` for masks of
+other tools, which may have done either.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ def check_named(named: bool, what: str) -> None:
 
 
 def settled_exif(asked: str | None, said: str, what: str) -> str:
-    """What is to be done with EXIF orientations: what is ``asked`` for, if anything, and what a stream ``what`` said of itself.
+    """How EXIF orientations are treated: as ``asked``, if given, else as the stream ``what`` states in its header (``said``).
 
     Raises UsageError where the two contradict each other.
     """
     if asked is not None and said != UNKNOWN and asked != said:
-        raise UsageError(f"{what} was made with --exif {said}, so its sizes and masks are of pictures read so, and not with --exif {asked}")
+        raise UsageError(f"{what} was made with --exif {said}, so its sizes and masks do not fit pictures read with --exif {asked}")
     return said if asked is None else asked
 
 
@@ -57,14 +57,14 @@ def read_source(source: Source, *, max_pixels: int = MAX_PIXELS) -> tuple[Image,
         why = _why_turned((width, height), source.size, found.orientation, source.exif != IGNORE)
         raise InputError(f"{what} is {width}×{height}, but the COCO file lists it as {said}{why or '; is it this picture?'}")
     if found.orientation != 1 and source.exif == UNKNOWN:
-        _say_turned(what, found.orientation)
+        _warn_turned(what, found.orientation)
     return Image(source.id, source.file_name, width, height, 1 if source.exif == IGNORE else found.orientation), found.pixels
 
 
 def measure_source(source: Source, *, max_pixels: int = MAX_PIXELS) -> Image:
     """The record that ``read_source`` gives, from the image's header alone: damage behind that goes unnoticed.
 
-    Raises MissingInputError if the image is not there, InputError if it is none or has more than ``max_pixels`` pixels.
+    Raises MissingInputError if the image is not there, InputError if it is not an image or has more than ``max_pixels`` pixels.
     """
     what = show_path(source.file_name)
     exif = source.exif != IGNORE
@@ -87,8 +87,8 @@ def load_photograph(image: Image, root: str, *, max_pixels: int, exif: bool = Tr
 class Photographs:
     """The photographs below ``root`` that records name; any thread may ask for one.
 
-    A name that is not there is looked for among all photographs there (``ImageNames``). ``exif`` says how orientations are taken; of
-    ``unknown`` ones, which are applied, there is a warning, once a process, when the first turned picture comes up.
+    A name that is not there is looked for among all photographs there (``ImageNames``). ``exif`` states how orientations are treated;
+    ``unknown`` applies them, with a warning at the first turned picture of the process.
     """
 
     def __init__(self, root: str, *, max_pixels: int = MAX_PIXELS, exif: str = APPLY) -> None:
@@ -97,7 +97,7 @@ class Photographs:
         self._there: tuple[tuple[Source, ...], ImageNames] | None = None
 
     def load(self, image: Image, *, named: bool = True) -> UInt8:
-        """The pixels (height, width, 3) RGB uint8 of ``image``; ``named`` is False if its name is but its id.
+        """The pixels (height, width, 3) RGB uint8 of ``image``; ``named`` is False if its name is only its id.
 
         Raises MissingInputError if it is not there, InputError if it cannot be decoded or has another size than ``image`` says.
         """
@@ -111,7 +111,7 @@ class Photographs:
             why = _why_turned((width, height), (image.width, image.height), found.orientation, self._exif != IGNORE)
             raise InputError(f"{what} is {own} below {show_path(self._root)}, but the stream says {said}{why or '; is --root right?'}")
         if found.orientation != 1 and self._exif == UNKNOWN:
-            _say_turned(what, found.orientation)
+            _warn_turned(what, found.orientation)
         return found.pixels
 
     def _read(self, image: Image) -> bytes:
@@ -136,15 +136,15 @@ class Photographs:
         return None if place is None else items[place[0]]
 
 
-_SAID = threading.Lock()  # held for good by the first of a process that has something to say
+_SAID = threading.Lock()  # taken for good by the first warning of the process
 
 
-def _say_turned(what: str, orientation: int) -> None:
-    """Say, once, that a picture was turned upright whose masks may have been drawn on the pixels as they are stored."""
+def _warn_turned(what: str, orientation: int) -> None:
+    """Warn, once, that a picture was turned upright whose masks may have been drawn on the pixels as they are stored."""
     if _SAID.acquire(blocking=False):
         log.warning(
             "%s has EXIF orientation %d and was turned upright (others may be, too); if its masks were drawn on the stored pixels, add "
-            "--exif ignore; --exif apply says that they were not",
+            "--exif ignore; if not, add --exif apply",
             what,
             orientation,
         )
@@ -158,7 +158,7 @@ def photograph_names(
     *,
     maps: str | None = None,
 ) -> list[str | None]:
-    """The names, relative to ``root``, of the photographs that ``images`` are of; None where there is none, or no single one.
+    """The names, relative to ``root``, of the photographs that ``images`` are of; None where no photograph fits, or more than one.
 
     ``plain_name`` makes names comparable; what is in the folder ``maps`` are not photographs; a damaged tar goes to ``failures``. Raises
     MissingInputError if there is no photograph below ``root``, InputError if two have one plain name.
@@ -173,7 +173,7 @@ def photograph_names(
 
 
 def _why_turned(size: tuple[int, int], said: tuple[int, int], orientation: int, applied: bool) -> str:
-    """The rest of a sentence on two sizes that only EXIF sets apart; empty if it does not."""
+    """The end of a message about two sizes that differ by EXIF orientation alone; empty for others."""
     if orientation < 5 or size != (said[1], said[0]):
         return ""
     if applied:

@@ -30,7 +30,7 @@ class Source:
     """One image to read: its ``id`` and ``file_name`` as streams carry them, and where its bytes are.
 
     ``offset`` and ``length`` are None for a file of its own, else the member's place in the tar at ``path``. ``size`` (width, height) is
-    what a COCO file says of it. ``exif`` says what to do with its EXIF orientation (``formats.photographs``).
+    the size that a COCO file states. ``exif`` states how its EXIF orientation is treated (``formats.photographs``).
     """
 
     id: int
@@ -68,12 +68,12 @@ class Sources:
         return "ignore" if any(item.exif == "ignore" for item in self.items) else "apply"
 
     def with_exif(self, exif: str | None) -> Sources:
-        """The same, their orientations taken as ``exif`` says; None leaves that to whoever listed them."""
+        """The same, their orientations taken as ``exif`` says; None changes nothing."""
         return self if exif is None else replace(self, items=tuple(replace(item, exif=exif) for item in self.items))
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
+class _Located:
     path: str  # absolute or relative to the working folder; a tar member's is TAR/member
     tar: str | None = None
     offset: int | None = None
@@ -83,12 +83,12 @@ class _Found:
 def list_sources(inputs: Sequence[str], *, root: str | None = None, failures: Failures | None = None) -> Sources:
     """The images that ``inputs`` (files, folders, globs, tars) name, sorted by name, ids from 1.
 
-    Folders are searched as ``walk.files_below`` does. A damaged tar goes to ``failures`` if there are any, and nothing of it is used;
-    one without images is passed over, if there are others. Raises MissingInputError for a path that is not there, a glob or folder
-    without images, or no images at all; InputError for a damaged tar or two images of one name; UsageError where ``root`` does not
-    hold an input.
+    Folders are searched as ``walk.files_below`` does. A damaged tar goes to ``failures`` if given, and none of its images is used; a tar
+    without images is passed over, if there are other inputs. Raises MissingInputError for a path that is not there, a glob or folder
+    without images, or no images at all; InputError for a damaged tar or two images of one name; UsageError where ``root`` does not hold an
+    input.
     """
-    found: list[_Found] = []
+    found: list[_Located] = []
     holders: list[str] = []
     paths = [path for text in inputs for path in _expand(text)]
     for path in paths:
@@ -110,7 +110,7 @@ def list_sources(inputs: Sequence[str], *, root: str | None = None, failures: Fa
 
 
 def left_of(sources: Iterable[Source], done: Set[int]) -> list[Source]:
-    """The images whose ids are not among those that are done, in order."""
+    """The images whose ids are not in ``done``, in order."""
     return [source for source in sources if source.id not in done]
 
 
@@ -163,7 +163,7 @@ def _expand(text: str) -> list[str]:
 
 
 def _matches(pattern: str) -> list[str]:
-    """What a glob matches; ``**`` is any folder below, found as all folders are, since glob's own goes round with links."""
+    """What a glob matches; ``**`` is any folder below, found as all folders are, since glob's own follows links in circles."""
     before, mark, after = _around_stars(pattern)
     if not mark:
         return glob.glob(pattern)
@@ -181,7 +181,7 @@ def _matches(pattern: str) -> list[str]:
 
 
 def _around_stars(pattern: str) -> tuple[str, str, str]:
-    """What stands before the first ``**`` that is a whole part of the path, that, and what comes after."""
+    """A pattern in three parts at its first ``**`` component: what is before it, ``**``, and what comes after."""
     parts = pattern.split(os.sep)
     if "**" not in parts:
         return pattern, "", ""
@@ -189,8 +189,8 @@ def _around_stars(pattern: str) -> tuple[str, str, str]:
     return os.sep.join(parts[:k]) or (os.sep if k else ""), "**", os.sep.join(part for part in parts[k + 1 :] if part)
 
 
-def _search(path: str, failures: Failures | None) -> tuple[list[_Found], str]:
-    """What one existing path holds, and the folder that its names are relative to at the deepest."""
+def _search(path: str, failures: Failures | None) -> tuple[list[_Located], str]:
+    """The images that one existing path holds, and the deepest folder that their names can be relative to."""
     path = os.path.normpath(path)
     if os.path.isdir(path):
         found, empty = _below(path, failures)
@@ -201,16 +201,16 @@ def _search(path: str, failures: Failures | None) -> tuple[list[_Found], str]:
         raise UsageError(f"{show_path(path)}: compressed tars cannot be read at random; unpack it, or store it as plain .tar")
     if path.endswith(".tar"):
         return _in_tar(path, failures), path
-    return [_Found(path)], os.path.dirname(path) or "."
+    return [_Located(path)], os.path.dirname(path) or "."
 
 
-def _below(folder: str, failures: Failures | None) -> tuple[list[_Found], bool]:
-    """The images of a folder, and whether it has tars without any."""
-    found: list[_Found] = []
+def _below(folder: str, failures: Failures | None) -> tuple[list[_Located], bool]:
+    """The images of a folder, and whether it has tars without images."""
+    found: list[_Located] = []
     empty = False
     for path in files_below(folder):
         if path.lower().endswith(SUFFIXES):
-            found.append(_Found(path))
+            found.append(_Located(path))
         elif path.endswith(".tar"):
             inside = _in_tar(path, failures)
             found += inside
@@ -218,9 +218,9 @@ def _below(folder: str, failures: Failures | None) -> tuple[list[_Found], bool]:
     return found, empty
 
 
-def _in_tar(path: str, failures: Failures | None) -> list[_Found]:
+def _in_tar(path: str, failures: Failures | None) -> list[_Located]:
     try:
-        return [_Found(os.path.join(path, name), path, offset, length) for name, offset, length in tar_index(path).values()]
+        return [_Located(os.path.join(path, name), path, offset, length) for name, offset, length in tar_index(path).values()]
     except (InputError, MissingInputError) as error:
         if failures is None:
             raise

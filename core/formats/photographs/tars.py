@@ -34,7 +34,7 @@ _INDEXES: dict[tuple[str, int, int], dict[str, Member] | InputError] = {}
 
 
 def tar_index(path: str) -> dict[str, Member]:
-    """The images of the tar at ``path`` by name, none if it holds none, which is said on -v (and always, if it holds other files).
+    """The images of the tar at ``path`` by name; that it holds no images is logged (with -v, or as a warning if it holds other files).
 
     Raises InputError where it is damaged, truncated, followed by something else or names an image twice: nothing of such a tar is
     used [choice], since later stages would have to take the same part of it. MissingInputError if it cannot be read.
@@ -83,7 +83,7 @@ def _index(path: str, what: str) -> dict[str, Member]:
 
 @dataclass
 class _Contents:
-    """What was found so far: images, links that are named like images and what they lead to, and how many files are none."""
+    """The contents so far: images, links that are named like images with their targets, and the number of other files."""
 
     images: dict[str, Member]
     links: dict[str, str]
@@ -91,7 +91,7 @@ class _Contents:
 
 
 def _read_archive(file: BinaryIO, start: int, found: _Contents, what: str) -> int:
-    """Add what is in the archive that begins at ``start``; where its last member ends."""
+    """Add the members of the archive that begins at ``start``; returns where its last member ends."""
     end = start
     file.seek(start)
     with tarfile.open(fileobj=file, mode="r:", errors="surrogateescape") as archive:

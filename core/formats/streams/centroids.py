@@ -91,8 +91,8 @@ def load_centroids(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[s
         return _parse(read_members(stream, what), what)
 
 
-def check_same_model(about: Mapping[str, Any], model_json: Mapping[str, Any], what: str) -> None:
-    """Raises InputError, naming ``what``, if centroids ``about`` one model are to be used on features of another.
+def check_feature_model(about: Mapping[str, Any], model_json: Mapping[str, Any], what: str) -> None:
+    """Raises InputError, naming the file ``what``, if its centroids, described by ``about``, were fitted on features of another model.
 
     ``model_json`` is the ``model`` of the features' header. The same model means the same network and weights, facet, layer
     and width; what the user called it may differ.
@@ -107,7 +107,7 @@ def check_same_model(about: Mapping[str, Any], model_json: Mapping[str, Any], wh
 
 
 def _parse(members: Iterator[tuple[str, memoryview]], what: str) -> tuple[dict[str, Any], dict[str, Centroids]]:
-    name, data = next(members)  # or it raises: a stream without members is none
+    name, data = next(members)  # raises for a stream without members
     header = jsonbytes.loads(data, f"{what}: {name}") if name == HEADER else None
     kind = header.get("format") if isinstance(header, dict) else None
     if header is None or kind != FORMAT:
@@ -140,10 +140,10 @@ def _member(members: Iterator[tuple[str, memoryview]], name: str, what: str) -> 
 
 
 def _problem(one: Centroids) -> str | None:
-    """Why these are not centroids, if they are none."""
+    """What makes these centroids invalid, None if nothing does."""
     rows, counts = one.rows, one.counts
     if one.metric not in METRICS:
-        return f"metric {one.metric!r} is none of {', '.join(METRICS)}"
+        return f"metric {one.metric!r} is not one of {', '.join(METRICS)}"
     if rows.dtype != np.float32 or rows.ndim != 2 or not rows.size:
         return f"rows are {rows.dtype} {rows.shape}, want float32 with two axes"
     if counts.dtype != np.int64 or counts.shape != rows.shape[:1] or (counts < 0).any():

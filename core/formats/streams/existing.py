@@ -1,4 +1,4 @@
-"""Whether an output that is there already is what a run would write, for ``--skip-existing``: whole, and by the same header.
+"""Whether an existing output is what a run would write, for ``--skip-existing``: whole, and with the same header.
 
 What members and masks hold is not compared: files appear whole or not at all, and every reader checks what it reads.
 """
@@ -20,7 +20,7 @@ from ovskit.core.runtime.output import open_input
 def check_existing(path: str, header: FeatureHeader | MasksHeader, *, categories: bool = True) -> set[int]:
     """The ids of the images of the stream at ``path``, which a run would write with ``header``.
 
-    ``categories``: those of masks are compared too. Raises InputError if the file is not a whole stream, UsageError if it is one of
+    ``categories``: compare the categories of masks too. Raises InputError if the file is not a whole stream, UsageError if it is one of
     another shard, command, root or model.
     """
     what = show_path(path)
@@ -45,7 +45,7 @@ def _masks(path: str, what: str, header: MasksHeader, *, categories: bool) -> se
     with open_input(path) as file:
         first = masks.first_line(file, what)
         if not masks.is_masks_stream(first):
-            raise InputError(f"{what} is there, but is no masks stream of ovskit: remove it, or name another file with -o")
+            raise InputError(f"{what} is there, but is not a masks stream of ovskit: remove it, or name another file with -o")
         found = masks.parse_header(first, what)
         wanted = header if categories else replace(header, categories=found.categories)
         if first != wanted.to_line():

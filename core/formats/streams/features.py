@@ -38,7 +38,7 @@ HEADER = "ovs.json"
 
 @dataclass(frozen=True, slots=True)
 class FeatureHeader:
-    """What a feature stream says of itself.
+    """The header of a feature stream.
 
     ``model`` is ``BackboneSpec.to_json()``; ``size`` the (height, width) every image was resized to, or None where the
     aspect was kept; ``root`` the folder that the images' names are relative to; ``pg`` the provenance; ``pool`` is
@@ -179,22 +179,22 @@ def _image_json(image: Image) -> dict[str, Any]:
 class FeatureReader:
     """The records of ``stream``, in its order; works on pipes. ``header`` is there at once.
 
-    Who the next record is of can be asked before its arrays are read, so that many streams can be read in step. Bounded memory; arrays are
-    views of fresh buffers that the caller may keep. Raises InputError, naming the stream ``what``, for anything but a whole, undamaged
-    stream: on opening, or when the damage is reached, at the end too.
+    ``peek`` gives the images of the next record before its arrays are read, so that many streams can be read in step. Bounded memory;
+    arrays are views of fresh buffers that the caller may keep. Raises InputError, naming the stream ``what``, for anything but a whole,
+    undamaged stream: on opening, or when the damage is reached, at the end too.
     """
 
     def __init__(self, stream: BinaryIO, what: str) -> None:
         self._members, self._what = read_members(stream, what), what
         first = next(self._members, None)
         if first is None or first[0] != HEADER:
-            raise InputError(f"{what} is a .npz but no feature stream (its first member is not {HEADER}); make one with ovs-extract")
+            raise InputError(f"{what} is a .npz but not a feature stream (its first member is not {HEADER}); make one with ovs-extract")
         self.header = FeatureHeader.from_bytes(first[1], what)
         self._read: tuple[str, Any] | None = None  # a member that was read too early
         self._next: tuple[str, tuple[Image, ...]] | None = None  # whose turn it is: their folder, and who they are
 
     def peek(self) -> tuple[Image, ...]:
-        """The images of the next record, several of an embedding block; none at the end, the stream being whole."""
+        """The images of the next record, several for an embedding block; empty at the end of a whole stream."""
         if self._next is None:
             member, self._read = self._read or next(self._members, None), None
             if member is None:
@@ -215,7 +215,7 @@ class FeatureReader:
         return self._next[1]
 
     def take(self) -> FeatureMap | EmbeddingBlock:
-        """The next record, to be called if ``peek`` says that there is one."""
+        """The next record, to be called only where ``peek`` gives images."""
         images = self.peek()
         assert self._next is not None
         (path, _), self._next = self._next, None

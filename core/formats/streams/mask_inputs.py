@@ -49,7 +49,7 @@ class MaskInputs:
                     )
                 if header.named != first.named:
                     nameless = name if first.named else self._names[0]
-                    raise InputError(f"{nameless} has no names of images, the others have: only shards of one run are joined")
+                    raise InputError(f"{nameless} has no image names, the others have: only shards of one run are joined")
                 if header.exif != first.exif:
                     raise InputError(
                         f"{name} has EXIF orientations {_exif(header)}, {self._names[0]} {_exif(first)}: only shards of one run are joined"
@@ -91,7 +91,7 @@ class MaskInputs:
 
 
 def _exif(header: MasksHeader) -> str:
-    return {"apply": "applied", "ignore": "ignored"}.get(header.exif, "nobody knows how")
+    return {"apply": "applied", "ignore": "ignored"}.get(header.exif, "treated in an unknown way")
 
 
 def _space_hash(header: MasksHeader) -> Any:

@@ -38,18 +38,18 @@ ENTITY = {"id": 1, "name": "entity", "supercategory": "entity"}
 _ANNOTATIONS = b'"annotations":['
 _IMAGES = b'],"images":['
 _END = b"]}"
-_LONGEST_LINE = 1 << 28  # a mask's RLE is at most about seven bytes a pixel; a longer "line" is no masks stream
+_LONGEST_LINE = 1 << 28  # a mask's RLE is at most about seven bytes a pixel; a longer "line" is not of a masks stream
 
 
 @dataclass(frozen=True, slots=True)
 class MasksHeader:
-    """What stands before the annotations: a description, the categories, the provenance and the images' root.
+    """The header of a masks stream, before the annotations: a description, the categories, the provenance and the images' root.
 
     ``root`` is the folder that the images' names are relative to, where it is known; ``labels`` the label space that the categories
-    are of, where they are of one: its name, version and hash. Where ``named`` is False the images' names are only their ids, as in a
-    results list, and say nothing. ``results`` is true of a results list, which names neither categories nor the images on which
-    nothing was found; it is not written. ``exif`` says whether EXIF orientations were applied or ignored when the images were opened
-    (``formats.photographs``); ``unknown`` of masks from elsewhere. ``shard`` is which part of a run's images these are, None for all.
+    are of, where they are of one: its name, version and hash. Where ``named`` is False the file has no image names, as a results list, and
+    ids stand for them. ``results``: the file is a results list, which lists neither categories nor the images without a mask; never
+    written. ``exif`` says whether EXIF orientations were applied or ignored when the images were opened (``formats.photographs``);
+    ``unknown`` for masks of other tools. ``shard`` is which part of a run's images these are, None for all.
     """
 
     description: str = "masks by ovskit"
@@ -64,7 +64,7 @@ class MasksHeader:
 
     @property
     def names_categories(self) -> bool:
-        """Whether the file says what its categories are: others have none, or only the one that all masks without a class have."""
+        """Whether the file has categories of its own: others list none, or only the one of masks without a class."""
         return bool(self.categories) and list(self.categories) != [ENTITY]
 
     def to_line(self) -> bytes:
@@ -139,7 +139,7 @@ class MasksWriter:
 
 def _begun_otherwise(first: bytes, header_line: bytes, what: str) -> UsageError:
     if not is_masks_stream(first):
-        return UsageError(begun_otherwise(what, "is no masks stream of ovskit"))
+        return UsageError(begun_otherwise(what, "is not a masks stream of ovskit"))
     return UsageError(begun_otherwise(what, unlike(parse_header(first, what), parse_header(header_line, what))))
 
 
@@ -181,7 +181,7 @@ def open_masks(stream: BinaryIO, what: str, failures: Failures | None = None) ->
 
 
 def stated_exif(stream: BinaryIO, what: str) -> str:
-    """What a masks file says of its images' EXIF orientations (``MasksHeader.exif``), by its first line alone."""
+    """How a masks file's images had their EXIF orientations treated (``MasksHeader.exif``), by its first line alone."""
     first = first_line(stream, what)
     return read_stream(first, stream, what)[0].exif if is_masks_stream(first) else "unknown"
 
@@ -209,7 +209,7 @@ def first_line(stream: BinaryIO, what: str) -> bytes:
         raise InputError(f"{what} is empty: the command that should have written it failed or has not run")
     if first.lstrip()[:1] not in (b"{", b"["):
         start = bytes(first[:8]).hex(" ")
-        raise InputError(f"{what} is no masks stream or COCO file: it starts with the bytes {start}; ovs-cluster writes one")
+        raise InputError(f"{what} is neither a masks stream nor a COCO file: it starts with the bytes {start}; ovs-cluster writes one")
     return first
 
 
@@ -341,5 +341,5 @@ def _closing_images(stream: BinaryIO, what: str, number: int, seen: dict[int, Im
 def _lines(stream: BinaryIO, what: str) -> Iterator[bytes]:
     while line := stream.readline(_LONGEST_LINE):
         if len(line) == _LONGEST_LINE:
-            raise InputError(f"{what}: a line is longer than {_LONGEST_LINE >> 20} MiB; this is no masks stream")
+            raise InputError(f"{what}: a line is longer than {_LONGEST_LINE >> 20} MiB; this is not a masks stream")
         yield line

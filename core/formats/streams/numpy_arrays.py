@@ -60,13 +60,13 @@ class StoredArray:
 
     @property
     def what(self) -> str:
-        """What messages call it."""
+        """The array's name in messages."""
         return show_path(self.path) if self.member is None else f"{show_path(self.path)}: {show_path(self.member.filename)}"
 
 
 @dataclass(frozen=True, slots=True)
 class ArrayHeader:
-    """What an array says of itself: its ``shape``, whether it is in ``fortran`` order, and its ``dtype``, a float of 2, 4 or 8 bytes."""
+    """The header of an array: its ``shape``, whether it is in ``fortran`` order, and its ``dtype``, a float of 2, 4 or 8 bytes."""
 
     shape: tuple[int, ...]
     fortran: bool
@@ -81,8 +81,8 @@ class ArrayHeader:
 def holds_arrays(path: str, header: str) -> bool:
     """Whether ``path`` is a folder, an ``.npy`` file or a zip that is not a stream of ovskit, whose first member is called ``header``.
 
-    False for stdin (``-``), pipes and whatever is not there or cannot be read, which is to be said by whoever reads it. A stream of
-    ovskit of which some bytes were changed still counts as one.
+    False for stdin (``-``), pipes and files that are missing or cannot be read, which their reader reports. A damaged stream of ovskit
+    still counts as a stream of ovskit.
     """
     if os.path.isdir(path):
         return True
@@ -148,7 +148,7 @@ class ArrayFiles:
         self._stack.close()
 
     def header(self, array: StoredArray) -> ArrayHeader:
-        """What the array says of itself. Raises as ``read`` does."""
+        """The header of the array. Raises as ``read`` does."""
         with self._open(array) as (file, size):
             return _read_header(file, size, array.what)
 

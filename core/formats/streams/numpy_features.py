@@ -6,7 +6,7 @@ the sorted list of all photographs there, as ``ovs-extract`` numbers them; sizes
 fits no photograph is passed over with a warning; what fits several, and a photograph that two arrays fit, is an error.
 
 The grid covers the whole photograph, as it does in a stream of ours. What is not known is not made up where it would decide anything:
-the model is called ``numpy``, has no CLS (but see ``layout_of``) and recommends no local step, for which it would have to look at crops;
+the model is called ``numpy``, has no CLS (but see ``array_layout``) and recommends no local step, which needs the model to extract crops;
 its stride is 1, which only crops would ask for.
 """
 
@@ -56,7 +56,7 @@ _MODEL: dict[str, Any] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class ArrayLayout:
     """How an array is read: its ``grid`` (h, w), its channels, whether a ``cls`` row comes first, and whether the grid was ``guessed``
     by the photograph's aspect."""
 
@@ -69,12 +69,12 @@ class Layout:
 class NumpyFeatures:
     """The arrays of archives, folders and ``.npy`` files, each with its photograph, in the order of ids; can be read again and again.
 
-    ``header`` is what a stream of them would say of itself; ``what`` is what messages call them.
+    ``header`` is the header of a feature stream of them; ``what`` is their name in messages.
     """
 
     def __init__(self, paths: Sequence[str], *, root: str, grid: Grid | None, exif: str, failures: Failures, max_pixels: int) -> None:
-        """``grid`` is that of arrays of rows, and what others are checked against; ``exif`` and ``max_pixels`` are as the photographs
-        are to be read. Photographs and arrays that cannot be used go to ``failures``.
+        """``grid`` is the grid of arrays of rows, and what the shapes of other arrays are checked against; ``exif`` and ``max_pixels`` are
+        as the photographs are to be read. Photographs and arrays that cannot be used go to ``failures``.
 
         Raises MissingInputError if there are no photographs or arrays; InputError if an archive is damaged, no array fits a photograph,
         one fits several, or two fit one.
@@ -94,12 +94,12 @@ class NumpyFeatures:
             yield NumpyReader(self.header, self._records(files))
 
     def _width(self) -> tuple[int, str]:
-        """The channels of the first array that can be used, and what it is called. Raises InputError if none can."""
+        """The channels and the name of the first array that can be used. Raises InputError if no array can."""
         with ArrayFiles([array for _, array in self._pairs]) as files:
             for source, array in self._pairs:
                 try:
                     image = measure_source(source, max_pixels=self._max_pixels)
-                    return layout_of(files.header(array).shape, image, self._grid, array.what).channels, array.what
+                    return array_layout(files.header(array).shape, image, self._grid, array.what).channels, array.what
                 except (InputError, MissingInputError) as error:
                     self._failures.handle_again(error)
         raise InputError(f"{self.what}: none of its arrays can be used")
@@ -108,7 +108,7 @@ class NumpyFeatures:
         for source, array in self._pairs:
             try:
                 image = measure_source(source, max_pixels=self._max_pixels)
-                found = self._checked(layout_of(files.header(array).shape, image, self._grid, array.what), array.what)
+                found = self._checked(array_layout(files.header(array).shape, image, self._grid, array.what), array.what)
                 values = files.read(array)
             except (InputError, MissingInputError) as error:
                 self._failures.handle_again(error)
@@ -120,12 +120,14 @@ class NumpyFeatures:
             yield FeatureMap(image, rows[int(found.cls) :].reshape(*found.grid, found.channels), rows[0] if found.cls else None)
             del values, rows  # or they would still be there while the next ones are read
 
-    def _checked(self, found: Layout, what: str) -> Layout:
+    def _checked(self, found: ArrayLayout, what: str) -> ArrayLayout:
         if found.channels != self._channels:
             raise InputError(f"{what} has {found.channels} channels and {self._first} {self._channels}: they are not of one model")
         if found.guessed and not self._said_guessed:
             self._said_guessed = True
-            log.warning("%s is read as a grid of %s, by the aspect of its photograph; --grid HxW says otherwise", what, _text(found.grid))
+            log.warning(
+                "%s is read as a grid of %s, by the aspect of its photograph; add --grid HxW if it is another", what, _text(found.grid)
+            )
         return found
 
 
@@ -154,10 +156,11 @@ class NumpyReader:
 def with_arrays(
     paths: Sequence[str], *, root: str | None, grid: Grid | None, exif: str, local: bool, failures: Failures, max_pixels: int
 ) -> list[str | NumpyFeatures]:
-    """Feature streams as they are named, and in place of the first path that holds NumPy's arrays all those that do, as one.
+    """The inputs ``paths`` in their order: feature streams as paths, and all paths that hold NumPy arrays together, at the place of the
+    first.
 
-    Which do ``holds_arrays`` tells; so pipes never do. If there are some, raises UsageError where there is no ``root``, or where the
-    ``local`` step is asked for, and otherwise as ``NumpyFeatures`` does.
+    ``holds_arrays`` tells which these are; pipes never are. For NumPy arrays, raises UsageError without a ``root`` and with the ``local``
+    step, and otherwise as ``NumpyFeatures`` does.
     """
     foreign = [path for path in paths if holds_arrays(path, HEADER)]
     if not foreign:
@@ -168,20 +171,20 @@ def with_arrays(
             f"{what} is not a feature stream; if it holds NumPy arrays named like photographs, add --root DIR, the folder of those"
         )
     if local:
-        raise UsageError(f"--local looks at crops with the model that made the features, which {what} does not name: leave it out")
+        raise UsageError(f"--local needs the model that made the features, which {what} does not name: leave --local out")
     arrays = NumpyFeatures(foreign, root=root, grid=grid, exif=exif, failures=failures, max_pixels=max_pixels)
     at = list(paths).index(foreign[0])
     others = [path for path in paths if path not in foreign]
     return [*others[:at], arrays, *others[at:]]
 
 
-def layout_of(shape: tuple[int, ...], image: Image, grid: Grid | None, what: str) -> Layout:
+def array_layout(shape: tuple[int, ...], image: Image, grid: Grid | None, what: str) -> ArrayLayout:
     """How an array of ``shape`` holds the features of ``image``. Raises InputError, naming it ``what``, if that cannot be told.
 
-    Leading axes of 1, a batch of one, are dropped. (h, w, c) is taken as it is, but if ``grid`` is given that must be (h, w). (n, c) are
-    the rows of ``grid``, or one row more, of which the first is CLS. Without ``grid`` they are those of the one grid of n patches that is
-    square, as ViTs at a square size give, or has the photograph's aspect to within a patch; where there are several, that is an error,
-    and so is a CLS row. (c, h, w) is told from (h, w, c) by ``grid``, or by the axes of which two are such a grid [choice].
+    Leading axes of 1, a batch of one, are dropped. (h, w, c) is taken as it is; ``grid``, if given, must then be (h, w). (n, c) are
+    the rows of ``grid``, or one row more, of which the first is CLS. Without ``grid`` they are the rows of the one grid of n patches that
+    is square, as ViTs at a square size give, or has the photograph's aspect to within a patch; several such grids are an error, and so is a
+    CLS row. (c, h, w) is told from (h, w, c) by ``grid``, or by the axes of which two are such a grid [choice].
     """
     said = f"{what} has shape ({', '.join(map(str, shape))}{',' * (len(shape) == 1)})"
     plain = shape
@@ -198,19 +201,19 @@ def layout_of(shape: tuple[int, ...], image: Image, grid: Grid | None, what: str
         raise InputError(f"{said}, which looks like (c, h, w); save it as (h, w, c), array.transpose(1, 2, 0){anyway}")
     if grid and not is_grid:
         raise InputError(f"{said}, another grid than --grid {_text(grid)}")
-    return Layout((height, width), channels)
+    return ArrayLayout((height, width), channels)
 
 
-def _rows(count: int, channels: int, image: Image, grid: Grid | None, said: str) -> Layout:
+def _rows(count: int, channels: int, image: Image, grid: Grid | None, said: str) -> ArrayLayout:
     if grid is not None:
         cells = grid[0] * grid[1]
         if count in (cells, cells + 1):
-            return Layout(grid, channels, cls=count == cells + 1)
+            return ArrayLayout(grid, channels, cls=count == cells + 1)
         turned = ": transpose it, array.T" if channels in (cells, cells + 1) else ""
         raise InputError(f"{said}; --grid {_text(grid)} wants {cells} rows, or {cells + 1} of which the first is CLS{turned}")
     grids = _usual_grids(count, image)
     if len(grids) == 1:
-        return Layout(grids[0], channels, guessed=grids[0][0] != grids[0][1])
+        return ArrayLayout(grids[0], channels, guessed=grids[0][0] != grids[0][1])
     where = f"a photograph of {image.width}×{image.height}"
     if grids:
         raise InputError(f"{said}: {count} rows could be {' or '.join(map(_text, grids))} patches of {where}; add --grid HxW")

@@ -1,4 +1,4 @@
-"""In what an output that is there, whole or begun, is not what a run would write: for ``--resume`` and ``--skip-existing``."""
+"""How an existing output, whole or unfinished, differs from what a run would write: for ``--resume`` and ``--skip-existing``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ovskit.core.runtime.shard import Shard
 
 
 class Header(Protocol):
-    """What the headers of both streams have."""
+    """What the headers of both streams have in common."""
 
     @property
     def shard(self) -> Shard | None: ...
@@ -23,9 +23,9 @@ class Header(Protocol):
 
 
 def unlike(found: Header, wanted: Header) -> str:
-    """The first thing that tells two headers apart, in words that follow "it"."""
+    """The first difference between two headers, in words that follow "it"."""
     if found.shard != wanted.shard:
-        return f"is {_part(found)}, and this run is {_part(wanted)}: give the --shard that it is of, or another -o"
+        return f"is {_part(found)}, and this run is {_part(wanted)}: give the same --shard, or another -o"
     before, now = _command(found), _command(wanted)
     if before != now:
         return f"was made by {before!r}" if before else "does not say by which command it was made"

@@ -89,10 +89,10 @@ class SoftGrid:
     area: Box | None = None
 
     def margin_of(self, inside: UInt8, box: Box, height: int, width: int) -> SoftMargin:
-        """The margin of a mask of an image of ``height`` × ``width`` pixels that is ``inside`` (bottom - top, right - left), of 0 and 1, in
-        ``box`` and 0 elsewhere.
+        """The margin of a mask of an image of ``height`` × ``width`` pixels: in ``box`` the mask is ``inside`` (bottom - top, right -
+        left), of 0 and 1, elsewhere 0.
 
-        Of the cells that lie in the box and of those around them. A grid finer than the pixels is taken as one of pixels.
+        The result covers the cells that lie in the box and those around them. A grid finer than the pixels is taken as a grid of pixels.
         """
         area = self.area or (0, 0, height, width)
         rows, top = _cells_around(self.grid[0], area[0], area[2], height, box[0], box[2])
@@ -110,7 +110,8 @@ class SoftGrid:
 
 
 def read_soft_margin(extra: Mapping[str, Any], what: str, height: int, width: int) -> SoftMargin | SoftGrid | None:
-    """That of an annotation of an image of ``height`` × ``width`` pixels, None if it has none; the grid alone if its mask is the margin.
+    """The soft margin of an annotation of an image of ``height`` × ``width`` pixels: None for an annotation without ``soft``; the grid
+    alone where the mask is the margin.
 
     Raises InputError, naming ``what``, if it is damaged.
     """
@@ -128,7 +129,7 @@ def read_soft_margin(extra: Mapping[str, Any], what: str, height: int, width: in
         steps = np.frombuffer(base64.b64decode(stored["values"], validate=True), np.int8).reshape(size)
         return SoftMargin(grid, at, steps.astype(np.float32) * np.float32(step))
     except (KeyError, TypeError, ValueError, binascii.Error):
-        raise InputError(f'{what}: its "soft" is not a margin of a grid (see the formats\' document)') from None
+        raise InputError(f'{what}: its "soft" is not a margin of a grid (see docs/reference/formats.md)') from None
 
 
 def _grid_over(grid: tuple[int, int], stored: Mapping[str, Any], height: int, width: int) -> SoftGrid:
@@ -143,8 +144,8 @@ def _grid_over(grid: tuple[int, int], stored: Mapping[str, Any], height: int, wi
 
 
 def _cells_around(cells: int, start: int, stop: int, limit: int, first: int, last: int) -> tuple[Int64, int]:
-    """Along a side of ``limit`` pixels, of ``cells`` cells over ``[start, stop)``, but no more than pixels: the boundaries of those that
-    ``[first, last)`` touches and of one more on each side, and the number of the first."""
+    """The boundaries of the cells that ``[first, last)`` touches and of one more on each side, and the number of the first, along a side of
+    ``limit`` pixels with ``cells`` cells (no more than pixels) over ``[start, stop)``."""
     bounds = edges(min(cells, stop - start), start, stop, limit).astype(np.int64)
     begin = int(np.clip(np.searchsorted(bounds, first, side="right") - 2, 0, len(bounds) - 2))
     end = int(np.clip(np.searchsorted(bounds, last) + 1, begin + 1, len(bounds) - 1))
@@ -168,7 +169,7 @@ def _sums(values: npt.NDArray[Any], bounds: Int64, axis: int) -> Int64:
 
 @dataclass(frozen=True, slots=True)
 class _Between:
-    """Of every pixel along a side, the two cells that it lies between, and how far it is from the first to the second."""
+    """The two cells that every pixel along a side lies between, and how far it is from the first to the second."""
 
     first: npt.NDArray[np.int64]
     second: npt.NDArray[np.int64]

@@ -1,4 +1,4 @@
-"""What is read more than once, and cannot be: kept in a temporary file meanwhile. Where it does not fit there, it is said what to do."""
+"""Temporary files for data from pipes that are read more than once. Where the data does not fit there, the error says what to do."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _CHUNK = 1 << 20
 class Spool:
     """A temporary file that no kill leaves behind, written at its end and read from its start; at most as long as this object.
 
-    A write that fails raises OutputError, which says that one cannot do what ``doing`` says, and ``advice``. Up to ``in_memory`` bytes are
+    A write that fails raises OutputError: "cannot" with the words of ``doing``, and ``advice``. Up to ``in_memory`` bytes are
     kept in memory.
     """
 
@@ -48,7 +48,7 @@ class Spool:
             raise _failed(f"{self._doing} in {tempfile.gettempdir()}", error, self._advice) from None
 
     def flush(self) -> None:
-        """Give all that is written to the file."""
+        """Flush all that is written to the file."""
         try:
             self._file.flush()
         except OSError as error:
@@ -61,7 +61,7 @@ class Spool:
         return self._file
 
     def close(self) -> None:
-        """Give the room back. What could not be written is nobody's loss any more."""
+        """Delete the file. Errors of what could not be written are ignored: nothing reads it any more."""
         try:
             self._file.close()
         except OSError:
@@ -72,7 +72,7 @@ class Spool:
 def kept_stdin(what: str, suffix: str) -> Iterator[str]:
     """The path of a copy of stdin in a temporary file, as long as the context lasts. Raises OutputError if it does not fit there."""
     with tempfile.NamedTemporaryFile(prefix=f"ovskit-{what}-", suffix=suffix) as copy:
-        log.warning("%s are read twice: keeping stdin in %s meanwhile; a file named on the command line needs no copy", what, copy.name)
+        log.warning("%s are read twice: copying stdin to %s; a file named on the command line needs no copy", what, copy.name)
         try:
             with open_input("-") as stream:
                 shutil.copyfileobj(stream, copy, _CHUNK)

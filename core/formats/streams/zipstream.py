@@ -89,7 +89,7 @@ class StoredZipWriter:
         for member in members:
             self._directory += _central_header(member)
             self._count += 1
-        _widen_pipe(out)
+        _enlarge_pipe(out)
 
     def write(self, name: str, *chunks: Buffer) -> None:
         """Write one member whose bytes are ``chunks`` one after the other; none is copied.
@@ -144,7 +144,7 @@ def read_members(stream: BinaryIO, what: str) -> Iterator[tuple[str, memoryview]
 
     Raises ``InputError`` if the stream is empty, truncated, damaged, or anything but our dialect.
     """
-    _widen_pipe(stream)
+    _enlarge_pipe(stream)
     # A digest of the central directory to come, instead of the directory: memory stays flat.
     directory, directory_size, offset, count = hashlib.blake2b(), 0, 0, 0
     while True:
@@ -341,8 +341,8 @@ def _write_all(out: BinaryIO, view: memoryview) -> None:
         view = view[out.write(view) :]  # a raw stream may take less than it was given
 
 
-def _widen_pipe(stream: BinaryIO) -> None:
-    """Give a pipe a 1 MiB buffer instead of 64 KiB where the system lets us: fewer switches between the two stages."""
+def _enlarge_pipe(stream: BinaryIO) -> None:
+    """Enlarge a pipe's buffer from 64 KiB to 1 MiB where the system allows it: fewer switches between the two stages."""
     with contextlib.suppress(AttributeError, OSError):  # not Linux; not a file, not a pipe, or over the user's limit
         fcntl.fcntl(stream.fileno(), fcntl.F_SETPIPE_SZ, _PIPE_SIZE)
 

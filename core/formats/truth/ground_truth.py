@@ -1,8 +1,7 @@
-"""Ground truth of a set of images, found again for whatever a masks stream calls them.
+"""Ground truth of a set of images, found again under the names that a masks stream gives them.
 
 Read: COCO instances, LVIS, COCO panoptic (with its PNG files), SA-1B (one file, lines, or its folder of one JSON file an
-image), and our own masks stream. A file is held in memory as run-length masks; of a folder and of PNG files only the list
-of images is.
+image), and our own masks stream. A file is held in memory as run-length masks; for a folder and for PNG files only the list of images is.
 """
 
 from __future__ import annotations
@@ -28,8 +27,8 @@ from ovskit.core.runtime.output import open_input
 
 
 @dataclass(frozen=True, slots=True)
-class Match:
-    """Which image of the ground truth another image is, and how that was found.
+class ImageMatch:
+    """The image of the ground truth that another image is, and the comparison that found it.
 
     ``by`` is how names agree (see ``image_names``), or ``id`` where one side has no names.
     """
@@ -71,21 +70,21 @@ class TruthImages:
         return len(self.images)
 
     def plain_name(self, name: str) -> str:
-        """What of another's name for an image is compared with the names here."""
+        """The form in which another file's name for an image is compared with the names here."""
         return name if self._plain_name is None else self._plain_name(name)
 
-    def find(self, image: Image, *, named: bool = True) -> Match | None:
+    def find(self, image: Image, *, named: bool = True) -> ImageMatch | None:
         """The image of the ground truth that ``image`` is, or None.
 
-        Names decide (``ImageNames.find``), and ids nothing: every tool numbers images in its own way. Where one side has no names, as a
-        results list (``named`` is False), ids decide, as in pycocotools, and names nothing; the files of a folder of label maps, whose
-        ids are only places in it, are then called by the id. Raises InputError if the image has another size.
+        Names decide (``ImageNames.find``), ids do not: every tool numbers images in its own way. Where one side has no names, as a results
+        list (``named`` is False), only ids decide, as in pycocotools; in a folder of label maps, whose ids are only places in it, the id is
+        then looked up as a file name. Raises InputError if the image has another size.
         """
         if self._plain_name is None and not (self.named and named):
             found = self._by_id.get(image.id)
-            return None if found is None else Match(self._checked(found, image), "id")
+            return None if found is None else ImageMatch(self._checked(found, image), "id")
         place = self._names.find(self.plain_name(image.file_name))
-        return None if place is None else Match(self._checked(place[0], image), place[1])
+        return None if place is None else ImageMatch(self._checked(place[0], image), place[1])
 
     def fits(self, image: Image) -> int:
         """How many images here could be ``image``, by its name."""
@@ -103,7 +102,7 @@ class TruthImages:
 class GroundTruth(TruthImages):
     """A ground truth of masks: ``load(k)`` gives those of ``images[k]``; ``categories`` are COCO's.
 
-    ``searched`` says of LVIS' images, by id, which categories they were searched for; None where all were searched for all.
+    ``searched``: the categories that each of LVIS' images was searched for, by image id; None where all were searched for all.
     """
 
     def __init__(

@@ -64,7 +64,7 @@ def panoptic_masks(entry: PanopticImage) -> MaskSet:
         kinds = [_category(segment, entry.names) for segment, number in zip(entry.segments, ids, strict=True) if number == twice]
         raise InputError(
             f"{entry.png} ({show_path(image.file_name)}): {len(kinds)} segments have id {twice}, of the categories {', '.join(kinds)}: "
-            "whose its pixels are cannot be told"
+            "so its pixels cannot be told apart"
         )
     strangers = np.setdiff1d(labels, np.array([0, *ids]))
     if len(strangers):

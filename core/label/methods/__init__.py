@@ -1,4 +1,4 @@
-"""The methods of ``ovs-label``: a module each, chosen by that option of its own which it cannot do without."""
+"""The methods of ``ovs-label``: a module each, chosen by its required option."""
 
 from __future__ import annotations
 

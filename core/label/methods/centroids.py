@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class CentroidsOptions(Options):
-    """Which centroids."""
+    """The centroids to use."""
 
     centroids: str = option(
-        REQUIRED, "Take the clusters that --save kept; one pass is enough.", flag="--from", metavar="CENTROIDS.npz", environment="never"
+        REQUIRED, "Use the clusters that --save wrote; one pass is enough.", flag="--from", metavar="CENTROIDS.npz", environment="never"
     )
 
 
@@ -42,20 +42,20 @@ def run(job: LabelJob, options: CentroidsOptions) -> Labelled:
     said, found = load_centroids(path)
     crop, _ = by.crop_of(said, what), by.spec_of(said, what)
     if list(found) != [by.NAME]:
-        raise InputError(f"{what}: it has no centroids of masks")
+        raise InputError(f"{what}: the file has no centroids of masks")
     by.check_same_crops(crop, size=asked.size, context=asked.context, masked=asked.mask_crop, what=what)
     masks = job.stack.enter_context(MaskInputs(job.inputs.masks, job.failures))
     header = masks.header
     job.root_of(header)  # before weights are looked for
     if job.inputs.features is not None:
-        by.check_same_model(said, job.inputs.features.model, what)
+        by.check_same_encoder(said, job.inputs.features.model, what)
     backbone = job.encoder.open(said.get("model"))
-    by.check_same_model(said, backbone.spec.to_json(), what)
+    by.check_same_encoder(said, backbone.spec.to_json(), what)
     centroids = found[by.NAME]
 
     def start() -> Records:
         def labelled(done: frozenset[int]) -> Iterator[MaskSet]:
-            for each in job.looked(masks.sets(), backbone, crop, header, done):
+            for each in job.encode(masks.sets(), backbone, crop, header, done):
                 yield by.with_clusters(each.masks, each.vectors, centroids)
 
         return labelled

@@ -14,7 +14,7 @@ from ovskit.core.runtime.settings import REQUIRED, Effect, Options, option
 if TYPE_CHECKING:
     from ovskit.core.records import MaskSet
 
-_FITS = Effect(lambda g: g["clusters"] is not None, "is of k-means, which only --clusters runs: leave it out")
+_FITS = Effect(lambda g: g["clusters"] is not None, "has no effect without --clusters, which alone runs k-means: leave it out")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,9 +26,9 @@ class ClustersOptions(Options):
     )
     save: str | None = option(
         None, "Also write the centroids, for --from.", flag=True, metavar="CENTROIDS.npz", decides=False, environment="never",
-        effect=Effect(lambda g: g["clusters"] is not None, "keeps the centroids of --clusters; give both"),
+        effect=Effect(lambda g: g["clusters"] is not None, "has no effect without --clusters: give both"),
     )  # fmt: skip
-    restarts: int = option(10, "Runs of k-means, of which the best is taken.", flag=True, low=1, metavar="N", effect=_FITS)
+    restarts: int = option(10, "Runs of k-means; the best is kept.", flag=True, low=1, metavar="N", effect=_FITS)
     iterations: int = option(50, "Steps of each run of k-means.", flag=True, low=1, metavar="N", effect=_FITS)
     seed: int = option(0, "Random seed of k-means.", flag=True, low=0, metavar="N", effect=_FITS)
 
@@ -59,7 +59,7 @@ def run(job: LabelJob, options: ClustersOptions) -> Labelled:
         if masks.spooled:
             log.warning("--clusters reads masks twice; those of a pipe are copied to a temporary file")
         collected = by.Collected(store)
-        for _ in job.watch(collected.collect(job.looked(masks.first(), backbone, crop, header)), "looking"):
+        for _ in job.watch(collected.collect(job.encode(masks.first(), backbone, crop, header)), "encoding masks"):
             pass
         rows = collected.rows(count)
         kmeans = KMeansOptions(count, "cosine", options.iterations, options.restarts, options.seed)
@@ -84,7 +84,7 @@ def _check_save(job: LabelJob, options: ClustersOptions) -> None:
     if save is None:
         return
     if save == "-" or any(same_file(save, path) for path in (job.output, *job.inputs.paths)):
-        raise UsageError("--save needs a file of its own, other than the masks' and what is read")
+        raise UsageError("--save needs a file of its own, not the masks' or one that is read")
     check_output(save, binary=True)
 
 

@@ -14,12 +14,12 @@ from ovskit.core.runtime.settings import REQUIRED, Effect, Options, option
 if TYPE_CHECKING:
     from ovskit.core.records import MaskSet
 
-_NAMED = Effect(lambda g: g["names"] is not None, "belongs to --names")
+_NAMED = Effect(lambda g: g["names"] is not None, "has no effect without --names")
 
 
 @dataclass(frozen=True, slots=True)
 class NamesOptions(Options):
-    """Which names, and what comes with them."""
+    """The names, and what is written with them."""
 
     names: str = option(
         REQUIRED, "Name masks by a label space: voc-21, a file, or cat,dog,sky; with a model that knows words.", flag=True, metavar="SPACE",
@@ -29,11 +29,17 @@ class NamesOptions(Options):
         None, "List the N best names of each mask, with their probabilities.", flag=True, low=1, metavar="N", effect=_NAMED
     )
     min_prob: float | None = option(
-        None, "A mask whose best name is less probable is background.", flag=True, low=0.0, high=1.0, metavar="P", effect=_NAMED
+        None,
+        "Make a mask background if its best name is less probable than this.",
+        flag=True,
+        low=0.0,
+        high=1.0,
+        metavar="P",
+        effect=_NAMED,
     )
-    drop: bool = option(False, "Leave such masks out instead.", flag=True, effect=_NAMED)
+    drop: bool = option(False, "Drop masks below --min-prob instead.", flag=True, effect=_NAMED)
     score: Literal["keep", "label", "product"] = option(
-        "keep", "A named mask's score: keep it, make it the name's probability, or the product of both.", flag=True,
+        "keep", "Score of a named mask: its own (keep), the name's probability (label), or the product of both.", flag=True,
         environment="by command", effect=_NAMED,
     )  # fmt: skip
 
@@ -70,7 +76,7 @@ def run(job: LabelJob, options: NamesOptions) -> Labelled:
         crop = encoder.options.crop_for(backbone.spec)
 
         def named(done: frozenset[int]) -> Iterator[MaskSet]:
-            for each in job.looked(masks.sets(), backbone, crop, header, done):
+            for each in job.encode(masks.sets(), backbone, crop, header, done):
                 yield with_names(each.masks, each.vectors, words, naming)
 
         return named

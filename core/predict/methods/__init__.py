@@ -14,7 +14,7 @@ PREDICT = Registry("predict", __name__, ("segmenter",), kind=PredictMethod)
 
 
 def method_of(given: Mapping[str, Any]) -> str:
-    """The name of the method that opens the ``checkpoint`` given; of none that does the first, which says what is wrong with it.
+    """The name of the method that opens the given ``checkpoint``; where no method does, the first, which reports what is wrong with it.
 
     Raises UsageError if no checkpoint is given.
     """

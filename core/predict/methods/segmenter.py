@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ovskit.core.predict.predictor import PredictOptions
     from ovskit.core.records import MaskSet
 
-# Above which IoU of two masks the worse one goes, where nobody says it [choice].
+# Default IoU above which the worse of two masks is dropped [choice].
 _NMS_OF_SCALES, _NMS_OF_PLACES, _OFF = 0.9, 0.85, 1.0
 
 
@@ -29,43 +29,45 @@ def _has_head(given: Given) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class SegmenterOptions(Options):
-    """Every value of the method; all of them are choices, since SOHES leaves inference open. None is for what the segmenter decides."""
+    """Every value of the method; all of them are choices, since SOHES leaves inference open. None leaves the value to the segmenter."""
 
     size: int | None = option(
-        None, "Longer side of what the network sees, in pixels, to the nearest 32.", flag=True, low=32, metavar="N", shown="as trained",
-        environment="by command",
+        None, "Longer side of the network's input, in pixels, rounded to a multiple of 32.", flag=True, low=32, metavar="N",
+        shown="as trained", environment="by command",
     )  # fmt: skip
     scales: tuple[float, ...] = option(
-        (1.0,), "Look at each image at these multiples of --size, and pool the masks.", flag=True, metavar="X,X…", parse=numbers
+        (1.0,), "Run on each image at these multiples of --size, and pool the masks.", flag=True, metavar="X,X…", parse=numbers
     )
     queries: int | None = option(
-        None, "Begin with about so many masks, of a segmenter whose queries begin at places (kinds, see ovs-train).",
+        None, "Approximate number of queries, for a segmenter whose queries begin at places (kinds, see ovs-train).",
         flag=True, low=1, high=10_000, metavar="N", shown="as trained",
     )  # fmt: skip
     nms: float | None = option(
-        None, "Drop a mask that overlaps a better one by more.", flag=True, low=0.0, high=1.0, metavar="IOU",
+        None, "Drop a mask that overlaps a better one by more than this IoU.", flag=True, low=0.0, high=1.0, metavar="IOU",
         shown="1 (off); 0.9 with several scales; 0.85 where queries begin at places",
     )  # fmt: skip
     score: Literal["own", "pooled"] | None = option(
-        None, "own: the query's. pooled: the chance that it or a mask that --nms drops for it is right.", flag=True,
+        None, "A mask's score. own: the query's; pooled: the chance that it, or a mask that --nms drops for it, is right.", flag=True,
         shown="pooled where queries begin at places, else own", environment="by command",
     )  # fmt: skip
-    most: int = option(1000, "At most so many masks an image, the best first.", flag="--max", low=1, metavar="N")
+    most: int = option(1000, "Largest number of masks an image, the best first.", flag="--max", low=1, metavar="N")
     min_score: float = option(
-        0.0, "Leave out masks below this score; 0 keeps what ovs-eval can rank.", flag=True, low=0.0, high=1.0, metavar="X"
+        0.0, "Drop masks below this score; 0 keeps all, for ovs-eval to rank.", flag=True, low=0.0, high=1.0, metavar="X"
     )
     hier: Literal["head", "coverage", "none"] | None = option(
-        None, "Parents by the ancestor head, by coverage as ovs-hier has them, or none.", flag=True, shown="head; none with several scales"
+        None, "Parents from the ancestor head, from coverage as in ovs-hier, or none.", flag=True, shown="head; none with several scales"
     )
     threshold: float = option(
-        0.5, "The head's probability from which a mask is an ancestor.", flag="--ancestor-threshold", low=0.0, high=1.0, metavar="P",
-        effect=Effect(_has_head, "is of the ancestor head: add --hier head, or leave it out"),
+        0.5, "Lowest probability of the ancestor head at which a mask is an ancestor.", flag="--ancestor-threshold", low=0.0,
+        high=1.0, metavar="P", effect=Effect(_has_head, "has no effect without the ancestor head: add --hier head, or leave it out"),
     )  # fmt: skip
     batch_size: int | None = option(
-        None, "Images per pass; auto halves what does not fit.", flag=True, metavar="N|auto", parse=count_or_auto, low=1, shown="auto",
-        decides=False,
+        None, "Batch size, in images; auto halves a batch that does not fit.", flag=True, metavar="N|auto", parse=count_or_auto, low=1,
+        shown="auto", decides=False,
     )  # fmt: skip
-    precision: Literal["auto", "fp32", "bf16"] = option("auto", "auto: bf16 on a GPU that has it, fp32 elsewhere.", flag=True)
+    precision: Literal["auto", "fp32", "bf16"] = option(
+        "auto", "Precision of the network; auto: bf16 on a GPU that has it, fp32 elsewhere.", flag=True
+    )
 
     @property
     def parents(self) -> Literal["head", "coverage", "none"]:
@@ -91,14 +93,14 @@ def run(job: PredictJob, options: SegmenterOptions) -> Predicted:
 
 
 def _settled(job: PredictJob, options: SegmenterOptions, loaded: LoadedSegmenter, device: torch.device) -> PredictOptions:
-    """The options with what the segmenter decides, where nobody said it."""
+    """The options with the segmenter's own values where none are given."""
     from ovskit.core.models.segmenter.open import input_size
     from ovskit.core.predict.predictor import PredictOptions
 
     config = loaded.segmenter.config
     places = config.kinds > 0
     if options.queries is not None and not places:
-        raise UsageError(f"--queries: the {config.queries} queries of {job.checkpoint} were learned one by one; there are no others")
+        raise UsageError(f"--queries: the number of queries of {job.checkpoint} is fixed to {config.queries}: leave it out")
     nms = options.nms
     if nms is None:
         nms = _NMS_OF_SCALES if len(options.scales) > 1 else _NMS_OF_PLACES if places else _OFF

@@ -259,7 +259,7 @@ def _kept(masks: MaskSet, options: TargetOptions) -> Bool:
 
 
 def _append(out: dict[str, GrowingArray], masks: MaskSet, which: Bool, place: int) -> None:
-    parents = forest.pruned(forest.parent_places(masks.masks), which)
+    parents = forest.pruned_parents(forest.parent_places(masks.masks), which)
     kept = [masks.masks[k] for k in np.flatnonzero(which).tolist()]
     texts = [mask.rle.counts for mask in kept]
     ends = np.cumsum([len(text) for text in texts]) + out["counts"].length

@@ -65,7 +65,7 @@ def test_gray_of_few_bits_is_not_stretched(tmp_path: Path, bits: int) -> None:
     np.testing.assert_array_equal(open_label_folder(str(tmp_path)).load(0).labels, ids)
 
 
-# Of each layout: a file below the root, its stored ids and mode, the image's name, and what the ids are of.
+# For each layout: a file below the root, its stored ids and mode, the image's name, and what the ids are of.
 MINIATURES = {
     "voc": ("SegmentationClass/2007_000033.png", [[0, 20, 255]], "P", "JPEGImages/2007_000033.jpg", [[0, 20, -1]]),
     "context-59": ("SegmentationClassContext/2008_000002.png", [[0, 1, 59]], "L", "2008_000002.jpg", [[-1, 0, 58]]),
@@ -137,7 +137,7 @@ def test_folders_that_are_none(tmp_path: Path) -> None:
         open_label_folder(str(tmp_path), LAYOUTS["cityscapes"])
     Picture.new("RGB", (4, 3)).save(tmp_path / "colours.png")
     truth = open_label_folder(str(tmp_path), PLAIN)
-    with pytest.raises(InputError, match=r"colours\.png is RGB, a picture of colours"):
+    with pytest.raises(InputError, match=r"colours\.png is a colour image"):
         truth.load(1)
     (tmp_path / "bad.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     with pytest.raises(InputError, match=r"bad\.png cannot be decoded"):

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from ovskit.core.formats import jsonbytes
-from ovskit.core.formats.streams.centroids import HEADER, Centroids, check_same_model, load_centroids, save_centroids
+from ovskit.core.formats.streams.centroids import HEADER, Centroids, check_feature_model, load_centroids, save_centroids
 from ovskit.core.formats.streams.features import FeatureHeader, FeatureWriter
 from ovskit.core.formats.streams.npy import npy_chunks
 from ovskit.core.formats.streams.zipstream import StoredZipWriter
@@ -172,10 +172,10 @@ def test_other_versions_and_nonsense(tmp_path: Path) -> None:
 
 
 def test_centroids_of_another_model_are_refused() -> None:
-    check_same_model(ABOUT, {**MODEL, "name": "timm:vit_small_patch8_224.dino"}, "c.npz")
+    check_feature_model(ABOUT, {**MODEL, "name": "timm:vit_small_patch8_224.dino"}, "c.npz")
     for key, other in [("model", "handmade-v1"), ("facet", "query"), ("layer", 3), ("dim", 8), ("weights_sha256", None)]:
         with pytest.raises(InputError, match=f"^c.npz has centroids of other features: their {key} is"):
-            check_same_model(ABOUT, {**MODEL, key: other}, "c.npz")
+            check_feature_model(ABOUT, {**MODEL, key: other}, "c.npz")
     for about in ({}, {"model": None}, {"model": {"model": "m"}}):
         with pytest.raises(InputError, match="^c.npz does not say which model"):
-            check_same_model(about, MODEL, "c.npz")
+            check_feature_model(about, MODEL, "c.npz")

@@ -19,7 +19,7 @@ from PIL import Image as Picture
 from ovskit.core.formats.streams import numpy_arrays
 from ovskit.core.formats.streams.features import HEADER, FeatureHeader, FeatureWriter
 from ovskit.core.formats.streams.numpy_arrays import holds_arrays
-from ovskit.core.formats.streams.numpy_features import NumpyFeatures, layout_of, with_arrays
+from ovskit.core.formats.streams.numpy_features import NumpyFeatures, array_layout, with_arrays
 from ovskit.core.models.backbones.interface import BackboneSpec
 from ovskit.core.records import FeatureMap, Image
 from ovskit.core.runtime.errors import InputError, MissingInputError, OvsError, UsageError
@@ -226,7 +226,7 @@ SQUARE = Image(1, "s.jpg", 500, 500)
 def test_shapes_that_are_read(
     shape: tuple[int, ...], image: Image, grid: tuple[int, int] | None, expected: tuple[int, int], cls: bool
 ) -> None:
-    found = layout_of(shape, image, grid, "x")
+    found = array_layout(shape, image, grid, "x")
     assert (found.grid, found.channels, found.cls) == (expected, shape[-1], cls)
 
 
@@ -252,7 +252,7 @@ def test_shapes_that_are_read(
 )
 def test_shapes_that_are_not_read_are_named(shape: tuple[int, ...], image: Image, grid: tuple[int, int] | None, words: list[str]) -> None:
     with pytest.raises(InputError) as error:
-        layout_of(shape, image, grid, "f.npz: x.npy")
+        array_layout(shape, image, grid, "f.npz: x.npy")
     for word in ["f.npz: x.npy", *words]:
         assert word in str(error.value)
 
@@ -264,7 +264,7 @@ def test_rows_are_never_read_as_another_grid_than_the_photographs_own(wide: int,
     grid = int(high * scale) + up, int(wide * scale) + left
     assume(min(grid) > 0)
     try:
-        found = layout_of((grid[0] * grid[1], 8), Image(1, "x", wide, high), None, "x")
+        found = array_layout((grid[0] * grid[1], 8), Image(1, "x", wide, high), None, "x")
     except InputError as error:
         said = str(error)
     else:

@@ -1,4 +1,4 @@
-"""Masks in, masks out: what every stage between ``ovs-cluster`` and ``ovs-show`` does with a masks stream."""
+"""A function applied to the masks of every image of a stream, as every command between ``ovs-cluster`` and ``ovs-show`` does it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ovskit.core.runtime.failures import Failures
 from ovskit.core.runtime.workers import ordered_map
 
 
-def map_mask_sets(
+def transform_masks(
     sets: Iterable[MaskSet],
     work: Callable[[MaskSet], MaskSet],
     failures: Failures,
@@ -18,7 +18,7 @@ def map_mask_sets(
     workers: int,
     done: frozenset[int] = frozenset(),
 ) -> Iterator[MaskSet]:
-    """``work`` on every image's masks, several images at a time, results in order whatever the number of ``workers``.
+    """The results of ``work`` for every image's masks, in order whatever the number of ``workers``; several images at a time.
 
     Images whose id is in ``done`` are passed over. An image at which ``work`` raises InputError or MissingInputError goes
     to ``failures``; a damaged stream raises InputError whatever ``failures`` says.

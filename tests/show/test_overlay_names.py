@@ -8,7 +8,7 @@ from itertools import pairwise
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ovskit.core.show.names import overlay_name
+from ovskit.core.show.overlay_names import overlay_name
 
 # Text rich in what paths are made of, with undecodable bytes and other lone surrogates.
 PIECES = st.sampled_from(

@@ -11,7 +11,7 @@ from pycocotools import mask as coco_mask
 
 from ovskit.core.records import MaskSet
 from ovskit.core.runtime.errors import InputError
-from ovskit.core.show.matched import by_annotator, find_truth, judge, matched_masks
+from ovskit.core.show.truth_matches import by_annotator, find_truth, judge, matched_masks
 from ovskit.core.show.views import larger_first
 
 from .conftest import build_masks

@@ -14,12 +14,12 @@ from ovskit.core.show.views import larger_first, order_by_area, runs_in_order
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class TruthMatches:
     """What became of the ground truth's masks among the predictions of one image; both sides in ``larger_first`` order.
 
-    For ground-truth mask g: ``partner[g]`` is the prediction it is paired with, -1 where it is missed; ``nearest[g]`` the
-    partner, or of a missed mask the prediction of highest IoU, -1 where none touches it; ``iou[g]`` in [0, 1] that of
-    ``nearest``. ``counted[g]`` is false for crowds: what has no single outline can be neither found nor missed.
+    For ground-truth mask g: ``partner[g]`` is the prediction it is paired with, -1 where it is missed; ``nearest[g]`` the partner, or for a
+    missed mask the prediction of highest IoU, -1 where none touches it; ``iou[g]`` in [0, 1] that of ``nearest``. ``counted[g]`` is false
+    for crowds: what has no single outline can be neither found nor missed.
     """
 
     partner: Int64
@@ -39,7 +39,7 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True)
-class Truth:
+class AnnotatorTruth:
     """One annotator's ground truth of an image, and what each set of predictions finds of it.
 
     ``annotator`` is None where the masks do not say whose they are.
@@ -47,10 +47,10 @@ class Truth:
 
     annotator: str | None
     masks: MaskSet
-    found: tuple[Found, ...]
+    found: tuple[TruthMatches, ...]
 
 
-def find_truth(predictions: MaskSet, truth: MaskSet, at: float = 0.5) -> Found:
+def find_truth(predictions: MaskSet, truth: MaskSet, at: float = 0.5) -> TruthMatches:
     """Pair the masks of ``truth`` with those of ``predictions``, one to one, at IoU ``at`` or more (``match_masks``).
 
     All predictions take part, whatever is shown of them: for a pool without classes the question is whether the thing is
@@ -63,11 +63,11 @@ def find_truth(predictions: MaskSet, truth: MaskSet, at: float = 0.5) -> Found:
     # A partner need not be the nearest, which another mask may have taken.
     paired = partner[overlap.pairs.row] == overlap.pairs.column
     nearest[overlap.pairs.row[paired]], best[overlap.pairs.row[paired]] = overlap.pairs.column[paired], overlap.pairs.iou[paired]
-    return Found(partner, nearest, best, counted)
+    return TruthMatches(partner, nearest, best, counted)
 
 
 def by_annotator(truth: MaskSet) -> list[tuple[str | None, MaskSet]]:
-    """The masks of each annotator (``extra["annotator"]``), numbers in their order before names; one entry if none is said."""
+    """The masks of each annotator (``extra["annotator"]``), numbers in their order before names; one entry if no annotator is stated."""
     groups: dict[object, list] = {}
     for mask in truth.masks:
         value = mask.extra.get("annotator")
@@ -78,15 +78,16 @@ def by_annotator(truth: MaskSet) -> list[tuple[str | None, MaskSet]]:
     return [(None if value is None else str(value), MaskSet(truth.image, tuple(groups[value]))) for value in order]
 
 
-def judge(panels: Sequence[MaskSet | None], truth: MaskSet, at: float) -> tuple[Truth, ...]:
+def judge(panels: Sequence[MaskSet | None], truth: MaskSet, at: float) -> tuple[AnnotatorTruth, ...]:
     """Every annotator's ground truth against every set of predictions; None, a file without the image, finds nothing."""
     none = MaskSet(truth.image, ())
     return tuple(
-        Truth(annotator, masks, tuple(find_truth(panel or none, masks, at) for panel in panels)) for annotator, masks in by_annotator(truth)
+        AnnotatorTruth(annotator, masks, tuple(find_truth(panel or none, masks, at) for panel in panels))
+        for annotator, masks in by_annotator(truth)
     )
 
 
-def matched_masks(predictions: MaskSet, found: Found) -> MaskSet:
+def matched_masks(predictions: MaskSet, found: TruthMatches) -> MaskSet:
     """The predictions that are paired with a mask of the ground truth, larger first."""
     ordered = larger_first(predictions)
     paired = sorted(int(k) for k in found.partner if k >= 0)

@@ -42,7 +42,7 @@ class Pairing:
         self._unknown: list[Image] = []  # the first of the strangers
 
     def place(self, image: Image) -> int | None:
-        """Where ``image`` stands in the ground truth, None if it does not.
+        """The place of ``image`` in the ground truth, None where it is not there.
 
         Raises InputError if it has another size there, or if an earlier image was found at the same place.
         """
@@ -63,7 +63,8 @@ class Pairing:
         return found.index
 
     def _check_orientation(self, image: Image, truth: Image) -> None:
-        """Raises InputError where one side turned a picture that the other took as it is stored; notes it where nobody knows."""
+        """Raises InputError where one side turned a picture that the other took as it is stored; notes the picture where a side's treatment
+        is unknown."""
         ours, theirs = self._exif, self._truth.exif
         turned = image.orientation if ours == APPLY else truth.orientation
         if turned == 1 or ours == theirs:
@@ -92,7 +93,7 @@ class Pairing:
                 yield position, MaskSet(image, ())
 
     def check(self) -> None:
-        """Raises InputError if no image was found, of which there may be none in a results list."""
+        """Raises InputError if no image was found, unless predictions that may be empty list no image."""
         if self._names or (self._may_be_empty and not self._listed):
             return
         if not self._unknown:
@@ -108,8 +109,8 @@ class Pairing:
         several = self._truth.fits(first)
         if several:
             raise InputError(
-                f"{self._what}: none of its {_images(self._listed)} can be told in {self._truth.what}: {show_path(first.file_name)} fits "
-                f"{several} of its images; give the names more of their folders"
+                f"{self._what}: none of its {_images(self._listed)} can be identified in {self._truth.what}: "
+                f"{show_path(first.file_name)} fits {several} of its images; give names with more of their folders"
             )
         raise InputError(
             f"{self._what}: none of its {_images(self._listed)} is in {self._truth.what}: it has {show_path(first.file_name)}, the "
@@ -125,7 +126,7 @@ class Pairing:
         return show_path(image.file_name) + (f", which fits {several} images" if several > 1 else "")
 
     def warnings(self, *, everything: bool) -> list[str]:
-        """One line on all that does not fit; none if everything does."""
+        """Warnings about images that one side lacks or may have turned; empty where there are none."""
         counts = self.counts()
         said = []
         if counts.strangers:
