@@ -15,6 +15,10 @@ from ovskit.core.runtime.settings import Declared, fields_of, wanted
 
 _ABOUT = "ovskit.help"  # in a context's ``meta``: the method whose options are asked for, or all
 ALL = "all"
+COMMON = "Common"  # the section of the options that every command has
+
+# Stands for a hyphen while help is laid out, so that no line ends within a flag or the name of a command.
+_HYPHEN = "\u2011"
 
 Rows = list[tuple[str, str]]
 
@@ -35,7 +39,7 @@ class OvsCommand(TyperCommand):
 
     def get_help(self, ctx: Any) -> str:
         """Plain text in what stdout can show."""
-        return plain(super().get_help(ctx))
+        return plain(super().get_help(ctx).replace(_HYPHEN, "-"))
 
     def format_help_text(self, ctx: Any, formatter: Any) -> None:
         """What the command does; of a method that is asked about, what this is."""
@@ -60,19 +64,23 @@ class OvsCommand(TyperCommand):
             return
         if about in (None, ALL):
             with formatter.section("Arguments"):
-                formatter.write_dl([(metavar(one), one.help) for one in self.expanded.declared.values() if one.argument])
+                formatter.write_dl(_whole([(metavar(one), one.help) for one in self.expanded.declared.values() if one.argument]))
         for title, options in sections(parts, about):
             shown = [one for one in options if about is not None or not one.rare]
-            rare = [one for one in options if one not in shown]
-            rows = [row for one in shown for row in rows_of(one, parts)] + ([("and", in_short(rare))] if rare else [])
+            rare = in_short([one for one in options if one not in shown])
+            rows = [row for one in shown for row in rows_of(one, parts)]
+            if title == COMMON:
+                rows += [] if about is None else parser_rows(ctx)
+                rare += "" if about is not None else "".join(f", {max(one.opts, key=len)}" for one in _of_parser(ctx))
+            rows += [("and", rare)] if rare else []
             with formatter.section(title):
-                formatter.write_dl(rows)
+                formatter.write_dl(_whole(rows))
         if about is None:
             tool = ctx.command_path
-            others = [(name, in_short(options)) for name, options in _other_methods(parts)]
+            others = [(name, in_short(options) or "(no flags of its own)") for name, options in _other_methods(parts)]
             if others:
                 with formatter.section("Other methods"):
-                    formatter.write_dl(others)
+                    formatter.write_dl(_whole(others))
             how = f"{tool} --help METHOD shows the options of a method, --help all" if others else f"{tool} --help all shows"
             formatter.write_paragraph()
             formatter.write_text(f"{how} every option.")
@@ -125,6 +133,11 @@ def record(declared: Declared) -> tuple[str, str]:
     return f"{left} {takes}".rstrip(), _with_default(declared)
 
 
+def parser_rows(ctx: Any) -> Rows:
+    """The options that the parser itself adds to a command, those of completion and help, as it describes them."""
+    return [parameter.get_help_record(ctx) for parameter in _of_parser(ctx)]
+
+
 def metavar(declared: Declared) -> str:
     """What stands for an option's value."""
     if declared.metavar:
@@ -138,13 +151,21 @@ def metavar(declared: Declared) -> str:
 
 def in_short(options: Sequence[Declared]) -> str:
     """The flags of some options in one line."""
-    flags = [max(one.flags, key=len) + (f"/{one.off}" if one.off else "") for one in options if one.flags]
-    return ", ".join(flags) or "(no flags of its own)"
+    return ", ".join(max(one.flags, key=len) + (f"/{one.off}" if one.off else "") for one in options if one.flags)
 
 
 def methods_of(parts: Sequence[Part]) -> dict[str, Any]:
     """The methods that a command has to choose from, by name."""
     return {method.name: method for part in parts if part.choice is not None for method in part.choice.methods()}
+
+
+def _whole(rows: Rows) -> Rows:
+    return [(name, said.replace("-", _HYPHEN)) for name, said in rows]
+
+
+def _of_parser(ctx: Any) -> list[Any]:
+    """The parameters of a command that nobody declared."""
+    return [parameter for parameter in ctx.command.get_params(ctx) if getattr(parameter, "declared", None) is None]
 
 
 def _is_default(part: Part, method: str) -> bool:
