@@ -26,8 +26,11 @@ app = OvsApp(
     examples=[
         ("regions at six granularities", "ovs-extract imgs/ | ovs-cluster --thresholds 0.6..0.1 > masks.json"),
         ("features saved before; the photographs have moved", "ovs-cluster features.npz --root /data/imgs -o masks.json"),
-        ("without the closer look at small regions", "ovs-cluster --no-local features.npz -o masks.json"),
-        ("at numbers of regions instead of thresholds", "ovs-cluster --counts 400,200,100,50,25,12,6,3 features.npz -o masks.json"),
+        ("without the local step, which clusters small regions again in crops", "ovs-cluster --no-local features.npz -o masks.json"),
+        (
+            "partitions at numbers of regions instead of thresholds",
+            "ovs-cluster --counts 400,200,100,50,25,12,6,3 features.npz -o masks.json",
+        ),
         ("every distinct region there is", "ovs-cluster --no-local --nms 1 --min-patches 1 features.npz -o masks.json"),
         ("eight clusters of each image's patches (S-Seg)", "ovs-cluster --method kmeans -k 8 features.npz -o masks.json"),
         (

@@ -64,7 +64,7 @@ class Choice:
         """The flag that says which method, if there is one."""
         if self.fixed or self.by is not None:
             return []
-        metavar, said = "NAME,…" if self.several else "NAME", self.help or "How, by one of:"
+        metavar, said = "NAME,…" if self.several else "NAME", self.help or f"{self.word.capitalize()}, one of:"
         return [_flag(self.word, self.flag, said, str, default=self.default, metavar=metavar, environment="by command")]
 
     def sets(self) -> list[Declared]:
@@ -72,9 +72,9 @@ class Choice:
         own = []
         if self.settings:
             form = "METHOD.NAME=X" if self.several else "NAME=X"
-            how = "Another value of an option of the method, see the manual; may be given several times."
+            how = "Set an option of the method by its name; --help METHOD lists them all; may be given several times."
             if self.fixed:
-                how = f"Another value of a setting; --help {self.default} names them all; may be given several times."
+                how = "Set one of these settings by its name; may be given several times."
             own.append(_flag("setting", "--set", how, tuple[str, ...], default=(), metavar=form, environment="by command"))
         return own
 

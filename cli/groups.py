@@ -50,14 +50,14 @@ def show_version(value: bool) -> None:
 
 
 ON_ERROR: Any = {
-    "help": "At an image that cannot be used, or a mask: fail, or skip it, name it on stderr and exit with 3.",
+    "help": "At an image or a mask that cannot be used: fail; or skip it, name it on stderr and exit with 3 at the end.",
     "flag": True,
     "decides": False,
 }
 
 
 WEIGHTS: Any = {
-    "help": "The model's weights: a safetensors file, a torch checkpoint or a TorchScript archive; nothing in it is run. "
+    "help": "The model's weights: a safetensors file, a torch checkpoint or a TorchScript archive; no code in it is run. "
     "Otherwise the local cache, then the model hub.",
     "flag": True,
     "metavar": "FILE",
@@ -161,7 +161,7 @@ class FeaturesIn(Faults):
         metavar="FEATURES.npz",
     )
     grid: tuple[int, int] | None = option(
-        None, "Rows and columns of patches of NumPy's arrays (n, c), or (1 + n, c) with CLS first.",
+        None, "Rows and columns of patches in NumPy arrays of shape (n, c), or (1 + n, c) with CLS first.",
         flag=True, metavar="HxW", parse=values.grid, rare=True,
         effect=Effect(_reads_arrays, "is about arrays that were saved with NumPy, and none of the inputs has some: leave it out"),
     )  # fmt: skip
@@ -181,7 +181,7 @@ class StreamOut(Options):
         flag=True, decides=False, environment="never",
     )  # fmt: skip
     skip_existing: bool = option(
-        False, "Do nothing if the output is there, whole and of this run.", flag=True, decides=False,
+        False, "Do nothing if the output is there already, complete and of the same options.", flag=True, decides=False,
         effect=Effect(lambda g: g["output"] != "-", "looks for the output's file: name it with -o"),
     )  # fmt: skip
     no_pg: bool = option(False, "Leave the provenance out of the output.", flag=True, decides=False)
@@ -194,7 +194,14 @@ class Workers(Options):
     SECTION: ClassVar[str] = "Compute"
 
     workers: int | None = option(
-        None, "Threads. Results do not depend on it.", flag=True, short="-j", low=1, metavar="N", shown="the cores available", decides=False
+        None,
+        "Number of threads; results do not depend on it.",
+        flag=True,
+        short="-j",
+        low=1,
+        metavar="N",
+        shown="the cores available",
+        decides=False,
     )
 
     def threads(self) -> int:
@@ -209,7 +216,11 @@ class Compute(Workers):
     """Where to compute, and with how many threads."""
 
     device: str = option(
-        "auto", "auto, cpu, cuda, cuda:N or mps. auto takes a GPU where there is one.", flag=True, metavar="DEVICE", decides=False
+        "auto",
+        "Where to compute: auto, cpu, cuda, cuda:N or mps; auto takes a GPU where there is one.",
+        flag=True,
+        metavar="DEVICE",
+        decides=False,
     )
 
 

@@ -80,8 +80,8 @@ class PatchSample:
         """The CLS vectors in order of the images' ids, (images, c). Raises InputError if an image has none."""
         if len(self._cls) < len(self._patches):
             raise InputError(
-                "superclasses are clusters of the images' CLS vectors, which these features have not: extract them with --cls (in arrays "
-                "of NumPy's, (n + 1, c), the first row is CLS)"
+                "superclasses are clusters of the images' CLS vectors, which these features do not have: extract them with --cls (in NumPy "
+                "arrays of shape (n + 1, c) the first row is CLS)"
             )
         return np.stack([self._cls[number] for number in self.images()])
 

@@ -42,7 +42,7 @@ def log_odds(mask: Mask, inside: UInt8, box: Box, confidence: float, sharpness: 
 
 
 def _says(mask: Mask, inside: UInt8, side: Float32, box: Box, sharpness: float) -> Float | None:
-    """What the soft margin says of every pixel, up to infinity; None if it says nothing. ``side`` is 1 inside the mask, -1 outside."""
+    """What the soft margin says of every pixel, up to infinity; None if it has no effect. ``side`` is 1 inside the mask, -1 outside."""
     height, width = mask.rle.height, mask.rle.width
     soft = read_soft_margin(mask.extra, f"mask {mask.id}", height, width)
     if soft is None:

@@ -50,10 +50,10 @@ def _check_local(job: ClusterJob, options: SohesOptions, local: bool) -> None:
         return
     given = job.given
     if "counts" in given and "thresholds" in given and given["thresholds"] >= given["counts"]:
-        raise UsageError("--counts stand in the place of --thresholds, which without --local say nothing: leave one of them out")
+        raise UsageError("--counts replace --thresholds, which have no effect without --local: leave one of them out")
     for one in fields_of(SohesOptions):
         if one.effect is OF_CROPS and given.get(one.name) is Said.BY_HAND:
-            log.info("%s says nothing here: it is about crops of small regions, which need --local", one.flag)
+            log.info("%s has no effect here: it is about crops of small regions, which need --local", one.flag)
 
 
 def _crop_features(job: ClusterJob, options: SohesOptions, header: FeatureHeader, spec: BackboneSpec) -> Callable[[str], CropExtractor]:
@@ -73,4 +73,4 @@ def _crop_features(job: ClusterJob, options: SohesOptions, header: FeatureHeader
     )
 
 
-METHOD = Method("sohes", "Merge neighbouring patches by similarity, SOHES section 3.1.", SohesOptions, run)
+METHOD = Method("sohes", "Merge neighbouring patches in order of similarity (SOHES, section 3.1).", SohesOptions, run)

@@ -43,7 +43,7 @@ class SampleOptions:
     ``side`` is a view's in pixels, a multiple of ``stride``; masks have a point for each ``stride`` × ``stride`` pixels. ``scales``
     are those of the large-scale jitter (``geometry.jittered_view``); None shows the whole photograph, its aspect ignored, as weak
     views do. ``flip`` is the chance to be mirrored. A mask is a target if at least ``min_visible`` of its pixels are in the
-    view, and ``min_points`` of the points [choice: 4, a square of two; one point says nothing of a shape]. ``paste``
+    view, and ``min_points`` of the points [choice: 4, a square of two; one point does not tell a shape]. ``paste``
     and ``colours`` are None where there is no copy-paste, no strong change of colours.
     """
 
