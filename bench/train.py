@@ -52,7 +52,7 @@ from ovskit.core.models.segmenter import losses as losses_of_ours
 from ovskit.core.records import Image
 from ovskit.core.runtime.failures import Failures
 from ovskit.core.runtime.workers import default_workers
-from ovskit.core.train.data.target_index import TargetIndex, open_targets
+from ovskit.core.train.data.mask_index import TargetIndex, open_targets
 from ovskit.core.train.engine.devices import Devices, open_devices
 from ovskit.core.train.engine.events import Event, Started, Updated
 from ovskit.core.train.engine.loop import train

@@ -183,7 +183,7 @@ class Evaluation(Options):
 
         sample = TruthSample(self.truth, self.eval_root, self.eval_limit, exif)
         if method.scored_as == "backbone":
-            from ovskit.core.cluster.of_network import regions_by
+            from ovskit.core.cluster.network_regions import regions_by
             from ovskit.core.train.recipes.backbone import extractor_of
 
             return lambda network: sample.score_of(regions_by(extractor_of(device)(network)))

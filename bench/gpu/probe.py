@@ -19,7 +19,7 @@ import torch
 from ovskit.core.formats.photographs.sources import list_sources
 from ovskit.core.runtime.failures import Failures
 from ovskit.core.runtime.settings import settings_from
-from ovskit.core.train.data.target_index import open_targets
+from ovskit.core.train.data.mask_index import open_targets
 from ovskit.core.train.engine.events import Event, Logged
 from ovskit.core.train.engine.loop import DoesNotFitError, train
 from ovskit.core.train.engine.options import TrainOptions

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from ovskit.core.formats.photographs.sources import Source, list_sources
 from ovskit.core.runtime.failures import Failures
-from ovskit.core.train.data.target_index import TargetIndex, open_targets
+from ovskit.core.train.data.mask_index import TargetIndex, open_targets
 from ovskit.core.train.recipes.segment import SegmentSettings
 from tests.scenes import Faults, write_scenes
 

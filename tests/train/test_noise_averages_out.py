@@ -21,7 +21,7 @@ from ovskit.core.models.segmenter.open import open_segmenter
 from ovskit.core.predict.predictor import PredictOptions, predict_masks
 from ovskit.core.records import MaskSet
 from ovskit.core.runtime.failures import Failures
-from ovskit.core.train.data.target_index import open_targets
+from ovskit.core.train.data.mask_index import open_targets
 from ovskit.core.train.engine.loop import train
 from ovskit.core.train.engine.options import TrainOptions
 from ovskit.core.train.recipes.segment import SegmentRecipe, SegmentSettings, new_segmenter

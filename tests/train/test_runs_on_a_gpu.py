@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from ovskit.core.formats.photographs.sources import list_sources
 from ovskit.core.runtime.failures import Failures
-from ovskit.core.train.data.target_index import open_targets
+from ovskit.core.train.data.mask_index import open_targets
 from ovskit.core.train.engine import devices as devices_
 from ovskit.core.train.engine.checkpoint import FILE_NAME, read_checkpoint
 from ovskit.core.train.engine.events import Event, Logged, Started, Updated

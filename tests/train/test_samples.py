@@ -16,7 +16,7 @@ from ovskit.core.masks.rle import encode
 from ovskit.core.records import Image, Mask, MaskSet
 from ovskit.core.runtime.errors import InputError, MissingInputError
 from ovskit.core.runtime.failures import Failures
-from ovskit.core.train.data.target_index import TargetIndex, TargetOptions, Targets, open_targets
+from ovskit.core.train.data.mask_index import TargetIndex, TargetOptions, Targets, open_targets
 from ovskit.core.train.engine.batches import count_samples, map_tensors, to_device
 from ovskit.core.train.views.colour_augment import ColourOptions, erased, strongly_changed
 from ovskit.core.train.views.copy_paste import PasteOptions

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ovskit.core.formats.photographs.sources import Source
     from ovskit.core.models.segmenter.network import Segmenter
     from ovskit.core.runtime.failures import Failures
-    from ovskit.core.train.data.target_index import TargetIndex
+    from ovskit.core.train.data.mask_index import TargetIndex
     from ovskit.core.train.engine.recipe import Recipe
 
 BEST = "best"
@@ -112,7 +112,7 @@ def prepare(
 
     ``every``: it looks at photographs without masks too. Raises what ``open_targets`` raises.
     """
-    from ovskit.core.train.data.target_index import open_targets
+    from ovskit.core.train.data.mask_index import open_targets
 
     assert job.masks is not None
     with job.devices.first_goes_first():

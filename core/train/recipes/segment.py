@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ovskit.core.models.segmenter.config import SegmenterConfig
     from ovskit.core.models.segmenter.losses import LossOptions
     from ovskit.core.models.segmenter.network import Segmenter
-    from ovskit.core.train.data.target_index import TargetOptions
+    from ovskit.core.train.data.mask_index import TargetOptions
     from ovskit.core.train.views.samples import Batch, SampleOptions
 
 BACKBONE: Any = {"help": "Backbone: builtin, dino-vitb8, dinov2-vitb14 or timm:NAME.", "metavar": "NAME"}
@@ -110,7 +110,7 @@ class SegmentSettings(Options):
 
     def targets(self) -> TargetOptions:
         """Which masks it learns from."""
-        from ovskit.core.train.data.target_index import TargetOptions
+        from ovskit.core.train.data.mask_index import TargetOptions
 
         return TargetOptions(self.min_area, self.max_masks)
 

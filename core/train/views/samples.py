@@ -24,8 +24,8 @@ from ovskit.core.masks.runs import run_table
 from ovskit.core.records import RunTable, UInt8
 from ovskit.core.runtime.errors import InputError, MissingInputError
 from ovskit.core.runtime.failures import Failures
+from ovskit.core.train.data.mask_index import TargetIndex, Targets, ancestors_of
 from ovskit.core.train.data.shuffle import place_at
-from ovskit.core.train.data.target_index import TargetIndex, Targets, ancestors_of
 from ovskit.core.train.views.colour_augment import ColourOptions, strongly_changed
 from ovskit.core.train.views.copy_paste import Layer, PasteOptions, kept, paste
 from ovskit.core.train.views.geometry import View, count_points, jittered_view, visible_areas, warp_image, warp_masks, whole_view

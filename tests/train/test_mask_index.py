@@ -23,7 +23,7 @@ from ovskit.core.records import Image, Mask, MaskSet
 from ovskit.core.runtime.errors import InputError, MissingInputError, OutputError
 from ovskit.core.runtime.failures import Failures
 from ovskit.core.train.data.growing_npy import GrowingArray
-from ovskit.core.train.data.target_index import TargetIndex, TargetOptions, Targets, ancestors_of, open_targets
+from ovskit.core.train.data.mask_index import TargetIndex, TargetOptions, Targets, ancestors_of, open_targets
 
 STRICT = Failures(skip=False)
 
