@@ -76,7 +76,7 @@ def cluster(
     sources = with_arrays(
         paths, root=at.root, grid=source.grid, exif=at.exif or "apply", local=local, failures=failures, max_pixels=at.max_pixels
     )
-    stage = StreamOutput(out, MasksWriter, "clustering", failures)
+    output = StreamOutput(out, MasksWriter, "clustering", failures)
 
     def header_of(features: FeatureHeader) -> MasksHeader:
         spec = BackboneSpec.from_json(features.model)
@@ -88,7 +88,7 @@ def cluster(
     complete = all(map(os.path.isfile, chosen.options.beside()))
     if complete and all(map(os.path.isfile, paths)):  # a pipe's header cannot be read twice
         with FeatureInputs(sources) as streams:
-            if stage.is_there(header_of(streams.header), categories=False):
+            if output.is_there(header_of(streams.header), categories=False):
                 return
     with ExitStack() as stack:
         job = ClusterJob(
@@ -99,5 +99,5 @@ def cluster(
         header = header_of(found.header)
         if found.categories is not None:
             header = replace(header, categories=found.categories)
-        if not (complete and stage.is_there(header)):
-            stage.write(header, found.masks)
+        if not (complete and output.is_there(header)):
+            output.write(header, found.masks)

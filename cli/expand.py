@@ -161,7 +161,7 @@ def _part(name: str, hint: Any) -> Part:
 
 
 def _parameter(declared: Declared) -> inspect.Parameter:
-    """The parameter for an option. Its default says nothing: what is not given is left to the dataclass."""
+    """The parameter for an option. It has no default of its own: what is not given is left to the dataclass."""
     as_text = declared.parse is not None or not all(isinstance(choice, str) for choice in declared.choices)
     kind: Any = str if as_text else list[str] if declared.many else declared.kind
     default: Any = None
@@ -233,7 +233,7 @@ _SOURCES = {"DEFAULT_MAP": Said.BY_FILE, "ENVIRONMENT": Said.BY_ENVIRONMENT, "CO
 
 
 def _value(declared: Declared, raw: Any) -> Any:
-    """What Typer read as the option's value. Raises UsageError where it is none."""
+    """What Typer read as the option's value. Raises UsageError for one that the option cannot have."""
     if declared.many:
         return tuple(raw)
     if isinstance(raw, str):

@@ -122,7 +122,7 @@ class ImagesIn(ImagePaths):
         return find_images(self.inputs, failures, coco=self.images, root=at.root, nul=self.nul, exif=at.exif)
 
     def choose(self, at: PhotographsAt, failures: Failures) -> ChosenImages:
-        """Those of the shard. Raises UsageError for a shard that is none, and as ``find`` does."""
+        """The images of the shard. Raises UsageError for a shard that does not exist, and what ``find`` raises."""
         from ovskit.cli.images import ChosenImages
         from ovskit.core.runtime.shard import parse_shard
 

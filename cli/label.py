@@ -77,7 +77,7 @@ def label(
     from ovskit.core.runtime.progress import track
 
     failures = source.failures()
-    stage = StreamOutput(out, MasksWriter, "labelling", failures)
+    output = StreamOutput(out, MasksWriter, "labelling", failures)
     with ExitStack() as stack:
         job = LabelJob(
             sort_inputs(source.inputs), stack, failures, Encoder(encoder, encoder.weights, compute.device), compute.threads(),
@@ -88,5 +88,5 @@ def label(
         )  # fmt: skip
         found = chosen.method.run(job, chosen.options)
         complete = all(map(os.path.isfile, chosen.options.beside()))
-        if not (complete and stage.is_there(found.header)):
-            stage.write(found.header, found.masks())
+        if not (complete and output.is_there(found.header)):
+            output.write(found.header, found.masks())

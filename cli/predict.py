@@ -76,6 +76,6 @@ def predict(
     found = chosen.method.run(job, chosen.options)
     pg = provenance(ctx, [], arguments=source.inputs, model=found.model, model_sha256=found.model_sha256)
     header = MasksHeader("masks by ovs-predict", root=images.root, pg=pg, exif=images.exif, shard=images.shard.stated)
-    stage = StreamOutput(out, MasksWriter, "predicting", failures, images.items)
-    if not stage.is_there(header):
-        stage.write(header, lambda done: found.masks(left_of(images.items, done)))
+    output = StreamOutput(out, MasksWriter, "predicting", failures, images.items)
+    if not output.is_there(header):
+        output.write(header, lambda done: found.masks(left_of(images.items, done)))

@@ -62,7 +62,7 @@ def refine(
 
     refinement = Refinement(methods, options, RefineJob(compute.device))
     failures = source.failures()
-    stage = StreamOutput(out, MasksWriter, "refining", failures)
+    output = StreamOutput(out, MasksWriter, "refining", failures)
 
     def say_dropped() -> None:
         dropped = refinement.dropped()
@@ -79,8 +79,8 @@ def refine(
             root=inputs.header.root if at.root is None else at.root,
             exif=inputs.header.exif if at.exif is None else at.exif,
         )
-        if not stage.is_there(header):
-            stage.write(
+        if not output.is_there(header):
+            output.write(
                 header,
                 lambda done: map_mask_sets(inputs.sets(), work, failures, workers=compute.threads(), done=done),
                 at_end=say_dropped,

@@ -61,8 +61,8 @@ def run(job: ClusterJob, options: KMeansMaskOptions) -> Clustered:
             return Clustered(
                 streams.header, lambda done: cluster_each(left_of(streams.records(), done), clustering, shape, failures, workers, device)
             )
-        lots = cluster_together(streams.records(), options.batch, clustering, shape, failures, workers, device)
-        return Clustered(streams.header, lambda done: (masks for masks in lots if masks.image.id not in done))
+        batches = cluster_together(streams.records(), options.batch, clustering, shape, failures, workers, device)
+        return Clustered(streams.header, lambda done: (masks for masks in batches if masks.image.id not in done))
     if options.source is not None:
         _check_given(job, options)
         streams = job.stack.enter_context(FeatureInputs(job.sources))

@@ -32,11 +32,11 @@ def run(job: ClusterJob, options: SohesOptions) -> Clustered:
         options = replace(options, counts=spec.counts)
     local = spec.local if options.local is None else options.local
     _check_local(job, options, local)
-    crops = _crop_features(job, options, streams.header, spec) if local else None
+    crop_extractor = _crop_extractor(job, options, streams.header, spec) if local else None
     return Clustered(
         streams.header,
         lambda done: cluster_stream(
-            streams.records(), options, job.failures, stride=spec.stride, workers=job.workers, crop_features=crops, done=done
+            streams.records(), options, job.failures, stride=spec.stride, workers=job.workers, crop_extractor=crop_extractor, done=done
         ),
     )
 
@@ -56,7 +56,7 @@ def _check_local(job: ClusterJob, options: SohesOptions, local: bool) -> None:
             log.info("%s has no effect here: it is about crops of small regions, which need --local", one.flag)
 
 
-def _crop_features(job: ClusterJob, options: SohesOptions, header: FeatureHeader, spec: BackboneSpec) -> Callable[[str], CropExtractor]:
+def _crop_extractor(job: ClusterJob, options: SohesOptions, header: FeatureHeader, spec: BackboneSpec) -> Callable[[str], CropExtractor]:
     """How to get the features of crops: the stream's own backbone, and the images where the stream or ``job`` says."""
     import torch
 

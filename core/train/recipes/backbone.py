@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from ovskit.core.models.builtin.network import GroupingNetwork, NetworkConfig
     from ovskit.core.runtime.failures import Failures
     from ovskit.core.train.data.pool_cache import PoolCache, SegmentOptions
-    from ovskit.core.train.views.segment_views import ViewOptions, Views
+    from ovskit.core.train.views.segment_views import SegmentViewOptions, SegmentViews
 
 _VECTOR_PHOTOGRAPHS = 4096
 _AT_ONCE = 64
@@ -58,7 +58,7 @@ class BackboneSettings(Options):
         "Granularities of the masks of --segments: the smallest mask of each place that has at least this share of the photograph.",
     )
 
-    # Views, see ViewOptions.
+    # Views, see SegmentViewOptions.
     batch: int = option(32, "Batch size of each process, in pairs of views.", flag=True, low=2, metavar="N", environment="by command")
     crop: int = option(128, "Side of a view, in pixels.", low=32, multiple=32)
     smallest_view: float = option(0.45, "Smallest side of what a view shows, in shorter sides of the photograph.", above=0)
@@ -103,11 +103,11 @@ class BackboneSettings(Options):
 
         return SegmentOptions(self.shorter_side, self.scales, self.smallest_segment)
 
-    def views(self) -> ViewOptions:
+    def views(self) -> SegmentViewOptions:
         """How it looks at the photographs."""
-        from ovskit.core.train.views.segment_views import ViewOptions
+        from ovskit.core.train.views.segment_views import SegmentViewOptions
 
-        return ViewOptions(self.crop, self.smallest_view, self.largest_view, colour=self.colour, blur=self.blur)
+        return SegmentViewOptions(self.crop, self.smallest_view, self.largest_view, colour=self.colour, blur=self.blur)
 
 
 class BackboneRecipe:
@@ -140,20 +140,20 @@ class BackboneRecipe:
         self._next = 0
         self._seen: list[torch.Tensor] = []
 
-    def batch(self, step: int, rank: int, world: int) -> Views:
+    def batch(self, step: int, rank: int, world: int) -> SegmentViews:
         """Pairs of views; photographs in a new random order every time round, each once."""
         import numpy as np
 
         from ovskit.core.train.data.shuffle import place_at
-        from ovskit.core.train.views.segment_views import draw_views
+        from ovskit.core.train.views.segment_views import draw_segment_views
 
         rng = np.random.default_rng((self._seed, step, rank))
         size = self._settings.batch
         first = (step * world + rank) * size
         places = [place_at(first + k, len(self._cache), self._seed) for k in range(size)]
-        return draw_views(self._cache, places, rng, self._settings.views())
+        return draw_segment_views(self._cache, places, rng, self._settings.views())
 
-    def losses(self, batch: Views, step: int) -> dict[str, torch.Tensor]:
+    def losses(self, batch: SegmentViews, step: int) -> dict[str, torch.Tensor]:
         """See the module; in nats."""
         import torch
         import torch.nn.functional as F

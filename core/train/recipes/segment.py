@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ovskit.core.models.segmenter.config import SegmenterConfig
     from ovskit.core.models.segmenter.losses import LossOptions
     from ovskit.core.models.segmenter.network import Segmenter
-    from ovskit.core.train.data.mask_index import TargetOptions
+    from ovskit.core.train.data.mask_index import IndexOptions
     from ovskit.core.train.views.samples import Batch, SampleOptions
 
 BACKBONE: Any = {"help": "Backbone: builtin, dino-vitb8, dinov2-vitb14 or timm:NAME.", "metavar": "NAME"}
@@ -60,7 +60,7 @@ class SegmentSettings(Options):
     freeze: bool = option(False, **FREEZE, flag=True)
     checkpointing: bool = option(False, "Compute activations again for the gradients: less memory, more time.", shown="false")
 
-    # Which masks, see TargetOptions, and how they are looked at, see SampleOptions.
+    # Which masks, see IndexOptions, and how they are looked at, see SampleOptions.
     min_area: float = option(0.0, "Smallest mask to learn from: in pixels from 1 up, as a share of the image below 1.", low=0)
     max_masks: int = option(
         100, "Most masks of an image to learn from: those of the highest scores, else the largest; 0: all.", low=0, high=100_000
@@ -108,11 +108,11 @@ class SegmentSettings(Options):
         """Whether the segmenter is one that these settings train."""
         return replace(segmenter.config, backbone_config={}) == replace(self.config(), backbone_config={})
 
-    def targets(self) -> TargetOptions:
+    def index_options(self) -> IndexOptions:
         """Which masks it learns from."""
-        from ovskit.core.train.data.mask_index import TargetOptions
+        from ovskit.core.train.data.mask_index import IndexOptions
 
-        return TargetOptions(self.min_area, self.max_masks)
+        return IndexOptions(self.min_area, self.max_masks)
 
     def samples(self) -> SampleOptions:
         """How it looks at the photographs: large-scale jitter, copy-paste, colours."""
