@@ -95,9 +95,9 @@ def cluster(
             paths, sources, stack, failures, compute.threads(), compute.device, at.root, at.exif, at.max_pixels, out.output, track,
             lambda header: provenance(ctx, header.pg), chosen.given,
         )  # fmt: skip
-        found = chosen.method.run(job, chosen.options)
-        header = header_of(found.header)
-        if found.categories is not None:
-            header = replace(header, categories=found.categories)
+        clustered = chosen.method.run(job, chosen.options)
+        header = header_of(clustered.header)
+        if clustered.categories is not None:
+            header = replace(header, categories=clustered.categories)
         if not (complete and output.is_there(header)):
-            output.write(header, found.masks)
+            output.write(header, clustered.masks)

@@ -48,7 +48,7 @@ class Choice:
 
     @property
     def flag(self) -> str:
-        """The registry's."""
+        """The registry's flag."""
         return self.registry.flag
 
     @property
@@ -57,7 +57,7 @@ class Choice:
         return self.flag.removeprefix("--")
 
     def methods(self) -> Iterable[Method]:
-        """Those that may be chosen."""
+        """The methods that may be chosen."""
         return [self.registry.get(self.default)] if self.fixed else self.registry
 
     def chooses(self) -> list[Declared]:

@@ -74,7 +74,7 @@ class Faults(Options):
     on_error: Literal["fail", "skip"] = option("fail", **ON_ERROR)
 
     def failures(self) -> Failures:
-        """Where they are counted."""
+        """The counter of what cannot be used."""
         from ovskit.core.runtime.failures import Failures
 
         return Failures(skip=self.on_error == "skip")
@@ -89,7 +89,7 @@ class ImagePaths(Faults):
     )
 
     def find(self, at: PhotographsAt, failures: Failures) -> Sources:
-        """All of them; see ``images.find_images``."""
+        """All images that are named; see ``images.find_images``."""
         from ovskit.cli.images import find_images
 
         return find_images(self.inputs, failures, root=at.root, exif=at.exif)
@@ -116,7 +116,7 @@ class ImagesIn(ImagePaths):
     )  # fmt: skip
 
     def find(self, at: PhotographsAt, failures: Failures) -> Sources:
-        """All of them, whatever the shard; see ``images.find_images``."""
+        """All images, whatever the shard; see ``images.find_images``."""
         from ovskit.cli.images import find_images
 
         return find_images(self.inputs, failures, coco=self.images, root=at.root, nul=self.nul, exif=at.exif)
@@ -151,7 +151,7 @@ def _reads_arrays(given: Given) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class FeaturesIn(Faults):
-    """Feature streams, read as one, those among them that were saved with NumPy too."""
+    """Feature streams, read as one, with features saved by NumPy among them."""
 
     inputs: tuple[str, ...] = option(
         (),
@@ -205,7 +205,7 @@ class Workers(Options):
     )
 
     def threads(self) -> int:
-        """How many there are to be."""
+        """The number of threads."""
         from ovskit.core.runtime.workers import default_workers
 
         return self.workers or default_workers()

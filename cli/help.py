@@ -42,7 +42,7 @@ class OvsCommand(TyperCommand):
         return plain(super().get_help(ctx).replace(_HYPHEN, "-"))
 
     def format_help_text(self, ctx: Any, formatter: Any) -> None:
-        """What the command does; of a method that is asked about, what this is."""
+        """What the command does or, where a method is asked about, what this does."""
         method = methods_of(self.expanded.parts).get(ctx.meta.get(_ABOUT, ""))
         if method is None:
             super().format_help_text(ctx, formatter)
@@ -87,7 +87,7 @@ class OvsCommand(TyperCommand):
 
 
 def sections(parts: Sequence[Part], about: str | None) -> list[tuple[str, list[Declared]]]:
-    """Titles and options, what is common last: of the methods the default's, or that which is asked ``about`` alone, or all.
+    """Titles and options of the sections: those of the default method, of the one method that is asked ``about``, or of all.
 
     Options that only ``--set`` gives are there where a method, or all, is asked about.
     """

@@ -86,7 +86,7 @@ def label(
                 ctx, header.pg, arguments=source.inputs, model=spec.model, model_sha256=spec.weights_sha256
             ),
         )  # fmt: skip
-        found = chosen.method.run(job, chosen.options)
+        labelled = chosen.method.run(job, chosen.options)
         complete = all(map(os.path.isfile, chosen.options.beside()))
-        if not (complete and output.is_there(found.header)):
-            output.write(found.header, found.masks())
+        if not (complete and output.is_there(labelled.header)):
+            output.write(labelled.header, labelled.masks())

@@ -73,9 +73,9 @@ def predict(
 
     assert trained.checkpoint is not None  # or no method would be chosen
     job = PredictJob(trained.checkpoint, failures, grow_forest, compute.device, compute.threads(), at.max_pixels)
-    found = chosen.method.run(job, chosen.options)
-    pg = provenance(ctx, [], arguments=source.inputs, model=found.model, model_sha256=found.model_sha256)
+    predicted = chosen.method.run(job, chosen.options)
+    pg = provenance(ctx, [], arguments=source.inputs, model=predicted.model, model_sha256=predicted.model_sha256)
     header = MasksHeader("masks by ovs-predict", root=images.root, pg=pg, exif=images.exif, shard=images.shard.stated)
     output = StreamOutput(out, MasksWriter, "predicting", failures, images.items)
     if not output.is_there(header):
-        output.write(header, lambda done: found.masks(left_of(images.items, done)))
+        output.write(header, lambda done: predicted.masks(left_of(images.items, done)))

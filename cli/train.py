@@ -69,7 +69,7 @@ class PhotographsToLearnFrom(Faults):
         return list(self.inputs)
 
     def photographs(self, failures: Failures) -> tuple[Source, ...]:
-        """All that are named. Raises what ``find_images`` raises."""
+        """All photographs that are named. Raises what ``find_images`` raises."""
         return find_images(self.named(), failures, root=self.root, exif=self.exif).items
 
 
@@ -94,7 +94,7 @@ class MasksToLearnFrom(Faults):
         return [str(self.masks)]
 
     def photographs(self, failures: Failures) -> tuple[Source, ...]:
-        """All that are named, turned upright or not as somebody says, or else as the masks were made.
+        """All photographs that are named, turned upright or not as somebody says, or else as the masks were made.
 
         Raises UsageError where an input is not named, and what listing them raises.
         """

@@ -138,7 +138,7 @@ class Votes:
         self._images = np.zeros((1 + categories, 2), np.int64)
 
     def add(self, seen: Seen) -> None:
-        """Count one image's."""
+        """Count one image's patches."""
         own = seen.margins.image > 0
         for row, margin in ((0, seen.margins.dataset), (1 + seen.category, seen.margins.category)):
             second = margin > 0

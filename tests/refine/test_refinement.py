@@ -39,7 +39,7 @@ def run(job, options):
 
     assert job.device == "cpu"
 
-    def refine(pixels, masks):
+    def refine(pixels, masks, table):
         assert pixels[0, 0].tolist() == [1, 2, 3]
         found = []
         for mask in masks:
@@ -51,7 +51,7 @@ def run(job, options):
     return Refiner("toy", refine, "f00d")
 
 
-METHOD = Method("toy", "what is on the right.", ToyOptions, run, supervised=True)
+METHOD = Method("toy", "Keep what is on the right.", ToyOptions, run, supervised=True)
 """
 
 

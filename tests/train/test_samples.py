@@ -190,7 +190,7 @@ def test_batches_travel(data: Data) -> None:
     assert [len(masks) for masks in batch.masks] == [len(above) for above in batch.ancestors]
     with pytest.raises(ValueError, match="no samples"):
         collate([])
-    with pytest.raises(ValueError, match="no multiple"):
+    with pytest.raises(ValueError, match="not a multiple"):
         SampleOptions(side=62)
 
 

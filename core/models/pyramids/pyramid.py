@@ -73,7 +73,7 @@ class Pyramid(nn.Module):
         return (images.to(self.mean.dtype) - self.mean) / self.std
 
     def train(self, mode: bool = True) -> Pyramid:
-        """As ever, but a frozen trunk stays in evaluation mode: no dropout in it, and its statistics stay as they are."""
+        """As ``Module.train``, but a frozen trunk stays in evaluation mode: no dropout in it, and its statistics stay as they are."""
         super().train(mode)
         if self.frozen:
             self.trunk.eval()

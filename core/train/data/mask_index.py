@@ -245,7 +245,7 @@ def _write(part: Path, photographs: Sequence[Source], path: Path, options: Index
 
 
 def _kept(masks: MaskSet, options: IndexOptions) -> Bool:
-    """Which of an image's masks are targets, bool (n,)."""
+    """Which of an image's masks to learn from, bool (n,)."""
     pixels = masks.image.height * masks.image.width
     smallest = max(1.0, options.min_area if options.min_area >= 1 else options.min_area * pixels)
     of = masks.masks

@@ -95,7 +95,7 @@ class TrainOptions(Options):
             raise UsageError(f"betas {self.betas}: {self.optimizer} has {count}, from 0 to below 1")
 
     def threads(self) -> int:
-        """How many make batches."""
+        """The number of threads that make batches."""
         from ovskit.core.runtime.workers import default_workers
 
         return self.workers or default_workers()

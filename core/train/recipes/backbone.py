@@ -98,13 +98,13 @@ class BackboneSettings(Options):
         return NetworkConfig(self.widths, self.blocks, self.attention, self.pyramid, self.embedding, levels)
 
     def segments(self) -> SegmentOptions:
-        """The segments that it learns from."""
+        """The options of the segments that the network learns from."""
         from ovskit.core.train.data.pool_cache import SegmentOptions
 
         return SegmentOptions(self.shorter_side, self.scales, self.smallest_segment)
 
     def views(self) -> SegmentViewOptions:
-        """How it looks at the photographs."""
+        """The options of the views of photographs."""
         from ovskit.core.train.views.segment_views import SegmentViewOptions
 
         return SegmentViewOptions(self.crop, self.smallest_view, self.largest_view, colour=self.colour, blur=self.blur)

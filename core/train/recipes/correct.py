@@ -161,7 +161,7 @@ def _part(said: Predictions, which: slice) -> Predictions:
 
 @dataclass(frozen=True, slots=True)
 class CorrectFiles(Options):
-    """What it begins with."""
+    """What the recipe begins with."""
 
     SECTION: ClassVar[str] = "Input"
 

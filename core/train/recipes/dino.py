@@ -86,7 +86,7 @@ class DinoSettings(Options):
                 raise UsageError(f"{name} {getattr(self, name)}: give a number from 0 to below 1")
 
     def crops(self) -> CropOptions:
-        """How it looks at the photographs."""
+        """The options of the crops of photographs."""
         from ovskit.core.train.views.multi_crop import CropOptions
 
         return CropOptions(self.global_crop, self.local_crop, self.local_crops, self.smallest_global, self.smallest_local)

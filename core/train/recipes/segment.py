@@ -109,13 +109,13 @@ class SegmentSettings(Options):
         return replace(segmenter.config, backbone_config={}) == replace(self.config(), backbone_config={})
 
     def index_options(self) -> IndexOptions:
-        """Which masks it learns from."""
+        """The options of the index: which masks the segmenter learns from."""
         from ovskit.core.train.data.mask_index import IndexOptions
 
         return IndexOptions(self.min_area, self.max_masks)
 
     def samples(self) -> SampleOptions:
-        """How it looks at the photographs: large-scale jitter, copy-paste, colours."""
+        """The options of the samples: large-scale jitter, copy-paste, colours."""
         from ovskit.core.models.segmenter.network import STRIDE
         from ovskit.core.train.views.colour_augment import ColourOptions
         from ovskit.core.train.views.copy_paste import PasteOptions
@@ -126,7 +126,7 @@ class SegmentSettings(Options):
         return SampleOptions(self.side, STRIDE, (self.smallest_scale, self.largest_scale), paste=paste, colours=colours)
 
     def losses(self) -> LossOptions:
-        """What it minimises."""
+        """The options of the losses."""
         from ovskit.core.models.segmenter.losses import LossOptions
 
         return LossOptions.of(self.config(), ancestors=self.ancestors, ancestor_balance=self.balance)
@@ -177,7 +177,7 @@ class SegmentRecipe(MaskRecipe):
         return [group for group in groups if group["params"]]
 
     def after_step(self, step: int) -> None:
-        """Counts."""
+        """Counts the steps."""
         self.updates = step + 1
 
 
