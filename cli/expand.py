@@ -74,7 +74,7 @@ class Choice:
             form = "METHOD.NAME=X" if self.several else "NAME=X"
             how = "Set an option of the method by its name; --help METHOD lists them all; may be given several times."
             if self.fixed:
-                how = "Set one of these settings by its name; may be given several times."
+                how = f"Change a setting; --help {self.default} lists them all; may be given several times."
             own.append(_flag("setting", "--set", how, tuple[str, ...], default=(), metavar=form, environment="by command"))
         return own
 

@@ -77,7 +77,7 @@ class OvsCommand(TyperCommand):
                 formatter.write_dl(_whole(rows))
         if about is None:
             tool = ctx.command_path
-            others = [(name, in_short(options) or "(no flags of its own)") for name, options in _other_methods(parts)]
+            others = list(_other_methods(parts))
             if others:
                 with formatter.section("Other methods"):
                     formatter.write_dl(_whole(others))
@@ -172,11 +172,12 @@ def _is_default(part: Part, method: str) -> bool:
     return part.choice is not None and method in part.choice.default.split(",")
 
 
-def _other_methods(parts: Sequence[Part]) -> Iterator[tuple[str, Sequence[Declared]]]:
+def _other_methods(parts: Sequence[Part]) -> Iterator[tuple[str, str]]:
+    """The methods that are not the default, and their flags."""
     for part in parts:
         for _, method, options in part.sections():
             if method is not None and not _is_default(part, method):
-                yield method, options
+                yield method, in_short(options) or ("(--set alone)" if fields_of(methods_of(parts)[method].options) else "(no options)")
 
 
 def _with_default(declared: Declared) -> str:
