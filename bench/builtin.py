@@ -165,7 +165,7 @@ def grouping(arguments: argparse.Namespace, chosen: dict[str, Any]) -> list[str]
         def work(image: Image, name: str = name) -> dict[str, MaskSet]:
             pixels = pixels_of(image, name)
             features = {variant: described(backbone, image, pixels) for variant, backbone in chosen.items()}
-            return {variant: cluster_regions(own, options, frame=(SIZE, SIZE), look_closer=None) for variant, own in features.items()}
+            return {variant: cluster_regions(own, options, frame=(SIZE, SIZE), crop_features=None) for variant, own in features.items()}
 
         for done in ordered_map(work, truth.images, arguments.jobs):
             for variant, masks in done.items():

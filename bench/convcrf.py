@@ -55,7 +55,7 @@ def measure(name: str, backbone: Any, limit: int) -> dict[str, Any]:
     for number, image in enumerate(truth.images):
         pixels = pixels_of(image, name)
         features = described(backbone, image, pixels)
-        masks: Sequence[Mask] = cluster_regions(features, SohesOptions(), frame=(SIZE, SIZE), look_closer=None).masks
+        masks: Sequence[Mask] = cluster_regions(features, SohesOptions(), frame=(SIZE, SIZE), crop_features=None).masks
         after: dict[str, list[Rle]] = {"none": [mask.rle for mask in masks]}
         for method, refiner in refiners.items():
             if not number:

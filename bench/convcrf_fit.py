@@ -55,7 +55,7 @@ class Case(NamedTuple):
 def case_of(name: str, image: Any, backbone: Any, count: int) -> Case:
     pixels = pixels_of(image, name)
     features = described(backbone, image, pixels)
-    masks = cluster_regions(features, recommended(backbone), frame=(SIZE, SIZE), look_closer=None).masks
+    masks = cluster_regions(features, recommended(backbone), frame=(SIZE, SIZE), crop_features=None).masks
     areas = np.array([mask.area for mask in masks])  # descending
     wanted = np.geomspace(areas[0], SMALLEST, count)
     chosen = [masks[k] for k in sorted({int(np.abs(np.log(areas) - np.log(area)).argmin()) for area in wanted})]

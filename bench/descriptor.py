@@ -59,16 +59,16 @@ def measure(name: str, backbone: Any, limit: int, cuts: dict[str, SohesOptions])
     truth = truth_of(name, limit)
     describe, cluster = [], defaultdict(list)
     found: dict[str, list[MaskSet]] = defaultdict(list)
-    closer = CropExtractor(backbone, str(DATA / name), max_pixels=10**9)
+    crop_extractor = CropExtractor(backbone, str(DATA / name), max_pixels=10**9)
     for image in truth.images:
         pixels = pixels_of(image, name)
         start = time.perf_counter()
         features = described(backbone, image, pixels)
         describe.append(time.perf_counter() - start)
         for cut, options in cuts.items():
-            look_closer = partial(closer, image) if cut in LOCAL_CUTS else None
+            crop_features = partial(crop_extractor, image) if cut in LOCAL_CUTS else None
             start = time.perf_counter()
-            found[cut].append(cluster_regions(features, options, frame=(SIZE, SIZE), look_closer=look_closer))
+            found[cut].append(cluster_regions(features, options, frame=(SIZE, SIZE), crop_features=crop_features))
             cluster[cut].append(time.perf_counter() - start)
     result: dict[str, Any] = {"images": len(truth), "descriptor_s": seconds(describe), "cuts": {}}
     for cut in cuts:
@@ -96,7 +96,7 @@ def crops(backbone: Any) -> float:
 def main() -> None:
     parser = bench_parser(__doc__, limit=100, sets=SETS, model="handmade", json=True)
     parser.add_argument("--local", action="store_true", help="also with the local step")
-    parser.add_argument("--threads", type=int, default=1, help="of torch and numba [1]")
+    parser.add_argument("--threads", type=int, default=1, help="threads of torch and numba [1]")
     arguments = parser.parse_args()
     use_threads(arguments.threads)
     backbone = load_backbone(arguments.model, device=torch.device("cpu"))

@@ -53,7 +53,7 @@ def measure(megapixels: float, radius: int) -> dict[str, float]:
 def main() -> None:
     parser = bench_parser(__doc__, json=True)
     parser.add_argument("--megapixels", type=list_of(float), default="1,4,16,100", help="sizes of the image [1,4,16,100]")
-    parser.add_argument("--radius", type=list_of(int), default="16,90", help="of the filter, pixels [16,90]")
+    parser.add_argument("--radius", type=list_of(int), default="16,90", help="radii of the filter, pixels [16,90]")
     parser.add_argument("--one", nargs=2, metavar=("MEGAPIXELS", "RADIUS"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one:

@@ -150,7 +150,7 @@ def main() -> None:
     parser.add_argument("--steps", type=list_of(int), default="10,20", metavar="N,N", help="steps of Lloyd's algorithm [10,20]")
     parser.add_argument("--vectors", type=int, default=1_000_000, help="vectors of the second table; 0 leaves it out [1000000]")
     parser.add_argument("--clusters", type=list_of(int), default="2,8,27", metavar="K,K", help="numbers of clusters there [2,8,27]")
-    parser.add_argument("--threads", type=int, default=1, help="of torch and faiss [1]")
+    parser.add_argument("--threads", type=int, default=1, help="threads of torch and faiss [1]")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     faiss.omp_set_num_threads(arguments.threads)

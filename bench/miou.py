@@ -41,8 +41,8 @@ def scene(seed: int, width: int, height: int, classes: int) -> np.ndarray:
 def main() -> None:
     parser = bench_parser(__doc__)
     parser.add_argument("--images", type=int, default=1449, help="number of label maps [1449]")
-    parser.add_argument("--width", type=int, default=500, help="of a map, pixels [500]")
-    parser.add_argument("--height", type=int, default=375, help="of a map, pixels [375]")
+    parser.add_argument("--width", type=int, default=500, help="width of a map, pixels [500]")
+    parser.add_argument("--height", type=int, default=375, help="height of a map, pixels [375]")
     parser.add_argument("--classes", type=int, default=21, help="number of classes [21]")
     arguments = parser.parse_args()
     size = (arguments.width, arguments.height)

@@ -63,7 +63,7 @@ def quoted(path: object) -> str:
 
 def main() -> None:
     parser = bench_parser(__doc__, limit=50, jobs=True, markdown=True)
-    parser.add_argument("--folder", type=Path, required=True, help="of the runs; what is in it is not made again")
+    parser.add_argument("--folder", type=Path, required=True, help="folder of the runs; what is in it is not made again")
     parser.add_argument("--share", type=int, default=3, help="one in so many photographs of the pool [3]")
     parser.add_argument("--steps", type=int, default=3000, help="optimizer steps of phase 2 [3000]")
     parser.add_argument("--correct", type=int, default=600, help="optimizer steps of phase 3 [600]")

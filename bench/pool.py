@@ -54,7 +54,7 @@ def measure(kind: str, size: tuple[int, int], repeat: int) -> dict[str, Any]:
     row_edges, col_edges = edges(128, 0, size[0], size[0]), edges(128, 0, size[1], size[1])
     rle_ms, _ = least(lambda: nested_rles(pool.partitions, wanted, row_edges, col_edges, *size), repeat)
     features = FeatureMap(Image(1, "a.jpg", size[1], size[0]), patch)
-    all_ms, masks = least(lambda: cluster_regions(features, options, frame=(1024, 1024), look_closer=None), max(3, repeat // 4))
+    all_ms, masks = least(lambda: cluster_regions(features, options, frame=(1024, 1024), crop_features=None), max(3, repeat // 4))
 
     def write() -> None:
         writer = MasksWriter(io.BytesIO(), MasksHeader())  # type: ignore[arg-type]

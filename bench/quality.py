@@ -163,7 +163,7 @@ class Photograph:
         start = time.perf_counter()
         self._features = described(backbone, image, self.pixels, size)
         self._described = time.perf_counter() - start
-        self._closer = CropExtractor(backbone, str(DATA / name), max_pixels=10**9)
+        self._crop_extractor = CropExtractor(backbone, str(DATA / name), max_pixels=10**9)
         self.masks: dict[str, MaskSet] = {}
         self.seconds: dict[str, float] = {}
 
@@ -176,8 +176,8 @@ class Photograph:
             found = refiners[stage.name](self.masks[stage.after], self.pixels)
         else:
             assert stage.options is not None
-            look = partial(self._closer, self.image) if stage.local else None
-            found = cluster_regions(self._features, stage.options, frame=(self._size, self._size), look_closer=look)
+            crop_features = partial(self._crop_extractor, self.image) if stage.local else None
+            found = cluster_regions(self._features, stage.options, frame=(self._size, self._size), crop_features=crop_features)
         self.seconds[stage.name] = before + time.perf_counter() - start
         self.masks[stage.name] = found
 

@@ -47,9 +47,9 @@ Methods = dict[str, list[Refiner]]
 def masks_of(backbone: Any, image: Image, name: str, pixels: np.ndarray, arguments: argparse.Namespace) -> MaskSet:
     size = arguments.size
     local = backbone.spec.local if arguments.local is None else arguments.local
-    closer = partial(CropExtractor(backbone, str(DATA / name), max_pixels=10**9), image) if local else None
+    crop_features = partial(CropExtractor(backbone, str(DATA / name), max_pixels=10**9), image) if local else None
     features = described(backbone, image, pixels, size)
-    return cluster_regions(features, recommended(backbone), frame=(size, size), look_closer=closer)
+    return cluster_regions(features, recommended(backbone), frame=(size, size), crop_features=crop_features)
 
 
 def near(masks: MaskSet, truth: MaskSet, least: float) -> MaskSet:

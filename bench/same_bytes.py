@@ -14,7 +14,7 @@ What no sum may depend on, and why none does:
 
 - Paths. All runs are in one folder, always the same (``--folder``, by default one among the temporary files), since streams name the
   photographs' root; on the command line paths are relative to it. Another run of this file waits until the folder is free.
-- Time, and the machine's other work. Of a run of ovs-train the model, its two descriptions and the log count, this without ``seconds``,
+- Time, and the machine's other work. Of a run of ovs-train only model, descriptions and log count, the log without ``seconds``,
   ``samples_per_second`` and ``waiting``; checkpoints hold the time, and caches are nobody's output.
 - Threads: one (OMP_NUM_THREADS, -j 1, except where a run is about -j), whatever the machine has; the device is the CPU.
 - The environment: no OVS_ settings but a run's own, 100 columns, no colours, empty caches of models, no network.

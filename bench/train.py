@@ -52,7 +52,7 @@ from ovskit.core.models.segmenter import losses as losses_of_ours
 from ovskit.core.records import Image
 from ovskit.core.runtime.failures import Failures
 from ovskit.core.runtime.workers import default_workers
-from ovskit.core.train.data.target_index import TargetIndex, open_targets
+from ovskit.core.train.data.mask_index import MaskIndex, open_mask_index
 from ovskit.core.train.engine.devices import Devices, open_devices
 from ovskit.core.train.engine.events import Event, Started, Updated
 from ovskit.core.train.engine.loop import train
@@ -104,7 +104,7 @@ class Job:
 # What is learned from.
 
 
-def photographs_of(name: str, folder: Path) -> tuple[Sequence[Source], TargetIndex]:
+def photographs_of(name: str, folder: Path) -> tuple[Sequence[Source], MaskIndex]:
     """The photographs of a set, or generated ones, and the index of their masks, which is made below ``folder``."""
     if name == GENERATED:
         root, masks = folder / "scenes", folder / "scenes" / "masks.json"
@@ -113,7 +113,7 @@ def photographs_of(name: str, folder: Path) -> tuple[Sequence[Source], TargetInd
     else:
         root, masks = DATA / name, truth_file(name)
     photographs = list_sources([str(root / "images")], root=str(root)).items
-    index = open_targets(photographs, masks, SegmentSettings().targets(), folder / name, failures=Failures(skip=False))
+    index = open_mask_index(photographs, masks, SegmentSettings().index_options(), folder / name, failures=Failures(skip=False))
     return photographs, index
 
 
@@ -145,7 +145,7 @@ def write_mosaics(root: Path, tiles: int = 4, side: int = 128) -> None:
 class Ours(SegmentRecipe):
     """SegmentRecipe with batches that are made before."""
 
-    def __init__(self, index: TargetIndex, photographs: Sequence[Source], settings: SegmentSettings, folder: Path, batches: list[Batch]):
+    def __init__(self, index: MaskIndex, photographs: Sequence[Source], settings: SegmentSettings, folder: Path, batches: list[Batch]):
         super().__init__(index, photographs, new_segmenter(settings, weights=None, pretrained=False, seed=0), settings, folder)
         self._ready = batches
 
@@ -326,7 +326,7 @@ def serve(pipe: Any, contender: Contender, job: Job) -> None:
             torch.set_num_threads(job.threads)
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(job.folder / "compiled")
         devices = open_devices(job.device, job.precision)
-        index, drawing = TargetIndex(job.index), []
+        index, drawing = MaskIndex(job.index), []
         batches = []
         for step in range(job.batches + 1):  # the first one compiles
             begun = job.clock()
@@ -359,7 +359,7 @@ def serve(pipe: Any, contender: Contender, job: Job) -> None:
         pipe.send(f"{type(error).__name__}: {error}")
 
 
-def drawn(index: TargetIndex, photographs: Sequence[Source], settings: SegmentSettings, step: int) -> Batch:
+def drawn(index: MaskIndex, photographs: Sequence[Source], settings: SegmentSettings, step: int) -> Batch:
     return draw_batch(index, photographs, settings.samples(), seed=0, step=step, rank=0, world=1, size=settings.batch)
 
 
@@ -590,18 +590,20 @@ def between(found: dict[str, float], form: str) -> str:
 def main() -> None:
     parser = bench_parser(__doc__, markdown=True, json=True)
     chosen = "updates,split,loader"
-    parser.add_argument("--only", type=list_of(str, PARTS), default=chosen, help=f"of updates, split, loader and compile [{chosen}]")
+    parser.add_argument(
+        "--only", type=list_of(str, PARTS), default=chosen, help=f"parts to run: updates, split, loader and compile [{chosen}]"
+    )
     parser.add_argument("--compile", action="store_true", help="compile as well")
     parser.add_argument("--compiled", choices=["builtin", "swin"], default="builtin", help="the backbone of what is compiled [builtin]")
     parser.add_argument("--device", default="cpu", help="cpu or cuda [cpu]")
     parser.add_argument("--precision", default="auto", help="fp32, bf16 or fp16 [on a GPU bf16, else fp32]")
-    parser.add_argument("--threads", type=int, default=0, help="of torch [the cores there are]")
+    parser.add_argument("--threads", type=int, default=0, help="threads of torch [the cores there are]")
     parser.add_argument("--cpu-time", action="store_true", help="count the time that a process has the CPU; not with --device cuda")
-    parser.add_argument("--size", default="base", help="of ovskit's and transformers' decoders [base]")
+    parser.add_argument("--size", default="base", help="size of ovskit's and transformers' decoders [base]")
     parser.add_argument("--builtin", default="tiny,small,base", help="sizes on the built-in network [tiny,small,base]")
-    parser.add_argument("--side", type=int, default=256, help="of an image, pixels [256]")
+    parser.add_argument("--side", type=int, default=256, help="side of an image, pixels [256]")
     parser.add_argument("--batch", type=int, default=2, help="batch size [2]")
-    parser.add_argument("--queries", type=int, default=0, help="of a segmenter [the size's own]")
+    parser.add_argument("--queries", type=int, default=0, help="queries of a segmenter [the size's own]")
     parser.add_argument("--turns", type=int, default=5, help="turns of each contender [5]")
     parser.add_argument("--steps", type=int, default=0, help="updates in a turn [1; on CUDA 10]")
     parser.add_argument("--batches", type=int, default=8, help="different batches, used over and over [8]")

@@ -26,8 +26,11 @@ app = OvsApp(
     examples=[
         ("regions at six granularities", "ovs-extract imgs/ | ovs-cluster --thresholds 0.6..0.1 > masks.json"),
         ("features saved before; the photographs have moved", "ovs-cluster features.npz --root /data/imgs -o masks.json"),
-        ("without the closer look at small regions", "ovs-cluster --no-local features.npz -o masks.json"),
-        ("at numbers of regions instead of thresholds", "ovs-cluster --counts 400,200,100,50,25,12,6,3 features.npz -o masks.json"),
+        ("without the local step, which clusters small regions again in crops", "ovs-cluster --no-local features.npz -o masks.json"),
+        (
+            "partitions at numbers of regions instead of thresholds",
+            "ovs-cluster --counts 400,200,100,50,25,12,6,3 features.npz -o masks.json",
+        ),
         ("every distinct region there is", "ovs-cluster --no-local --nms 1 --min-patches 1 features.npz -o masks.json"),
         ("eight clusters of each image's patches (S-Seg)", "ovs-cluster --method kmeans -k 8 features.npz -o masks.json"),
         (
@@ -73,7 +76,7 @@ def cluster(
     sources = with_arrays(
         paths, root=at.root, grid=source.grid, exif=at.exif or "apply", local=local, failures=failures, max_pixels=at.max_pixels
     )
-    stage = StreamOutput(out, MasksWriter, "clustering", failures)
+    output = StreamOutput(out, MasksWriter, "clustering", failures)
 
     def header_of(features: FeatureHeader) -> MasksHeader:
         spec = BackboneSpec.from_json(features.model)
@@ -85,16 +88,16 @@ def cluster(
     complete = all(map(os.path.isfile, chosen.options.beside()))
     if complete and all(map(os.path.isfile, paths)):  # a pipe's header cannot be read twice
         with FeatureInputs(sources) as streams:
-            if stage.is_there(header_of(streams.header), categories=False):
+            if output.is_there(header_of(streams.header), categories=False):
                 return
     with ExitStack() as stack:
         job = ClusterJob(
             paths, sources, stack, failures, compute.threads(), compute.device, at.root, at.exif, at.max_pixels, out.output, track,
             lambda header: provenance(ctx, header.pg), chosen.given,
         )  # fmt: skip
-        found = chosen.method.run(job, chosen.options)
-        header = header_of(found.header)
-        if found.categories is not None:
-            header = replace(header, categories=found.categories)
-        if not (complete and stage.is_there(header)):
-            stage.write(header, found.masks)
+        clustered = chosen.method.run(job, chosen.options)
+        header = header_of(clustered.header)
+        if clustered.categories is not None:
+            header = replace(header, categories=clustered.categories)
+        if not (complete and output.is_there(header)):
+            output.write(header, clustered.masks)

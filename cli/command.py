@@ -76,7 +76,7 @@ class _Tool(typer.Typer):
         def decorate(function: Callable[..., None]) -> Callable[..., None]:
             expanded = expand(function, order)
             wrapped = _guarded(self.tool, expanded.function)
-            # Of a group's list of subcommands, which otherwise ends within a sentence.
+            # For a group's list of subcommands, which otherwise ends within a sentence.
             short = (function.__doc__ or "").partition("\n\n")[0]
             self.command(name=name, cls=OvsCommand, short_help=short, epilog=_epilog(examples), context_settings=dict(_CONTEXT))(wrapped)
             self._expanded[name] = expanded

@@ -32,8 +32,8 @@ app = OvsApp(
         ("numbers for a script; which images are worst", "ovs-eval --gt instances.json --json --per-image images.jsonl masks.json"),
         ("several annotators of each image", "ovs-eval --per-annotator --gt bsds.json masks.json"),
         ("semantic segmentation: IoU of named classes", "ovs-eval --metric miou --layout voc --gt VOC2012 named.json"),
-        ("of clusters without names, by the best matching", "ovs-eval --metric miou --match hungarian --layout ade --gt ADE masks.json"),
-        ("the same of five seeds, mean and deviation", "ovs-eval --metric miou --match hungarian --seeds --gt labels/ seed-*.json"),
+        ("IoU of unnamed clusters, by the best matching", "ovs-eval --metric miou --match hungarian --layout ade --gt ADE masks.json"),
+        ("the same for five seeds: mean and deviation", "ovs-eval --metric miou --match hungarian --seeds --gt labels/ seed-*.json"),
     ],
 )  # fmt: skip
 
@@ -68,9 +68,9 @@ def evaluate(
 ) -> None:
     """Score masks against ground truth: average recall, average precision, their hierarchy, or the IoU of classes.
 
-    Numbers are those of pycocotools; of mIoU two are in use, and both are shown. Images are found by name, by the end of their path, or by
-    name without extension; by id only where one side has no names, as results lists. Those of the ground truth that the predictions do not
-    list count as without masks. What could not be matched is said on stderr.
+    Numbers are those of pycocotools; two definitions of mIoU are in use, and both are shown. Images are found by name, by the end of their
+    path, or by name without extension; by id only where one side has no names, as in results lists. Images of the ground truth that the
+    predictions do not list count as images without masks. What could not be matched is said on stderr.
     """
     from ovskit.core.eval.report import caption, per_image_json, score_files, tables, to_json
     from ovskit.core.eval.request import EvalRequest

@@ -48,7 +48,7 @@ class Choice:
 
     @property
     def flag(self) -> str:
-        """The registry's."""
+        """The registry's flag."""
         return self.registry.flag
 
     @property
@@ -57,14 +57,14 @@ class Choice:
         return self.flag.removeprefix("--")
 
     def methods(self) -> Iterable[Method]:
-        """Those that may be chosen."""
+        """The methods that may be chosen."""
         return [self.registry.get(self.default)] if self.fixed else self.registry
 
     def chooses(self) -> list[Declared]:
         """The flag that says which method, if there is one."""
         if self.fixed or self.by is not None:
             return []
-        metavar, said = "NAME,…" if self.several else "NAME", self.help or "How, by one of:"
+        metavar, said = "NAME,…" if self.several else "NAME", self.help or f"{self.word.capitalize()}, one of:"
         heard = "by command" if self.word == "method" else "always"  # several commands have a --method, each another's
         return [_flag(self.word, self.flag, said, str, default=self.default, metavar=metavar, environment=heard)]
 
@@ -73,9 +73,9 @@ class Choice:
         own = []
         if self.settings:
             form = "METHOD.NAME=X" if self.several else "NAME=X"
-            how = "Another value of an option of the method, see the manual; may be given several times."
+            how = "Set an option of the method by its name; --help METHOD lists them all; may be given several times."
             if self.fixed:
-                how = f"Another value of a setting; --help {self.default} names them all; may be given several times."
+                how = f"Change a setting; --help {self.default} lists them all; may be given several times."
             own.append(_flag("setting", "--set", how, tuple[str, ...], default=(), metavar=form, environment="by command"))
         return own
 
@@ -162,7 +162,7 @@ def _part(name: str, hint: Any) -> Part:
 
 
 def _parameter(declared: Declared) -> inspect.Parameter:
-    """The parameter for an option. Its default says nothing: what is not given is left to the dataclass."""
+    """The parameter for an option. It has no default of its own: what is not given is left to the dataclass."""
     as_text = declared.parse is not None or not all(isinstance(choice, str) for choice in declared.choices)
     kind: Any = str if as_text else list[str] if declared.many else declared.kind
     default: Any = None
@@ -234,7 +234,7 @@ _SOURCES = {"DEFAULT_MAP": GivenBy.FILE, "ENVIRONMENT": GivenBy.ENVIRONMENT, "CO
 
 
 def _value(declared: Declared, raw: Any) -> Any:
-    """What Typer read as the option's value. Raises UsageError where it is none."""
+    """What Typer read as the option's value. Raises UsageError for one that the option cannot have."""
     if declared.many:
         return tuple(raw)
     if isinstance(raw, str):

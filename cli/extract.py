@@ -77,11 +77,11 @@ def extract(
         exif=images.exif,
         shard=images.shard.stated,
     )
-    stage = StreamOutput(out, FeatureWriter, "extracting", failures, images.items)
-    if stage.is_there(header):
+    output = StreamOutput(out, FeatureWriter, "extracting", failures, images.items)
+    if output.is_there(header):
         return
     workers, most = compute.threads(), at.max_pixels
-    stage.write(
+    output.write(
         header,
         lambda done: extract_features(left_of(images.items, done), backbone, options, failures, workers=workers, max_pixels=most),
     )

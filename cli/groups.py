@@ -50,14 +50,14 @@ def show_version(value: bool) -> None:
 
 
 ON_ERROR: Any = {
-    "help": "At an image that cannot be used, or a mask: fail, or skip it, name it on stderr and exit with 3.",
+    "help": "At an image or a mask that cannot be used: fail; or skip it, name it on stderr and exit with 3 at the end.",
     "flag": True,
     "decides": False,
 }
 
 
 WEIGHTS: Any = {
-    "help": "The model's weights: a safetensors file, a torch checkpoint or a TorchScript archive; nothing in it is run. "
+    "help": "The model's weights: a safetensors file, a torch checkpoint or a TorchScript archive; no code in it is run. "
     "Otherwise the local cache, then the model hub.",
     "flag": True,
     "metavar": "FILE",
@@ -74,7 +74,7 @@ class Faults(Options):
     on_error: Literal["fail", "skip"] = option("fail", **ON_ERROR)
 
     def failures(self) -> Failures:
-        """Where they are counted."""
+        """The counter of what cannot be used."""
         from ovskit.core.runtime.failures import Failures
 
         return Failures(skip=self.on_error == "skip")
@@ -89,7 +89,7 @@ class ImagePaths(Faults):
     )
 
     def find(self, at: PhotographsAt, failures: Failures) -> Sources:
-        """All of them; see ``images.find_images``."""
+        """All images that are named; see ``images.find_images``."""
         from ovskit.cli.images import find_images
 
         return find_images(self.inputs, failures, root=at.root, exif=at.exif)
@@ -116,13 +116,13 @@ class ImagesIn(ImagePaths):
     )  # fmt: skip
 
     def find(self, at: PhotographsAt, failures: Failures) -> Sources:
-        """All of them, whatever the shard; see ``images.find_images``."""
+        """All images, whatever the shard; see ``images.find_images``."""
         from ovskit.cli.images import find_images
 
         return find_images(self.inputs, failures, coco=self.images, root=at.root, nul=self.nul, exif=at.exif)
 
     def choose(self, at: PhotographsAt, failures: Failures) -> ChosenImages:
-        """Those of the shard. Raises UsageError for a shard that is none, and as ``find`` does."""
+        """The images of the shard. Raises UsageError for a shard that does not exist, and what ``find`` raises."""
         from ovskit.cli.images import ChosenImages
         from ovskit.core.runtime.shard import parse_shard
 
@@ -151,7 +151,7 @@ def _reads_arrays(given: Given) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class FeaturesIn(Faults):
-    """Feature streams, read as one, those among them that were saved with NumPy too."""
+    """Feature streams, read as one, with features saved by NumPy among them."""
 
     inputs: tuple[str, ...] = option(
         (),
@@ -161,7 +161,7 @@ class FeaturesIn(Faults):
         metavar="FEATURES.npz",
     )
     grid: tuple[int, int] | None = option(
-        None, "Rows and columns of patches of NumPy's arrays (n, c), or (1 + n, c) with CLS first.",
+        None, "Rows and columns of patches in NumPy arrays of shape (n, c), or (1 + n, c) with CLS first.",
         flag=True, metavar="HxW", parse=values.grid, rare=True,
         effect=Effect(_reads_arrays, "is about arrays that were saved with NumPy, and none of the inputs has some: leave it out"),
     )  # fmt: skip
@@ -181,7 +181,7 @@ class StreamOut(Options):
         flag=True, decides=False, environment="never",
     )  # fmt: skip
     skip_existing: bool = option(
-        False, "Do nothing if the output is there, whole and of this run.", flag=True, decides=False,
+        False, "Do nothing if the output is there already, complete and of the same options.", flag=True, decides=False,
         effect=Effect(lambda g: g["output"] != "-", "looks for the output's file: name it with -o"),
     )  # fmt: skip
     no_pg: bool = option(False, "Leave the provenance out of the output.", flag=True, decides=False)
@@ -194,11 +194,18 @@ class Workers(Options):
     SECTION: ClassVar[str] = "Compute"
 
     workers: int | None = option(
-        None, "Threads. Results do not depend on it.", flag=True, short="-j", low=1, metavar="N", shown="the cores available", decides=False
+        None,
+        "Number of threads; results do not depend on it.",
+        flag=True,
+        short="-j",
+        low=1,
+        metavar="N",
+        shown="the cores available",
+        decides=False,
     )
 
     def threads(self) -> int:
-        """How many there are to be."""
+        """The number of threads."""
         from ovskit.core.runtime.workers import default_workers
 
         return self.workers or default_workers()
@@ -209,7 +216,11 @@ class Compute(Workers):
     """Where to compute, and with how many threads."""
 
     device: str = option(
-        "auto", "auto, cpu, cuda, cuda:N or mps. auto takes a GPU where there is one.", flag=True, metavar="DEVICE", decides=False
+        "auto",
+        "Where to compute: auto, cpu, cuda, cuda:N or mps; auto takes a GPU where there is one.",
+        flag=True,
+        metavar="DEVICE",
+        decides=False,
     )
 
 

@@ -16,6 +16,10 @@ from ovskit.core.runtime.settings import Declared, fields_of, wanted
 
 _ABOUT = "ovskit.help"  # in a context's ``meta``: the method whose options are asked for, or all
 ALL = "all"
+COMMON = "Common"  # the section of the options that every command has
+
+# Stands for a hyphen while help is laid out, so that no line ends within a flag or the name of a command.
+_HYPHEN = "\u2011"
 
 Rows = list[tuple[str, str]]
 
@@ -36,10 +40,10 @@ class OvsCommand(TyperCommand):
 
     def get_help(self, ctx: Any) -> str:
         """Plain text in what stdout can show."""
-        return plain(super().get_help(ctx))
+        return plain(super().get_help(ctx).replace(_HYPHEN, "-"))
 
     def format_help_text(self, ctx: Any, formatter: Any) -> None:
-        """What the command does; of a method that is asked about, what this is."""
+        """What the command does or, where a method is asked about, what this does."""
         method = methods_of(self.expanded.parts).get(ctx.meta.get(_ABOUT, ""))
         if method is None:
             super().format_help_text(ctx, formatter)
@@ -61,26 +65,30 @@ class OvsCommand(TyperCommand):
             return
         if about in (None, ALL):
             with formatter.section("Arguments"):
-                formatter.write_dl([(metavar(one), one.help) for one in self.expanded.declared.values() if one.argument])
+                formatter.write_dl(_whole([(metavar(one), one.help) for one in self.expanded.declared.values() if one.argument]))
         for title, options in sections(parts, about):
             shown = [one for one in options if about is not None or not one.rare]
-            rare = [one for one in options if one not in shown]
-            rows = [row for one in shown for row in rows_of(one, parts)] + ([("and", in_short(rare))] if rare else [])
+            rare = in_short([one for one in options if one not in shown])
+            rows = [row for one in shown for row in rows_of(one, parts)]
+            if title == COMMON:
+                rows += [] if about is None else parser_rows(ctx)
+                rare += "" if about is not None else "".join(f", {max(one.opts, key=len)}" for one in _of_parser(ctx))
+            rows += [("and", rare)] if rare else []
             with formatter.section(title):
-                formatter.write_dl(rows)
+                formatter.write_dl(_whole(rows))
         if about is None:
             tool = ctx.command_path
-            others = [(name, in_short(options)) for name, options in _other_methods(parts)]
+            others = list(_other_methods(parts))
             if others:
                 with formatter.section("Other methods"):
-                    formatter.write_dl(others)
+                    formatter.write_dl(_whole(others))
             how = f"{tool} --help METHOD shows the options of a method, --help all" if others else f"{tool} --help all shows"
             formatter.write_paragraph()
             formatter.write_text(f"{how} every option.")
 
 
 def sections(parts: Sequence[Part], about: str | None) -> list[tuple[str, list[Declared]]]:
-    """Titles and options, what is common last: of the methods the default's, or that which is asked ``about`` alone, or all.
+    """Titles and options of the sections: those of the default method, of the one method that is asked ``about``, or of all.
 
     Options that only ``--set`` gives are there where a method, or all, is asked about.
     """
@@ -126,6 +134,11 @@ def record(declared: Declared) -> tuple[str, str]:
     return f"{left} {takes}".rstrip(), _with_default(declared)
 
 
+def parser_rows(ctx: Any) -> Rows:
+    """The options that the parser itself adds to a command, those of completion and help, as it describes them."""
+    return [parameter.get_help_record(ctx) for parameter in _of_parser(ctx)]
+
+
 def metavar(declared: Declared) -> str:
     """What stands for an option's value."""
     if declared.metavar:
@@ -141,8 +154,7 @@ def metavar(declared: Declared) -> str:
 
 def in_short(options: Sequence[Declared]) -> str:
     """The flags of some options in one line."""
-    flags = [max(one.flags, key=len) + (f"/{one.off}" if one.off else "") for one in options if one.flags]
-    return ", ".join(flags) or "(no flags of its own)"
+    return ", ".join(max(one.flags, key=len) + (f"/{one.off}" if one.off else "") for one in options if one.flags)
 
 
 def methods_of(parts: Sequence[Part]) -> dict[str, Any]:
@@ -150,15 +162,25 @@ def methods_of(parts: Sequence[Part]) -> dict[str, Any]:
     return {method.name: method for part in parts if part.choice is not None for method in part.choice.methods()}
 
 
+def _whole(rows: Rows) -> Rows:
+    return [(name, said.replace("-", _HYPHEN)) for name, said in rows]
+
+
+def _of_parser(ctx: Any) -> list[Any]:
+    """The parameters of a command that nobody declared."""
+    return [parameter for parameter in ctx.command.get_params(ctx) if getattr(parameter, "declared", None) is None]
+
+
 def _is_default(part: Part, method: str) -> bool:
     return part.choice is not None and method in part.choice.default.split(",")
 
 
-def _other_methods(parts: Sequence[Part]) -> Iterator[tuple[str, Sequence[Declared]]]:
+def _other_methods(parts: Sequence[Part]) -> Iterator[tuple[str, str]]:
+    """The methods that are not the default, and their flags."""
     for part in parts:
         for _, method, options in part.sections():
             if method is not None and not _is_default(part, method):
-                yield method, options
+                yield method, in_short(options) or ("(--set alone)" if fields_of(methods_of(parts)[method].options) else "(no options)")
 
 
 def _with_default(declared: Declared) -> str:

@@ -86,14 +86,14 @@ def hier(
 
     failures = source.failures()
     instead = shown.tree and out.output == "-"
-    stage = StreamOutput(out, _Tree if instead else MasksWriter, "comparing", failures)
+    output = StreamOutput(out, _Tree if instead else MasksWriter, "comparing", failures)
     with ExitStack() as stack:
         inputs = stack.enter_context(MaskInputs(source.masks or ("-",), failures))
         pg = provenance(ctx, inputs.header.pg, arguments=source.masks)
         header = replace(inputs.header, description="forest by ovs-hier", pg=pg)
-        if not stage.is_there(header):
+        if not output.is_there(header):
             beside = _Tree(stack.enter_context(open_output("-"))).write if shown.tree and not instead else None
-            stage.write(
+            output.write(
                 header,
                 lambda done: transform_masks(inputs.sets(), work, failures, workers=workers.threads(), done=done),
                 watch=beside,

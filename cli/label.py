@@ -23,12 +23,12 @@ from ovskit.core.runtime.settings import option
 app = OvsApp(
     "ovs-label",
     examples=[
-        ("twenty clusters of masks, seen as their features were", "ovs-cluster keys.npz | ovs-label --clusters 20 keys.npz > out.json"),
+        ("twenty clusters, by the model of the features", "ovs-cluster keys.npz | ovs-label --clusters 20 keys.npz > out.json"),
         ("clusters scored against ground truth", "ovs-label --clusters 9 masks.json | ovs-eval --metric miou --match hungarian --gt maps/"),
-        ("clusters to be kept", "ovs-label --clusters 20 --save clusters.npz masks.json -o labelled.json"),
-        ("and given to new images", "ovs-cluster new.npz | ovs-label --from clusters.npz > new.json"),
+        ("keep the clusters", "ovs-label --clusters 20 --save clusters.npz masks.json -o labelled.json"),
+        ("and give them to the masks of new images", "ovs-cluster new.npz | ovs-label --from clusters.npz > new.json"),
         ("names of PASCAL VOC", "ovs-label --names voc-20 --model clip:ViT-B-16/openai masks.json -o named.json"),
-        ("your own, the three best of each mask", "ovs-label --names cat,dog,sky --top-k 3 --model clip:ViT-B-16/openai masks.json"),
+        ("your own names, the three best of each mask", "ovs-label --names cat,dog,sky --top-k 3 --model clip:ViT-B-16/openai masks.json"),
         ("background where nothing fits", "ovs-label --names voc-21 --min-prob 0.5 --model clip:ViT-B-16/openai masks.json"),
     ],
 )  # fmt: skip
@@ -41,14 +41,14 @@ class MasksAndFeaturesIn(Faults):
     inputs: tuple[str, ...] = option(
         (),
         "A masks stream or any COCO file; several are joined; - (the default) is stdin. A feature stream (.npz) among them says "
-        "which model to look with.",
+        "which model to use.",
         argument=True, metavar="MASKS.json",
     )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class EncoderIn(EncoderOptions):
-    """What looks at the masks, and where its weights are."""
+    """The model that describes masks, and where its weights are."""
 
     weights: Path | None = option(None, **WEIGHTS)
 
@@ -64,10 +64,11 @@ def label(
     compute: Compute,
     common: Common,
 ) -> None:
-    """Give every mask a category: the cluster of its looks, or a name.
+    """Give every mask a category: a cluster of masks that look alike, or a name.
 
-    A mask is cut out by its box, and a frozen model makes one vector of it. With --clusters the masks are read twice, and a pipe is
-    copied to a temporary file meanwhile. With --names the class whose words are nearest is taken, and label_score is its probability.
+    A mask's box is cut out of its image, and a frozen model makes one vector of it. With --clusters the masks are read twice, and a pipe
+    is copied to a temporary file meanwhile. With --names a mask gets the class whose words are nearest, and label_score is the
+    probability of this class.
     """
     check_stream(out)
 
@@ -76,7 +77,7 @@ def label(
     from ovskit.core.runtime.progress import track
 
     failures = source.failures()
-    stage = StreamOutput(out, MasksWriter, "labelling", failures)
+    output = StreamOutput(out, MasksWriter, "labelling", failures)
     with ExitStack() as stack:
         job = LabelJob(
             sort_inputs(source.inputs), stack, failures, Encoder(encoder, encoder.weights, compute.device), compute.threads(),
@@ -85,7 +86,7 @@ def label(
                 ctx, header.pg, arguments=source.inputs, model=spec.model, model_sha256=spec.weights_sha256
             ),
         )  # fmt: skip
-        found = chosen.method.run(job, chosen.options)
+        labelled = chosen.method.run(job, chosen.options)
         complete = all(map(os.path.isfile, chosen.options.beside()))
-        if not (complete and stage.is_there(found.header)):
-            stage.write(found.header, found.masks())
+        if not (complete and output.is_there(labelled.header)):
+            output.write(labelled.header, labelled.masks())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-# Of signs that help and tables use, the nearest in ASCII.
+# The nearest ASCII of signs that help and tables use.
 _NEAREST = {
     **dict.fromkeys("–—−‑", "-"), **dict.fromkeys("‘’", "'"), **dict.fromkeys("“”", '"'),
     "…": "...", "×": "x", "·": ".", "→": "->", "≥": ">=", "≤": "<=", "≠": "!=", "±": "+-", "θ": "theta",

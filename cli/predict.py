@@ -22,9 +22,12 @@ app = OvsApp(
     examples=[
         ("masks of every photograph in a folder, as a forest", "ovs-predict --checkpoint run imgs/ > forest.json"),
         ("look at the better ones", "ovs-predict --checkpoint run --min-score 0.3 imgs/ | ovs-show --root imgs -o page.html"),
-        ("how good they are", "ovs-predict --checkpoint run --images gt.json --root imgs | ovs-eval --gt gt.json"),
+        ("score them against ground truth", "ovs-predict --checkpoint run --images gt.json --root imgs | ovs-eval --gt gt.json"),
         ("boundaries moved to the image's edges", "ovs-predict --checkpoint run imgs/ | ovs-refine --root imgs > refined.json"),
-        ("a closer look as well", "ovs-predict --checkpoint run --scales 1,2 --hier coverage imgs/ -o masks.json"),
+        (
+            "at twice the size too, which finds smaller things",
+            "ovs-predict --checkpoint run --scales 1,2 --hier coverage imgs/ -o masks.json",
+        ),
         (
             "one part of a large set, in a SLURM array",
             "ovs-predict --checkpoint run --shard auto --resume set/*.tar -o part-$SLURM_ARRAY_TASK_ID.json",
@@ -35,12 +38,12 @@ app = OvsApp(
 
 @dataclass(frozen=True, slots=True)
 class Trained(Options):
-    """What ``ovs-train`` made, by which the method is told."""
+    """The model that ``ovs-train`` made; its kind chooses the method."""
 
     SECTION: ClassVar[str] = "Model"
 
     checkpoint: Path | None = option(
-        None, "The folder of a finished run of ovs-train segment or correct, or best in it.", flag=True, metavar="RUN"
+        None, "The folder of a finished run of ovs-train segment or correct, or the folder best in it.", flag=True, metavar="RUN"
     )
 
 
@@ -70,9 +73,9 @@ def predict(
 
     assert trained.checkpoint is not None  # or no method would be chosen
     job = PredictJob(trained.checkpoint, failures, grow_forest, compute.device, compute.threads(), at.max_pixels)
-    found = chosen.method.run(job, chosen.options)
-    pg = provenance(ctx, [], arguments=source.inputs, model=found.model, model_sha256=found.model_sha256)
+    predicted = chosen.method.run(job, chosen.options)
+    pg = provenance(ctx, [], arguments=source.inputs, model=predicted.model, model_sha256=predicted.model_sha256)
     header = MasksHeader("masks by ovs-predict", root=images.root, pg=pg, exif=images.exif, shard=images.shard.stated)
-    stage = StreamOutput(out, MasksWriter, "predicting", failures, images.items)
-    if not stage.is_there(header):
-        stage.write(header, lambda done: found.masks(left_of(images.items, done)))
+    output = StreamOutput(out, MasksWriter, "predicting", failures, images.items)
+    if not output.is_there(header):
+        output.write(header, lambda done: predicted.masks(left_of(images.items, done)))

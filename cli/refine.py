@@ -24,8 +24,8 @@ app = OvsApp(
     "ovs-refine",
     examples=[
         ("the best unsupervised refiner, in the pipeline", "ovs-extract imgs/ | ovs-cluster | ovs-refine > refined.json"),
-        ("another one; the photographs have moved", "ovs-refine --method guided --root /data/imgs masks.json -o refined.json"),
-        ("two, one after the other", "ovs-refine --method snap,convcrf masks.json -o refined.json"),
+        ("another method; the photographs have moved", "ovs-refine --method guided --root /data/imgs masks.json -o refined.json"),
+        ("two methods, one after the other", "ovs-refine --method snap,convcrf masks.json -o refined.json"),
         ("a fully connected CRF over whole partitions", "ovs-refine --method crf --joint masks.json -o refined.json"),
         ("a setting of a method", "ovs-refine --method guided --set guided.radius=8 masks.json -o refined.json"),
         ("only drop what is too large, and clean up specks", "ovs-refine --method none masks.json -o cleaned.json"),
@@ -38,7 +38,7 @@ def refine(
     ctx: typer.Context,
     methods: Annotated[
         tuple[ChosenMethod, ...],
-        Choice(REFINE, "snap,guided", "Several are applied in turn; none does nothing but what comes after the methods.", several=True),
+        Choice(REFINE, "snap,guided", "Methods, applied in turn; none runs only what comes after the methods. Any of:", several=True),
     ],
     options: RefineOptions,
     source: MasksIn,
@@ -47,7 +47,7 @@ def refine(
     compute: Compute,
     common: Common,
 ) -> None:
-    """Move the boundaries of masks to the edges of their images, and drop the masks that do not survive it.
+    """Move the boundaries of masks to the edges of their images, and drop masks that change too much.
 
     Works at the images' own resolution, on a crop around each mask. What was dropped, and why, is counted on stderr. The images are
     found below the root that the masks name, or below --root.
@@ -62,7 +62,7 @@ def refine(
 
     refinement = Refinement(methods, options, RefineJob(compute.device))
     failures = source.failures()
-    stage = StreamOutput(out, MasksWriter, "refining", failures)
+    output = StreamOutput(out, MasksWriter, "refining", failures)
 
     def say_dropped() -> None:
         dropped = refinement.dropped()
@@ -79,8 +79,8 @@ def refine(
             root=inputs.header.root if at.root is None else at.root,
             exif=inputs.header.exif if at.exif is None else at.exif,
         )
-        if not stage.is_there(header):
-            stage.write(
+        if not output.is_there(header):
+            output.write(
                 header,
                 lambda done: transform_masks(inputs.sets(), work, failures, workers=compute.threads(), done=done),
                 at_end=say_dropped,

@@ -125,7 +125,7 @@ def unheard(context: Any) -> Iterator[str]:
             name = f"OVS_{word}".upper()
             if _environment(parameter) == "by command" and os.environ.get(name):
                 said = "_".join(["OVS", *path, word_of(parameter)]).upper()
-                yield f"{name} is not heard, as it would mean different things to different commands; write {said}"
+                yield f"{name} has no effect, as it would mean different things to different commands; write {said}"
 
 
 def _path(context: Any) -> list[str]:

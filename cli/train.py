@@ -30,13 +30,13 @@ if TYPE_CHECKING:
 
 app = OvsGroup(
     "ovs-train",
-    about="Train a model. A run is a folder; killed at any moment, it goes on with --resume.",
+    about="Train a model. A run is a folder; stopped at any moment, it goes on with --resume.",
     examples=[
         ("the built-in network, from photographs alone", "ovs-train backbone imgs/ -o run"),
         ("a vision transformer, from photographs alone", "ovs-train dino imgs/ -o run"),
         ("a segmenter, from masks that a clustering found", "ovs-train segment masks.json --images imgs -o run"),
-        ("the same, learning from itself", "ovs-train correct masks.json --images imgs --from run -o run2"),
-        ("what else can be set", "ovs-train backbone --help"),
+        ("a segmenter further, by self-correction", "ovs-train correct masks.json --images imgs --from run -o run2"),
+        ("all that can be set", "ovs-train backbone --help"),
     ],
 )
 
@@ -69,7 +69,7 @@ class PhotographsToLearnFrom(Faults):
         return list(self.inputs)
 
     def photographs(self, failures: Failures) -> tuple[Source, ...]:
-        """All that are named. Raises what ``find_images`` raises."""
+        """All photographs that are named. Raises what ``find_images`` raises."""
         return find_images(self.named(), failures, root=self.root, exif=self.exif).items
 
 
@@ -94,7 +94,7 @@ class MasksToLearnFrom(Faults):
         return [str(self.masks)]
 
     def photographs(self, failures: Failures) -> tuple[Source, ...]:
-        """All that are named, turned upright or not as somebody says, or else as the masks were made.
+        """All photographs that are named, turned upright or not as somebody says, or else as the masks were made.
 
         Raises UsageError where an input is not named, and what listing them raises.
         """
@@ -183,7 +183,7 @@ class Evaluation(Options):
 
         sample = TruthSample(self.truth, self.eval_root, self.eval_limit, exif)
         if method.scored_as == "backbone":
-            from ovskit.core.cluster.of_network import regions_by
+            from ovskit.core.cluster.network_regions import regions_by
             from ovskit.core.train.recipes.backbone import extractor_of
 
             return lambda network: sample.score_of(regions_by(extractor_of(device)(network)))

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ovskit.cli.help import ALL, rows_of, sections
+from ovskit.cli.help import ALL, COMMON, parser_rows, rows_of, sections
 
 HERE = Path(__file__).parent
 COMMANDS = ("extract", "cluster", "refine", "hier", "label", "train", "predict", "eval", "show")
@@ -82,9 +82,11 @@ def _options(leaf: Any, heading: str) -> list[str]:
     out = []
     for title, options in sections(leaf.click.expanded.parts, ALL):
         out.append(f"{heading} {escape(title)}")
-        for declared in options:
-            for name, said in rows_of(declared, leaf.click.expanded.parts):
-                out += [".TP", f"\\fB{escape(name.strip())}\\fR", prose(said)]
+        rows = [row for declared in options for row in rows_of(declared, leaf.click.expanded.parts)]
+        if title == COMMON:
+            rows += parser_rows(leaf.click.make_context(leaf.name, [], resilient_parsing=True))
+        for name, said in rows:
+            out += [".TP", f"\\fB{escape(name.strip())}\\fR", prose(said)]
     return out
 
 

@@ -19,7 +19,7 @@ import torch
 from ovskit.core.formats.photographs.sources import list_sources
 from ovskit.core.runtime.failures import Failures
 from ovskit.core.runtime.settings import settings_from
-from ovskit.core.train.data.target_index import open_targets
+from ovskit.core.train.data.mask_index import open_mask_index
 from ovskit.core.train.engine.events import Event, Logged
 from ovskit.core.train.engine.loop import DoesNotFitError, train
 from ovskit.core.train.engine.options import TrainOptions
@@ -41,7 +41,7 @@ def main() -> None:
     found: dict[int, dict[str, float]] = {}
     for batch in arguments.batches:
         settings = SegmentSettings(**settings_from(SegmentSettings, arguments.set) | {"batch": batch})
-        index = open_targets(photographs, arguments.masks, settings.targets(), arguments.cache, failures=Failures(skip=False))
+        index = open_mask_index(photographs, arguments.masks, settings.index_options(), arguments.cache, failures=Failures(skip=False))
         recipe = SegmentRecipe(
             index, photographs, new_segmenter(settings, weights=None, pretrained=True, seed=0), settings, Path("."), seed=0
         )

@@ -29,7 +29,7 @@ class Clock:
         self._device = device
 
     def time(self, work: Callable[[], Any], *, repeat: int, warm: int = 1) -> Timing:
-        """Of ``repeat`` runs after ``warm`` ones, one after the other. What ``work`` returns is dropped at once."""
+        """Time ``repeat`` runs after ``warm`` ones, one after the other. What ``work`` returns is dropped at once."""
         for _ in range(warm):
             work()
         self.wait()

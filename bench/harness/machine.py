@@ -64,9 +64,9 @@ def command_line() -> str:
 
 
 def without_folders(word: str) -> str:
-    """``word`` with every absolute path in it, also after a space, ``=``, ``,``, ``:`` or ``;``, made to say nothing of the machine.
+    """``word`` with every absolute path in it, also after a space, ``=``, ``,``, ``:`` or ``;``, made independent of the machine.
 
-    A path in this checkout becomes relative to it. Of any other its last two parts are left, behind ``RUNS``, but no home and no
+    A path in this checkout becomes relative to it. Any other keeps its last two parts, behind ``RUNS``, but no home and no
     more than the name if that is all there is below the root's folders.
     """
     return re.sub(r"(?<![^\s=,:;])/[^,;]*?(?=$|[,;]|\s[-/])", lambda found: _shortened(Path(os.path.normpath(found[0]))), word)

@@ -1,4 +1,4 @@
-"""The local step's second look: crops of the original photograph through the stream's own backbone."""
+"""The features of the local step: crops of the photograph through the stream's own backbone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the local step looks closer: square crops around regions too small to be trusted at the global scale."""
+"""The crops of the local step: squares around regions too small to be trusted at the global scale."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ Float32 = npt.NDArray[np.float32]
 Clustered = tuple[Int32, Float32] | InputError
 
 CPU = torch.device("cpu")
-_LOT_BYTES = {"cuda": 256 << 20}  # elsewhere images are clustered one at a time, by several workers
+_BATCH_BYTES = {"cuda": 256 << 20}  # elsewhere images are clustered one at a time, by several workers
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +88,8 @@ def cluster_each(
 
     A GPU gets images of one size many at a time; so many are in memory.
     """
-    lots = _lots_of_one_grid(records, _LOT_BYTES.get(device.type, 0))
-    return _masks(lots, lambda lot: _each_of(lot, options, device), shape, failures, workers, categories=False)
+    batches = _batches_of_one_grid(records, _BATCH_BYTES.get(device.type, 0))
+    return _masks(batches, lambda batch: _each_of(batch, options, device), shape, failures, workers, categories=False)
 
 
 def cluster_together(
@@ -101,16 +101,16 @@ def cluster_together(
     workers: int,
     device: torch.device = CPU,
 ) -> Iterator[MaskSet]:
-    """Clusters of ``size`` images at a time, in order of the stream; only these are in memory. What a cluster is differs from one lot to
+    """Clusters of ``size`` images at a time, in order of the stream; only these are in memory. What a cluster is differs from one batch to
     the next."""
-    lot: list[RootedFeatures] = []
+    batch: list[RootedFeatures] = []
     for record in records:
-        lot.append(record)
-        if len(lot) == size:
-            yield from _together(lot, options, shape, failures, workers, device)
-            lot = []
-    if lot:
-        yield from _together(lot, options, shape, failures, workers, device)
+        batch.append(record)
+        if len(batch) == size:
+            yield from _together(batch, options, shape, failures, workers, device)
+            batch = []
+    if batch:
+        yield from _together(batch, options, shape, failures, workers, device)
 
 
 def cluster_by(
@@ -122,8 +122,8 @@ def cluster_by(
     device: torch.device = CPU,
 ) -> Iterator[MaskSet]:
     """The nearest of ``centroids`` for every patch, in order of the images; a cluster is one category for all of them."""
-    lots = ([record] for record in records)
-    return _masks(lots, lambda lot: [_nearest(one, centroids, device) for one in lot], shape, failures, workers, categories=True)
+    batches = ([record] for record in records)
+    return _masks(batches, lambda batch: [_nearest(one, centroids, device) for one in batch], shape, failures, workers, categories=True)
 
 
 def fit_dataset(records: Iterable[RootedFeatures], options: KMeansOptions, device: torch.device = CPU) -> Centroids:
@@ -137,39 +137,39 @@ def fit_dataset(records: Iterable[RootedFeatures], options: KMeansOptions, devic
 
 
 def _together(
-    lot: list[RootedFeatures], options: KMeansOptions, shape: ShapeOptions, failures: Failures, workers: int, device: torch.device
+    batch: list[RootedFeatures], options: KMeansOptions, shape: ShapeOptions, failures: Failures, workers: int, device: torch.device
 ) -> Iterator[MaskSet]:
-    return cluster_by(lot, fit_dataset(lot, options, device), shape, failures, workers, device)
+    return cluster_by(batch, fit_dataset(batch, options, device), shape, failures, workers, device)
 
 
-def _lots_of_one_grid(records: Iterable[RootedFeatures], most: int) -> Iterator[list[RootedFeatures]]:
+def _batches_of_one_grid(records: Iterable[RootedFeatures], most: int) -> Iterator[list[RootedFeatures]]:
     """Images in their order, those of one grid together as long as their patches have at most ``most`` bytes as float32."""
-    lot: list[RootedFeatures] = []
+    batch: list[RootedFeatures] = []
     for record in records:
         patch = record.features.patch
-        if lot and (patch.shape != lot[0].features.patch.shape or 4 * patch.size * (len(lot) + 1) > most):
-            yield lot
-            lot = []
-        lot.append(record)
-    if lot:
-        yield lot
+        if batch and (patch.shape != batch[0].features.patch.shape or 4 * patch.size * (len(batch) + 1) > most):
+            yield batch
+            batch = []
+        batch.append(record)
+    if batch:
+        yield batch
 
 
-def _each_of(lot: Sequence[FeatureMap], options: KMeansOptions, device: torch.device) -> list[Clustered]:
-    """Of every image of a lot of one grid its own clusters."""
-    height, width, _ = lot[0].patch.shape
+def _each_of(batch: Sequence[FeatureMap], options: KMeansOptions, device: torch.device) -> list[Clustered]:
+    """The clusters of each image of a batch, all of one grid."""
+    height, width, _ = batch[0].patch.shape
     if options.k > height * width:
         return [
             InputError(f"{show_path(one.image.file_name)} has {height * width} patches, too few for {options.k} clusters (-k)")
-            for one in lot
+            for one in batch
         ]
-    rows = np.stack([_rows(one, options.metric) for one in lot])
+    rows = np.stack([_rows(one, options.metric) for one in batch])
     try:
-        labels, centroids = fit_each(torch.from_numpy(rows).to(device), options, [options.seed + one.image.id for one in lot])
+        labels, centroids = fit_each(torch.from_numpy(rows).to(device), options, [options.seed + one.image.id for one in batch])
     except InputError as error:
-        if len(lot) == 1:
-            return [InputError(f"{show_path(lot[0].image.file_name)}: {error}")]
-        return [found for one in lot for found in _each_of([one], options, device)]  # which one it is
+        if len(batch) == 1:
+            return [InputError(f"{show_path(batch[0].image.file_name)}: {error}")]
+        return [found for one in batch for found in _each_of([one], options, device)]  # which one it is
     clustered: list[Clustered] = []
     for own, label, centroid in zip(rows, labels.cpu().numpy(), centroids.cpu().numpy(), strict=True):
         _, margin = assign(own, Centroids(centroid, options.metric, 0.0, np.bincount(label, minlength=options.k)), device=device)
@@ -206,7 +206,7 @@ def _pieces(labels: Int32, connectivity: int) -> tuple[Int32, npt.NDArray[np.int
 
 
 def _masks(
-    lots: Iterable[list[RootedFeatures]],
+    batches: Iterable[list[RootedFeatures]],
     cluster: Callable[[list[FeatureMap]], list[Clustered]],
     shape: ShapeOptions,
     failures: Failures,
@@ -214,16 +214,16 @@ def _masks(
     *,
     categories: bool,
 ) -> Iterator[MaskSet]:
-    """Masks of what ``cluster`` says of every image of a lot, labels and margins; what cannot be used goes to ``failures``."""
+    """Masks of what ``cluster`` says of every image of a batch, labels and margins; what cannot be used goes to ``failures``."""
 
-    def work(lot: list[RootedFeatures]) -> list[MaskSet | InputError]:
-        features = [record.features for record in lot]
+    def work(batch: list[RootedFeatures]) -> list[MaskSet | InputError]:
+        features = [record.features for record in batch]
         return [
             found if isinstance(found, InputError) else masks_of_labels(one.image, *found, shape, categories=categories)
             for one, found in zip(features, cluster(features), strict=True)
         ]
 
-    for found in (one for lot in ordered_map(work, lots, workers) for one in lot):
+    for found in (one for batch in ordered_map(work, batches, workers) for one in batch):
         if isinstance(found, InputError):
             failures.handle(found)
         else:

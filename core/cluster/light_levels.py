@@ -131,14 +131,14 @@ class Votes:
 
     def __init__(self, categories: int, rule: Sign = "overlap") -> None:
         self._rule = rule
-        # Of each cluster, for the data set in row 0 and the superclasses below: patches that are own foreground, all patches, and images
-        # that share more of their foreground with it than with the other.
+        # Counts for each cluster, the data set's in row 0 and the superclasses' below: patches that are own foreground, all patches, and
+        # images that share more of their foreground with it than with the other.
         self._shared = np.zeros((1 + categories, 2), np.int64)
         self._patches = np.zeros((1 + categories, 2), np.int64)
         self._images = np.zeros((1 + categories, 2), np.int64)
 
     def add(self, seen: Seen) -> None:
-        """Count one image's."""
+        """Count one image's patches."""
         own = seen.margins.image > 0
         for row, margin in ((0, seen.margins.dataset), (1 + seen.category, seen.margins.category)):
             second = margin > 0
@@ -148,7 +148,7 @@ class Votes:
             self._images[row] += shared > shared[::-1]
 
     def signs(self) -> tuple[int, list[int]]:
-        """+1 where cluster 1 is the foreground, -1 where 0 is: of the data set, and of each superclass. Of equal votes 1 [choice]."""
+        """+1 where cluster 1 is the foreground, -1 where 0 is: for the data set, and for each superclass. Equal votes give 1 [choice]."""
         # Shares are compared as products of Python's integers: no rounding, and no overflow at billions of patches.
         shares = self._shared.astype(object) * self._patches[:, ::-1].astype(object)
         votes = {"overlap": self._shared, "share": shares, "images": self._images}[self._rule].tolist()

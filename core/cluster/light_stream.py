@@ -33,8 +33,8 @@ def fit_light(
     watch: Watch = unwatched,
     device: torch.device | None = None,
 ) -> Levels:
-    """Centroids of the data set and of its superclasses, whose sides are not known yet. Raises InputError for features they cannot be had
-    of."""
+    """Centroids of the data set and of its superclasses, whose sides are not known yet. Raises InputError for features that cannot be
+    clustered."""
     sample = PatchSample(clustering.max_points, clustering.seed)
     for record in watch(records, "sampling"):
         sample.add(record.features)

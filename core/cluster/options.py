@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ovskit.core.models.kmeans import KMeansOptions
 
 PAPER = "SOHES section 3.1"
-OF_CROPS = Effect(lambda g: g["local"] is not False, "is about crops of small regions, and --no-local looks at none")
+OF_CROPS = Effect(lambda g: g["local"] is not False, "has no effect with --no-local: it is about crops of small regions")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,28 +31,32 @@ class SohesOptions(Options):
         (0.6, 0.5, 0.4, 0.3, 0.2, 0.1),
         "Record a partition as the best similarity falls below each: 0.6..0.1, 0.6..0.1:0.05 or 0.6,0.3.",
         flag=True, metavar="T", parse=values.thresholds, source=PAPER,
-        shown="the model's own counts: builtin has some; else 0.6..0.1",
+        shown="the model's own counts, which builtin has; else 0.6..0.1",
     )  # fmt: skip
     counts: tuple[int, ...] | None = option(
         None, "Record partitions at these region counts instead; crops go by --thresholds.",
         flag=True, metavar="N,N,…", parse=values.counts,
     )  # fmt: skip
-    nms: float = option(0.9, "Of two regions above this IoU the smaller goes; 1 keeps all.", flag=True, low=0, high=1, metavar="IOU")
+    nms: float = option(
+        0.9, "Drop the smaller of two regions that overlap by more than this IoU; 1 keeps all.", flag=True, low=0, high=1, metavar="IOU"
+    )
     min_patches: int = option(4, "Smallest region, in patches.", flag=True, low=1)
-    connectivity: Literal[4, 8] = option(4, "Which patches are neighbours.", flag=True, source=PAPER)
+    connectivity: Literal[4, 8] = option(
+        4, "Neighbours of a patch: 4 at its sides, or 8 with those at its corners.", flag=True, source=PAPER
+    )
     local: bool | None = option(
-        None, "Look again at small regions in zoomed crops of the images.",
+        None, "Local step: cluster small regions again, in zoomed crops of the images.",
         flag=True, off="--no-local", shown="as the model recommends: builtin no, others yes", source=PAPER,
     )  # fmt: skip
     score: Literal["persistence", "cosine"] = option(
-        "persistence", "persistence: regions that many partitions show, and large ones, first; or mean cosine.",
+        "persistence", "Score: persistence, high for large regions of many partitions; cosine, the mean similarity of a region's patches.",
         flag=True, environment="by command",
     )  # fmt: skip
     small: float = option(
-        1 / 1024, "Regions below this share of the image are small.",
+        1 / 1024, "Regions below this share of the image get a crop in the local step.",
         flag=True, metavar="SHARE", parse=values.share, shown="1/1024", source=PAPER, effect=OF_CROPS, rare=True,
     )  # fmt: skip
-    local_size: int = option(256, "Crops are resized to N×N.", flag=True, low=8, high=4096, source=PAPER, effect=OF_CROPS, rare=True)
+    local_size: int = option(256, "Resize crops to N×N pixels.", flag=True, low=8, high=4096, source=PAPER, effect=OF_CROPS, rare=True)
     min_local: float = option(
         4.0,
         "Smallest subregion of a crop, in patches of the whole image.",
@@ -75,14 +79,14 @@ class SohesOptions(Options):
     )
     min_crop: int = option(64, "Smallest side of a crop, in resized pixels.", flag=True, low=1, effect=OF_CROPS, rare=True)
     share: float = option(
-        0.5, "Regions share a crop if their crops overlap this much.", flag=True, low=0, high=1, metavar="IOU", effect=OF_CROPS, rare=True
+        0.5, "Regions share a crop if their crops overlap by this IoU.", flag=True, low=0, high=1, metavar="IOU", effect=OF_CROPS, rare=True
     )
     soft: bool = option(
-        True, "Masks keep what cutting them took away, for ovs-refine --method crf, convcrf.", flag=True, off="--no-soft", shown="soft"
+        True, "Keep in each mask how sure its edges are, for ovs-refine --method crf and convcrf.", flag=True, off="--no-soft", shown="soft"
     )
     weights: Path | None = option(
         None,
-        "The model's weights: a safetensors file, a torch checkpoint or a TorchScript archive; nothing in it is run. "
+        "The model's weights: a safetensors file, a torch checkpoint or a TorchScript archive; no code in it is run. "
         "Otherwise the local cache, then the model hub.",
         flag=True, metavar="FILE", decides=False, effect=OF_CROPS, rare=True,
     )  # fmt: skip
@@ -96,21 +100,24 @@ class FittingOptions(Options):
     """How centroids are fitted, kept and taken."""
 
     soft: bool = option(
-        True, "Masks keep what cutting them took away, for ovs-refine --method crf, convcrf.", flag=True, off="--no-soft", shown="soft"
+        True, "Keep in each mask how sure its edges are, for ovs-refine --method crf and convcrf.", flag=True, off="--no-soft", shown="soft"
     )
     save: Path | None = option(
-        None, "Keep the centroids (lightcluster; kmeans of --scope dataset).", flag=True, metavar="FILE.npz", decides=False,
+        None, "Write the centroids, for --from (lightcluster; kmeans with --scope dataset).", flag=True, metavar="FILE.npz", decides=False,
         environment="never",
     )  # fmt: skip
     source: Path | None = option(
-        None, "Take these centroids instead of fitting some: one pass is enough.", flag="--from", metavar="FILE.npz", environment="never"
+        None, "Take the centroids that --save wrote, instead of fitting some.", flag="--from", metavar="FILE.npz", environment="never"
     )
     seed: int = option(0, "Random seed of k-means.", flag=True, low=0)
-    metric: Literal["cosine", "euclidean"] = option("cosine", "What k-means goes by.")
-    iterations: int = option(20, "Steps of k-means.", low=1)
-    restarts: int = option(1, "Runs of k-means, of which the best is taken.", low=1)
+    metric: Literal["cosine", "euclidean"] = option("cosine", "Distance of k-means.")
+    iterations: int = option(20, "Most iterations of a run of k-means.", low=1)
+    restarts: int = option(1, "Number of runs of k-means; the best one is taken.", low=1)
     max_points: int | None = option(
-        None, "Patches of all images that centroids are fitted on, a sample; 0 takes all.", low=0, shown=f"{POINTS}; 0 with --scope image"
+        None,
+        "Number of patches, a sample of all images', that centroids are fitted on; 0 takes all.",
+        low=0,
+        shown=f"{POINTS}; 0 with --scope image",
     )
 
     def beside(self) -> Sequence[str]:
@@ -134,12 +141,12 @@ Sign = Literal["overlap", "share", "images"]
 class LightOptions(FittingOptions):
     """Every value that the paper leaves open [choices]; docs/reference/choices.md says what each does."""
 
-    emit: Level = option("final", "What all levels agree on, or the foreground of one of them.", flag=True)
-    superclasses: int = option(4, "Superclasses of the images, clusters of their CLS vectors.", low=1)
+    emit: Level = option("final", "Foreground to write: what all levels agree on, or that of one level.", flag=True)
+    superclasses: int = option(4, "Number of superclasses, which are clusters of the images' CLS vectors.", low=1)
     side: Side = option(
         "border",
         "Which cluster of an image is its foreground: that with fewer patches on its border, that with the smaller share of its patches "
-        "there, or the smaller one. Of two equal ones always the smaller.",
+        "there, or the smaller one; if they are equal, the smaller one.",
     )
     sign: Sign = option(
         "overlap",
@@ -149,7 +156,7 @@ class LightOptions(FittingOptions):
     vote: Literal["and", "two"] = option("and", "A pixel is foreground where data set and superclass agree, or two of the three levels.")
     overlap: float = option(0.5, "A connected piece stays if this share of it is the image's own foreground.", low=0, high=1)
     min_patches: int = option(4, "Smallest piece, in patches.", low=0)
-    connectivity: Literal[4, 8] = option(8, "Which patches are neighbours.")
+    connectivity: Literal[4, 8] = option(8, "Neighbours of a patch: 4 at its sides, or 8 with those at its corners.")
     fallback: Literal["category", "image", "none"] = option(
-        "category", "If nothing is left the superclass's mask stands, then the image's; or the image's at once; or none."
+        "category", "Mask of an image where nothing is left: the superclass's, else the image's own; the image's own; or none."
     )

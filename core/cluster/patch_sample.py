@@ -24,7 +24,7 @@ _ALL = sys.maxsize
 class PatchSample:
     """Patches of all images, at most ``room`` of them, as many of each image; and those images' CLS vectors, if there are any.
 
-    A ``room`` of 0 is for all of them. Of more images than ``room`` some have none, drawn by their id. An image with infinities or NaN
+    A ``room`` of 0 is for all of them. With more images than ``room`` some have none, drawn by their id. An image with infinities or NaN
     among what would be kept, or with other channels than the first, is left out: whoever looks at all of it, later, says so. Patches
     are scaled to length 1 unless ``scaled`` says otherwise. A function of the images, their ids and the seed, not of the order that they
     come in.
@@ -80,8 +80,8 @@ class PatchSample:
         """The CLS vectors in order of the images' ids, (images, c). Raises InputError if an image has none."""
         if len(self._cls) < len(self._patches):
             raise InputError(
-                "superclasses are clusters of the images' CLS vectors, which these features have not: extract them with --cls (in arrays "
-                "of NumPy's, (n + 1, c), the first row is CLS)"
+                "superclasses are clusters of the images' CLS vectors, which these features do not have: extract them with --cls (in NumPy "
+                "arrays of shape (n + 1, c) the first row is CLS)"
             )
         return np.stack([self._cls[number] for number in self.images()])
 

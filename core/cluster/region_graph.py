@@ -35,7 +35,7 @@ REGION = np.dtype(
     ],
     align=True,
 )
-"""A region, by slot: the row of the buffer that holds its sum, which says nothing about its name."""
+"""A region, by slot: the row of the buffer that holds its sum, whatever the region's name is."""
 
 HALF = np.dtype([("at", np.int32), ("next", np.int32), ("previous", np.int32)])
 """One end of an edge, in the list of the region (slot) that it is at. Edge e is the halves 2e and 2e + 1."""

@@ -1,7 +1,7 @@
-"""SOHES' self-exploration (ICLR 2024, §3.1): regions of one image from its patch features, coarse and close up.
+"""SOHES' self-exploration (ICLR 2024, §3.1): regions of one image from its patch features, of the whole image and of crops.
 
 Global: patches are merged by similarity, the partition is recorded as the best similarity falls below each threshold,
-all partitions are pooled, NMS removes duplicates. Local: regions below a small share of the image are looked at again
+all partitions are pooled, NMS removes duplicates. Local: regions below a small share of the image are clustered again
 in zoomed crops, whose subregions take their place.
 """
 
@@ -42,11 +42,11 @@ class Regions:
     grid: SoftGrid
 
 
-def cluster_regions(features: FeatureMap, options: SohesOptions, *, frame: tuple[int, int], look_closer: CropFeatures | None) -> MaskSet:
+def cluster_regions(features: FeatureMap, options: SohesOptions, *, frame: tuple[int, int], crop_features: CropFeatures | None) -> MaskSet:
     """Masks of one image, larger first, each with ``score``, ``threshold`` (or ``count``) and ``source``.
 
     ``frame`` (height, width) is the size in pixels that the image had when its features were extracted.
-    ``look_closer`` gives the (h, w, c) features of crops of the native image, in order; None leaves the local step out,
+    ``crop_features`` gives the (h, w, c) features of crops of the native image, in order; None leaves the local step out,
     and small regions stay. Raises InputError if a feature is not finite.
     """
     image = features.image
@@ -55,21 +55,21 @@ def cluster_regions(features: FeatureMap, options: SohesOptions, *, frame: tuple
         pool = _pool(features.patch, options)
     except InputError as error:
         raise InputError(f"{image.file_name}: {error}") from None
-    if look_closer is None:
+    if crop_features is None:
         return _mask_set(features, [_regions(pool, None, size, options, local=False)], options)
     grid = (features.patch.shape[0], features.patch.shape[1])
     # In patches, since every patch stands for the same share of the image whatever its aspect.
     is_small = pool.patches < options.small * grid[0] * grid[1]
-    found = [_regions(_select(pool, ~is_small), None, size, options, local=False)]
+    regions = [_regions(_select(pool, ~is_small), None, size, options, local=False)]
     candidates = _select(pool, is_small)
     boxes = region_boxes(candidates.partitions, candidates.level, candidates.label)
     # Larger candidates first: their crops hold the smaller ones beside them, so fewer are needed.
     boxes = boxes[np.argsort(-candidates.patches, kind="stable")]
     crops = plan_crops(boxes, grid, frame, size, context=options.context, smallest=options.min_crop, share=options.share)
     if crops:
-        for crop, patch in zip(crops, look_closer(crops), strict=True):
-            found.append(_subregions(patch, crop, size, grid[0] * grid[1], options))
-    return _mask_set(features, found, options)
+        for crop, patch in zip(crops, crop_features(crops), strict=True):
+            regions.append(_subregions(patch, crop, size, grid[0] * grid[1], options))
+    return _mask_set(features, regions, options)
 
 
 def _pool(patch: Float, options: SohesOptions) -> Pool:

@@ -117,12 +117,12 @@ def cluster_stream(
     *,
     stride: int,
     workers: int,
-    crop_features: Callable[[str], CropExtractor] | None,
+    crop_extractor: Callable[[str], CropExtractor] | None,
     done: frozenset[int] = frozenset(),
 ) -> Iterator[MaskSet]:
     """Masks of every image, in order, whatever the number of ``workers``.
 
-    ``stride`` is the backbone's patch in pixels; ``crop_features`` gives the crop extractor for a stream's root, None leaves the
+    ``stride`` is the backbone's patch in pixels; ``crop_extractor`` opens the features of crops for a stream's root, None leaves the
     local step out. Images whose id is in ``done`` are passed over. An image whose features or photograph cannot be used
     goes to ``failures``; a damaged stream raises InputError whatever ``failures`` says.
     """
@@ -133,9 +133,9 @@ def cluster_stream(
             return None
         height, width, _ = features.patch.shape
         try:
-            extractor = None if crop_features is None else crop_features(rooted.root)
-            look_closer = None if extractor is None else (lambda crops: extractor(features.image, crops))
-            return cluster_regions(features, options, frame=(height * stride, width * stride), look_closer=look_closer)
+            extractor = None if crop_extractor is None else crop_extractor(rooted.root)
+            crop_features = None if extractor is None else (lambda crops: extractor(features.image, crops))
+            return cluster_regions(features, options, frame=(height * stride, width * stride), crop_features=crop_features)
         except (InputError, MissingInputError) as error:
             return error
 

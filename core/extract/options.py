@@ -34,33 +34,33 @@ class ExtractOptions(Options):
     SECTION: ClassVar[str] = "Model"
 
     model: str = option(
-        "builtin", "builtin, dino-vitb8, dinov2-vitb14, clip:ARCH/TAG, timm:NAME; see --list-models.", flag=True, metavar="NAME"
+        "builtin", "Backbone: builtin, dino-vitb8, dinov2-vitb14, clip:ARCH/TAG, timm:NAME; see --list-models.", flag=True, metavar="NAME"
     )
     facet: Literal["key", "query", "value", "token"] = option(
-        "key", "Which output of the attention block; heads concatenated.", flag=True,
+        "key", "Output of the attention block that is the feature, its heads concatenated.", flag=True,
         effect=Effect(lambda g: _has_facets(g) or g["facet"] == "key", "has no effect with {model}, which has no facets"),
     )  # fmt: skip
     layer: int = option(
-        -1, "Transformer block, from 0; negative from the end.", flag=True, metavar="N",
+        -1, "Transformer block that features are taken from, counted from 0, or from the end if negative.", flag=True, metavar="N",
         effect=Effect(lambda g: _has_facets(g) or g["layer"] == -1, "has no effect with {model}, which has no layers"),
     )  # fmt: skip
     size: tuple[int, int] | None = option(
-        (1024, 1024), "Resize to N×N, aspect ignored; keep: own size. Rounded to the patch.", flag=True, metavar="N|keep", parse=_square,
-        shown="1024", source="SOHES section 3.1", environment="by command",
+        (1024, 1024), "Resize images to N×N, aspect ignored, or keep their own size; rounded to patches.", flag=True, metavar="N|keep",
+        parse=_square, shown="1024", source="SOHES section 3.1", environment="by command",
     )  # fmt: skip
     resample: Literal["bicubic", "lanczos", "bilinear"] | None = option(
-        None, "Resize photographs by this interpolation, Pillow's. HASSOD has lanczos.", flag=True,
+        None, "Interpolation of Pillow that photographs are resized by; HASSOD uses lanczos.", flag=True,
         shown="the model's own: builtin bilinear, most others bicubic",
     )  # fmt: skip
     positions: Literal["official", "size"] = option(
         "official",
-        "Resample position embeddings as the model's authors do, or by size, which differs for DINO and DINOv2 without registers.",
+        "Resample position embeddings as the model's authors do, or to the grid's size; DINO and DINOv2 without registers differ.",
         flag=True, rare=True,
     )  # fmt: skip
     cls: bool = option(False, "Also write the CLS token of each image.", flag=True)
     pool: Literal["cls", "mean"] | None = option(None, "Write one embedding per image instead of patch features.", flag=True)
     dtype: Literal["float16", "float32", "bfloat16"] = option(
-        "float16", "Compute and store as. On a CPU float16 is computed in float32; bfloat16 is stored as float32.", flag=True
+        "float16", "Type to compute in and to store. On a CPU float16 is computed in float32; bfloat16 is stored as float32.", flag=True
     )
     batch_size: int | None = option(
         None, "Images per pass; auto halves what does not fit.", flag=True, metavar="N|auto", parse=count_or_auto, low=1, shown="auto",

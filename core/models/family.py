@@ -15,7 +15,7 @@ from ovskit.core.models.backbones.names import ModelName
 if TYPE_CHECKING:
     import torch
 
-    from ovskit.core.models.backbones.interface import Backbone, BackboneSpec, Facet, Interpolation, PositionsWish, TextTower
+    from ovskit.core.models.backbones.interface import Backbone, BackboneSpec, Facet, Interpolation, PositionsChoice, TextTower
     from ovskit.core.models.pyramids.pyramid import Pyramid
 
 
@@ -30,7 +30,7 @@ class BackboneRequest:
     dtype: torch.dtype
     facet: Facet
     layer: int
-    positions: PositionsWish
+    positions: PositionsChoice
     interpolation: Interpolation | None
 
 

@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 import torch
 
-from ovskit.core.models.backbones.interface import FACETS, Backbone, BackboneSpec, Facet, Interpolation, PositionsWish, TextTower
+from ovskit.core.models.backbones.interface import FACETS, Backbone, BackboneSpec, Facet, Interpolation, PositionsChoice, TextTower
 from ovskit.core.models.families import find_family, names_with_grouping, names_with_words
 from ovskit.core.models.family import BackboneRequest, PyramidRequest
 from ovskit.core.models.pyramids.pyramid import Pyramid
@@ -24,7 +24,7 @@ def load_backbone(
     weights: Path | None = None,
     device: torch.device,
     dtype: torch.dtype = torch.float32,
-    positions: PositionsWish = "official",
+    positions: PositionsChoice = "official",
     interpolation: Interpolation | None = None,
 ) -> Backbone:
     """The frozen feature extractor of that name.
@@ -50,8 +50,8 @@ def reload_backbone(
     Raises InputError if it comes out as another one: weights with another hash, or a library that now describes the
     model differently; and whatever ``load_backbone`` raises.
     """
-    wish: PositionsWish = "official" if spec.positions == "scale" else "size"
-    backbone = _load(BackboneRequest(spec.name, spec.model, weights, device, dtype, spec.facet, spec.layer, wish, spec.interpolation))
+    positions: PositionsChoice = "official" if spec.positions == "scale" else "size"
+    backbone = _load(BackboneRequest(spec.name, spec.model, weights, device, dtype, spec.facet, spec.layer, positions, spec.interpolation))
     now, then = backbone.spec.weights_sha256, spec.weights_sha256
     if now != then:
         source = f"--weights {weights}" if weights is not None else "the published weights"
@@ -76,8 +76,8 @@ def _load(request: BackboneRequest) -> Backbone:
         raise UsageError(f"--facet {request.facet}: choose {', '.join(FACETS)}")
     if not request.dtype.is_floating_point:
         raise UsageError(f"--dtype {request.dtype}: choose a floating-point type")
-    if request.positions not in get_args(PositionsWish):
-        raise UsageError(f"--positions {request.positions}: choose {', '.join(get_args(PositionsWish))}")
+    if request.positions not in get_args(PositionsChoice):
+        raise UsageError(f"--positions {request.positions}: choose {', '.join(get_args(PositionsChoice))}")
     if request.interpolation is not None and request.interpolation not in get_args(Interpolation):
         raise UsageError(f"--resample {request.interpolation}: choose {', '.join(get_args(Interpolation))}")
     return family.load(replace(request, model=model))

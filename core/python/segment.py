@@ -50,7 +50,7 @@ def segment(
     height, width = frame_size((size, size), backbone.spec.stride, record.height, record.width)
     patch = backbone.extract(backbone.prepare(pixels, height, width)[None]).patch[0].half().cpu().numpy()
     options = SohesOptions(counts=backbone.spec.counts)
-    masks = cluster_regions(FeatureMap(record, patch), options, frame=(height, width), look_closer=None)
+    masks = cluster_regions(FeatureMap(record, patch), options, frame=(height, width), crop_features=None)
     masks, _ = refine_masks(masks, pixels, [_refiner(name, device) for name in refine], RefineOptions())
     return _as_dicts(grow_forest(masks))
 

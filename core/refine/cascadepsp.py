@@ -75,7 +75,7 @@ class _Refine:
     ) -> None:
         self._network, self._process, self._device = network, process, device
         self._smallest, self._largest = options.smallest, options.largest
-        # Of the largest crops two at once on the CPU, which is about 8 GB, and correspondingly more small ones [choice].
+        # Two of the largest crops at once on the CPU, which is about 8 GB, and correspondingly more small ones [choice].
         self._room = _Room(2 * options.largest**2 if device.type == "cpu" else 0)
         self._mean = torch.tensor([0.485, 0.456, 0.406], device=device).view(1, 3, 1, 1)
         self._std = torch.tensor([0.229, 0.224, 0.225], device=device).view(1, 3, 1, 1)

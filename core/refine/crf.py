@@ -13,7 +13,7 @@ Each mask is foreground against background, in a crop around it: what lies outsi
 of one level of a partition compete, one label each. The level of a mask is the ``threshold`` (or ``count``) that it carries. A
 pool names the level at which a region was *first* seen, so the masks of a level need not cover the image; what they leave
 uncovered, finer regions that are still standing included, is one label more [choice]. Masks without a level, and those
-that overlap one of their level that comes before them, are refined by themselves. Soft margins say nothing there.
+that overlap one of their level that comes before them, are refined by themselves. Soft margins have no effect there.
 
 pydensecrf keeps the interpreter lock while it works: it may be called from several threads, but they take turns.
 """

@@ -29,7 +29,7 @@ Float32 = npt.NDArray[np.float32]
 
 
 def log_odds(mask: Mask, inside: UInt8, box: Box, confidence: float, sharpness: float, smallest: int) -> Float32:
-    """Of every pixel of ``box`` (top, left, bottom, right), float32 (bottom - top, right - left).
+    """Log-odds that each pixel of ``box`` (top, left, bottom, right) is in the mask: float32 (bottom - top, right - left).
 
     ``inside`` is the mask there, of 0 and 1. ``sharpness`` s is what a cell of the mean margin is sure of; of ``inf``, in a mask of fewer
     than ``smallest`` pixels, or where it has no soft margin, every pixel is equally sure. Raises InputError if the soft margin is damaged.
@@ -42,7 +42,7 @@ def log_odds(mask: Mask, inside: UInt8, box: Box, confidence: float, sharpness: 
 
 
 def _says(mask: Mask, inside: UInt8, side: Float32, box: Box, sharpness: float) -> Float | None:
-    """What the soft margin says of every pixel, up to infinity; None if it says nothing. ``side`` is 1 inside the mask, -1 outside."""
+    """What the soft margin says of every pixel, up to infinity; None if it has no effect. ``side`` is 1 inside the mask, -1 outside."""
     height, width = mask.rle.height, mask.rle.width
     soft = read_soft_margin(mask.extra, f"mask {mask.id}", height, width)
     if soft is None:

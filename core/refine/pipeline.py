@@ -20,7 +20,7 @@ from ovskit.core.runtime.errors import InputError
 
 @dataclass(slots=True)
 class Dropped:
-    """Of ``masks`` masks, how many went and why. A sum over images is one too."""
+    """How many of ``masks`` masks were dropped, and why; of one image, or summed over several."""
 
     masks: int = 0
     moved: int = 0

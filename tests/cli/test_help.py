@@ -40,10 +40,13 @@ def test_help_is_complete(process: Run, name: str) -> None:
     whole = process(*name.split(), "--help", "all").stdout.decode()
     for title in ("Output:", "Common:"):
         assert re.search(rf"^{title}$", whole, re.M)
-    for parameter in leaf_of(name).click.params:
-        assert parameter.help, f"{name}: {parameter.name} has no help"
-        for flag in parameter.opts if parameter.param_type_name == "option" else ():
-            assert flag in text
+    parser = leaf_of(name).click
+    for parameter in parser.get_params(parser.make_context(name, [], resilient_parsing=True)):  # --help among them
+        assert getattr(parameter, "help", None), f"{name}: {parameter.name} has no help"
+        if parameter.param_type_name == "option":
+            assert max(parameter.opts, key=len) in text
+            for flag in (*parameter.opts, *parameter.secondary_opts):
+                assert re.search(rf"^ +(.*[ ,/])?{re.escape(flag)}([ ,]|$)", whole, re.M), flag
 
 
 def test_a_group_lists_its_subcommands(process: Run) -> None:

@@ -88,7 +88,7 @@ def test_options_of_crops_without_crops(ovs: Run, features: Path) -> None:
     """The model may have decided that there are none, so that it is told under -v only."""
     done = ovs("ovs-cluster", features, "--local-size", 32, "--no-pg", "-v")
     assert (done.returncode, done.stdout) == (0, ovs("ovs-cluster", features, "--no-pg").stdout)
-    one_line(done, "--local-size says nothing", "--local")
+    one_line(done, "--local-size has no effect here", "--local")
 
 
 def test_weight_decay_is_of_both_optimizers(ovs: Run) -> None:

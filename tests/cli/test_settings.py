@@ -197,7 +197,7 @@ def test_a_method_is_of_one_stage(ovs: Run, features: Path, masks: Path) -> None
     plain = ovs("ovs-cluster", features, "--no-local")
     done = ovs("ovs-cluster", features, "--no-local", env={"OVS_METHOD": "guided", "OVS_REFINE_METHOD": "none"})
     assert (done.returncode, done.stdout) == (0, plain.stdout)
-    one_line(done, "OVS_METHOD is not heard", "write OVS_CLUSTER_METHOD")
+    one_line(done, "OVS_METHOD has no effect", "write OVS_CLUSTER_METHOD")
     done = ovs("ovs-refine", masks, env={"OVS_METHOD": "kmeans", "OVS_REFINE_METHOD": "none"})
     assert (done.returncode, done.stderr) == (0, b"")  # there is nothing to be said: the particular name goes before
     assert done.stdout == ovs("ovs-refine", masks, "--method", "none").stdout

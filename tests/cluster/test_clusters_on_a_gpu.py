@@ -1,4 +1,4 @@
-"""Rooms' work on a card against the CPU's: clusters of images in lots, and the second look at crops."""
+"""Rooms' work on a card against the CPU's: clusters of images in batches, and the local step on crops."""
 
 from __future__ import annotations
 

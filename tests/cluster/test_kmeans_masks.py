@@ -44,13 +44,13 @@ def test_images_in_lots_are_what_they_are_alone(monkeypatch: pytest.MonkeyPatch,
 
     fit_each = kmeans_masks.fit_each
     monkeypatch.setattr(kmeans_masks, "fit_each", counted)
-    monkeypatch.setitem(kmeans_masks._LOT_BYTES, CPU.type, most)
+    monkeypatch.setitem(kmeans_masks._BATCH_BYTES, CPU.type, most)
     assert clustered(records, workers) == alone
     assert sorted(calls) == sorted({4 * 420: [1] * 7, 3 * 4 * 420: [3, 1, 1, 2], 1 << 30: [3, 1, 1, 2]}[most])
 
 
 def test_one_bad_image_of_a_lot_is_named_and_the_others_stay(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(kmeans_masks._LOT_BYTES, CPU.type, 1 << 30)
+    monkeypatch.setitem(kmeans_masks._BATCH_BYTES, CPU.type, 1 << 30)
     records = [record(1, (6, 7)), record(2, (6, 7), np.nan), record(3, (6, 7)), record(4, (1, 2)), record(5, (6, 7))]
     with pytest.raises(InputError, match=r"2\.jpg.*NaN"):
         clustered(records)

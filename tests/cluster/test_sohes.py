@@ -27,9 +27,9 @@ def dense(masks: MaskSet) -> list[np.ndarray]:
     return [coco_mask.decode({"size": [m.rle.height, m.rle.width], "counts": m.rle.counts}).astype(bool) for m in masks.masks]
 
 
-def run(features: FeatureMap, look_closer=None, **options) -> MaskSet:
+def run(features: FeatureMap, crop_features=None, **options) -> MaskSet:
     grid = features.patch.shape
-    return cluster_regions(features, SohesOptions(**options), frame=(grid[0] * 8, grid[1] * 8), look_closer=look_closer)
+    return cluster_regions(features, SohesOptions(**options), frame=(grid[0] * 8, grid[1] * 8), crop_features=crop_features)
 
 
 @pytest.mark.parametrize("size", [(128, 128), (96, 160), (30, 50), (5, 7)])
@@ -105,11 +105,11 @@ def test_counts_record_partitions_of_that_many_regions() -> None:
 
 
 def closer_of(patch: np.ndarray, seen: list[Crop]):
-    def look_closer(crops: Sequence[Crop]) -> list[np.ndarray]:
+    def crop_features(crops: Sequence[Crop]) -> list[np.ndarray]:
         seen.extend(crops)
         return [patch for _ in crops]
 
-    return look_closer
+    return crop_features
 
 
 def test_small_regions_are_replaced_by_what_a_crop_shows() -> None:
@@ -158,7 +158,7 @@ def test_a_subregion_like_a_global_one_is_suppressed() -> None:
     seen: list[Crop] = []
     options = {"small": 8 / 4096, "min_patches": 1}
 
-    def look_closer(crops: Sequence[Crop]) -> list[np.ndarray]:
+    def crop_features(crops: Sequence[Crop]) -> list[np.ndarray]:
         seen.extend(crops)
         (crop,) = crops
         # what the crop shows is exactly the 3 × 3 block, found again
@@ -168,7 +168,7 @@ def test_a_subregion_like_a_global_one_is_suppressed() -> None:
         crop_patch[rows, cols] = (0, 1)
         return [crop_patch]
 
-    masks = run(FeatureMap(Image(1, "a", 512, 512), patch), look_closer, context=12.0, **options)
+    masks = run(FeatureMap(Image(1, "a", 512, 512), patch), crop_features, context=12.0, **options)
     assert seen
     blocks = [m for m in masks.masks if m.bbox == (320.0, 240.0, 24.0, 24.0)]
     assert [m.extra["source"] for m in blocks] == ["global"]

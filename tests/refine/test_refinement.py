@@ -51,7 +51,7 @@ def run(job, options):
     return Refiner("toy", refine, "f00d")
 
 
-METHOD = Method("toy", "what is on the right.", ToyOptions, run, supervised=True)
+METHOD = Method("toy", "Keep what is on the right.", ToyOptions, run, supervised=True)
 """
 
 

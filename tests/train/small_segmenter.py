@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from ovskit.core.formats.photographs.sources import Source, list_sources
 from ovskit.core.runtime.failures import Failures
-from ovskit.core.train.data.target_index import TargetIndex, open_targets
+from ovskit.core.train.data.mask_index import MaskIndex, open_mask_index
 from ovskit.core.train.recipes.segment import SegmentSettings
 from tests.scenes import Faults, write_scenes
 
@@ -17,7 +17,7 @@ SETTINGS = SegmentSettings(size="tiny", queries=8, points=64, backbone="timm:tes
 class Data(NamedTuple):
     """Photographs, and the index of the masks to learn."""
 
-    index: TargetIndex
+    index: MaskIndex
     photographs: tuple[Source, ...]
 
 
@@ -25,5 +25,5 @@ def scenes_to_learn(folder: Path, count: int) -> Data:
     """``count`` scenes of 64 × 64 pixels, whose pseudo-labels have no faults, written below ``folder``."""
     write_scenes(folder, range(count), side=64, faults=Faults())
     photographs = list_sources([str(folder / "images")]).items
-    index = open_targets(photographs, folder / "pseudo.json", SETTINGS.targets(), folder / "targets", failures=Failures(skip=False))
+    index = open_mask_index(photographs, folder / "pseudo.json", SETTINGS.index_options(), folder / "index", failures=Failures(skip=False))
     return Data(index, photographs)

@@ -21,7 +21,7 @@ from ovskit.core.models.segmenter.open import open_segmenter
 from ovskit.core.predict.predictor import PredictOptions, predict_masks
 from ovskit.core.records import MaskSet
 from ovskit.core.runtime.failures import Failures
-from ovskit.core.train.data.target_index import open_targets
+from ovskit.core.train.data.mask_index import open_mask_index
 from ovskit.core.train.engine.loop import train
 from ovskit.core.train.engine.options import TrainOptions
 from ovskit.core.train.recipes.segment import SegmentRecipe, SegmentSettings, new_segmenter
@@ -62,7 +62,9 @@ def test_a_segmenter_is_better_than_its_labels(tmp_path: Path) -> None:
     write_scenes(tmp_path / "test", range(10_000, 10_060), faults=FAULTS)
     photographs = list_sources([str(tmp_path / "train" / "images")]).items
     failures = Failures(skip=False)
-    index = open_targets(photographs, tmp_path / "train" / "pseudo.json", SETTINGS.targets(), tmp_path / "index", failures=failures)
+    index = open_mask_index(
+        photographs, tmp_path / "train" / "pseudo.json", SETTINGS.index_options(), tmp_path / "index", failures=failures
+    )
     segmenter = new_segmenter(SETTINGS, weights=None, pretrained=True, seed=0)
     train(SegmentRecipe(index, photographs, segmenter, SETTINGS, tmp_path / "run"), OPTIONS, tmp_path / "run")
 

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from ovskit.core.formats.photographs.sources import list_sources
 from ovskit.core.runtime.failures import Failures
-from ovskit.core.train.data.target_index import open_targets
+from ovskit.core.train.data.mask_index import open_mask_index
 from ovskit.core.train.engine import devices as devices_
 from ovskit.core.train.engine.checkpoint import FILE_NAME, read_checkpoint
 from ovskit.core.train.engine.events import Event, Logged, Started, Updated
@@ -145,8 +145,8 @@ def test_every_recipe_runs_to_its_end(name: str, tmp_path: Path) -> None:
             )
             pool = dino.precompute(photographs, small, tmp_path / "pool", workers=1, failures=failures)
             return dino.DinoRecipe(pool, small, steps=4, seed=0)
-        targets = SETTINGS.targets()
-        index = open_targets(photographs, tmp_path / "scenes/pseudo.json", targets, tmp_path / "targets", failures=failures)
+        targets = SETTINGS.index_options()
+        index = open_mask_index(photographs, tmp_path / "scenes/pseudo.json", targets, tmp_path / "targets", failures=failures)
         segmenter = new_segmenter(SETTINGS, weights=None, pretrained=False, seed=3)
         if name == "correct":
             return CorrectRecipe(index, photographs, segmenter, SETTINGS, tmp_path / "run", correct=CorrectSettings(), evaluate=judge)
@@ -166,8 +166,8 @@ def test_segment_resumes_nearly_the_same(tmp_path: Path, measured: Callable[...,
     resumed run's weights are as far from the whole run's as a hundredth of the way that both went."""
     write_scenes(tmp_path / "scenes", range(6), side=64, faults=Faults())
     photographs = list_sources([str(tmp_path / "scenes/images")]).items
-    index = open_targets(
-        photographs, tmp_path / "scenes/pseudo.json", SETTINGS.targets(), tmp_path / "targets", failures=Failures(skip=False)
+    index = open_mask_index(
+        photographs, tmp_path / "scenes/pseudo.json", SETTINGS.index_options(), tmp_path / "targets", failures=Failures(skip=False)
     )
 
     def run(name: str, **changes: Any) -> torch.Tensor:

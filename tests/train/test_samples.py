@@ -16,7 +16,7 @@ from ovskit.core.masks.rle import encode
 from ovskit.core.records import Image, Mask, MaskSet
 from ovskit.core.runtime.errors import InputError, MissingInputError
 from ovskit.core.runtime.failures import Failures
-from ovskit.core.train.data.target_index import TargetIndex, TargetOptions, Targets, open_targets
+from ovskit.core.train.data.mask_index import ImageMasks, IndexOptions, MaskIndex, open_mask_index
 from ovskit.core.train.engine.batches import count_samples, map_tensors, to_device
 from ovskit.core.train.views.colour_augment import ColourOptions, erased, strongly_changed
 from ovskit.core.train.views.copy_paste import PasteOptions
@@ -56,7 +56,7 @@ def painted(k: int, height: int, width: int) -> tuple[np.ndarray, MaskSet]:
     return pixels, MaskSet(Image(k + 1, f"{k}.png", width, height), tuple(masks))
 
 
-Data = tuple[TargetIndex, tuple[Source, ...]]
+Data = tuple[MaskIndex, tuple[Source, ...]]
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +71,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Data:
             writer.write(masks)
         writer.finish()
     sources = list_sources([str(folder / "photos")]).items
-    return open_targets(sources, folder / "masks.json", TargetOptions(), folder / "index", failures=Failures(skip=False)), sources
+    return open_mask_index(sources, folder / "masks.json", IndexOptions(), folder / "index", failures=Failures(skip=False)), sources
 
 
 def draw(data: Data, seed: int, options: SampleOptions, place: int = 0) -> Sample:
@@ -132,7 +132,7 @@ def test_what_is_pasted_is_of_another_photograph(data: Data) -> None:
         def __len__(self) -> int:
             return len(index)
 
-        def __getitem__(self, k: int) -> Targets:
+        def __getitem__(self, k: int) -> ImageMasks:
             asked.append(k)
             return index[k]
 
@@ -190,7 +190,7 @@ def test_batches_travel(data: Data) -> None:
     assert [len(masks) for masks in batch.masks] == [len(above) for above in batch.ancestors]
     with pytest.raises(ValueError, match="no samples"):
         collate([])
-    with pytest.raises(ValueError, match="no multiple"):
+    with pytest.raises(ValueError, match="not a multiple"):
         SampleOptions(side=62)
 
 
@@ -271,7 +271,7 @@ def test_photographs_in_a_tar(data: Data, tmp_path: Path) -> None:
             archive.add(source.path, f"deep/{source.file_name}")
     packed = list_sources([str(tmp_path / "photos.tar")]).items[::-1]  # another order than the masks file's
     masks = Path(sources[0].path).parents[1] / "masks.json"
-    index = open_targets(packed, masks, TargetOptions(), tmp_path / "index", failures=Failures(skip=False))
+    index = open_mask_index(packed, masks, IndexOptions(), tmp_path / "index", failures=Failures(skip=False))
     for place in range(3):
         assert same(draw((index, packed), 5, PASTED, place), draw(data, 5, PASTED, place))
 

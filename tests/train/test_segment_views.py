@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from ovskit.core.models.builtin.network import MEAN, STD
-from ovskit.core.train.views.segment_views import ViewOptions, draw_views
+from ovskit.core.train.views.segment_views import SegmentViewOptions, draw_segment_views
 
-PLAIN = ViewOptions(crop=64, colour=0.0, blur=0.0)
+PLAIN = SegmentViewOptions(crop=64, colour=0.0, blur=0.0)
 
 
 class Painted:
@@ -30,8 +30,8 @@ def bytes_of(images: torch.Tensor) -> np.ndarray:
     return (pixels * 255).numpy()
 
 
-def draw(seed: int, options: ViewOptions = PLAIN, pairs: int = 6) -> tuple[torch.Tensor, torch.Tensor]:
-    return draw_views(Painted(), [0] * pairs, np.random.default_rng(seed), options)  # type: ignore[arg-type,return-value]
+def draw(seed: int, options: SegmentViewOptions = PLAIN, pairs: int = 6) -> tuple[torch.Tensor, torch.Tensor]:
+    return draw_segment_views(Painted(), [0] * pairs, np.random.default_rng(seed), options)  # type: ignore[arg-type,return-value]
 
 
 def test_segments_lie_where_the_pixels_are() -> None:
@@ -58,7 +58,7 @@ def test_views_of_a_pair_overlap_and_are_mirrored_half_the_time() -> None:
 
 
 def test_a_seed_decides_everything() -> None:
-    options = ViewOptions(crop=64)
+    options = SegmentViewOptions(crop=64)
     first, again, other = draw(3, options), draw(3, options), draw(4, options)
     assert torch.equal(first[0], again[0])
     assert torch.equal(first[1], again[1])
@@ -67,7 +67,7 @@ def test_a_seed_decides_everything() -> None:
 
 def test_colours_change_within_bounds_and_only_if_asked() -> None:
     plain, _ = draw(5)
-    changed, _ = draw(5, ViewOptions(crop=64, colour=1.0, blur=0.0))
+    changed, _ = draw(5, SegmentViewOptions(crop=64, colour=1.0, blur=0.0))
     red = bytes_of(plain)[:, 0]
     assert np.abs(red - 100).max() < 1
     assert np.abs(bytes_of(changed)[:, 0] - 100).max() > 10
@@ -81,6 +81,6 @@ def test_long_and_small_photographs(shape: tuple[int, int]) -> None:
         def __getitem__(self, k: int) -> tuple[np.ndarray, np.ndarray]:
             return np.zeros((*shape, 3), np.uint8), np.zeros((shape[0] // 2, shape[1] // 2, 1), np.uint8)
 
-    images, labels = draw_views(Long(), [0, 0], np.random.default_rng(0), PLAIN)  # type: ignore[arg-type]
+    images, labels = draw_segment_views(Long(), [0, 0], np.random.default_rng(0), PLAIN)  # type: ignore[arg-type]
     assert images.shape == (4, 3, 64, 64)
     assert labels.shape == (4, 1, 16, 16)

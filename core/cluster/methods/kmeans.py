@@ -21,20 +21,22 @@ if TYPE_CHECKING:
 class KMeansMaskOptions(FittingOptions):
     """Every value of the method; S-Seg gives ``clusters``, the others are choices."""
 
-    clusters: int = option(8, "Clusters of k-means.", flag=True, short="-k", low=1, metavar="K", source="S-Seg", environment="by command")
+    clusters: int = option(8, "Number of clusters.", flag=True, short="-k", low=1, metavar="K", source="S-Seg", environment="by command")
     scope: Literal["image", "batch", "dataset"] = option(
-        "image", "k-means of each image, of --batch images at a time, or of all: then a cluster is a category.", flag=True
+        "image",
+        "Cluster the patches of each image, of --batch images at a time, or of all images; then a cluster is a category.",
+        flag=True,
     )
     batch: int = option(
-        64, "Images that --scope batch clusters together.", flag=True, low=1, environment="by command",
+        64, "Number of images that --scope batch clusters together.", flag=True, low=1, environment="by command",
         effect=Effect(
             lambda g: g["method"] != "kmeans" or g["scope"] == "batch",
             "is the number of images that --scope batch clusters together: add it, or leave the number out",
         ),
     )  # fmt: skip
-    components: bool = option(False, "One mask for each connected piece of a cluster.", flag=True)
+    components: bool = option(False, "Write one mask for each connected piece of a cluster.", flag=True)
     min_patches: int = option(1, "Smallest mask, in patches.", low=0)
-    connectivity: Literal[4, 8] = option(8, "Which patches are neighbours, for --components.")
+    connectivity: Literal[4, 8] = option(8, "Neighbours of a patch for --components: 4 at its sides, or 8 with those at its corners.")
 
 
 def run(job: ClusterJob, options: KMeansMaskOptions) -> Clustered:
@@ -59,8 +61,8 @@ def run(job: ClusterJob, options: KMeansMaskOptions) -> Clustered:
             return Clustered(
                 streams.header, lambda done: cluster_each(left_of(streams.records(), done), clustering, shape, failures, workers, device)
             )
-        lots = cluster_together(streams.records(), options.batch, clustering, shape, failures, workers, device)
-        return Clustered(streams.header, lambda done: (masks for masks in lots if masks.image.id not in done))
+        batches = cluster_together(streams.records(), options.batch, clustering, shape, failures, workers, device)
+        return Clustered(streams.header, lambda done: (masks for masks in batches if masks.image.id not in done))
     if options.source is not None:
         _check_given(job, options)
         streams = job.stack.enter_context(FeatureInputs(job.sources))
@@ -83,4 +85,4 @@ def _check_given(job: ClusterJob, options: KMeansMaskOptions) -> None:
         raise UsageError("--seed has no effect with --from: the centroids are there already")
 
 
-METHOD = Method("kmeans", "Clusters of patches, as S-Seg's pseudo-masks.", KMeansMaskOptions, run)
+METHOD = Method("kmeans", "Cluster patches by k-means, as S-Seg does for its pseudo-masks.", KMeansMaskOptions, run)

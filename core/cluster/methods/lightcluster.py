@@ -44,7 +44,7 @@ def run(job: ClusterJob, options: LightOptions) -> Clustered:
 
 METHOD = Method(
     "lightcluster",
-    "Foreground of a set of images, by two clusters at three levels.",
+    "Find the foreground of a set of images, by two clusters at three levels (LightCluster).",
     LightOptions,
     run,
     needs="CLS vectors: ovs-extract --cls",

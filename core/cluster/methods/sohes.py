@@ -32,11 +32,11 @@ def run(job: ClusterJob, options: SohesOptions) -> Clustered:
         options = replace(options, counts=spec.counts)
     local = spec.local if options.local is None else options.local
     _check_local(job, options, local)
-    crops = _crop_features(job, options, streams.header, spec) if local else None
+    crop_extractor = _crop_extractor(job, options, streams.header, spec) if local else None
     return Clustered(
         streams.header,
         lambda done: cluster_stream(
-            streams.records(), options, job.failures, stride=spec.stride, workers=job.workers, crop_features=crops, done=done
+            streams.records(), options, job.failures, stride=spec.stride, workers=job.workers, crop_extractor=crop_extractor, done=done
         ),
     )
 
@@ -50,13 +50,13 @@ def _check_local(job: ClusterJob, options: SohesOptions, local: bool) -> None:
         return
     given = job.given
     if "counts" in given and "thresholds" in given and given["thresholds"] >= given["counts"]:
-        raise UsageError("--counts stand in the place of --thresholds, which without --local say nothing: leave one of them out")
+        raise UsageError("--counts replace --thresholds, which have no effect without --local: leave one of them out")
     for one in fields_of(SohesOptions):
         if one.effect is OF_CROPS and given.get(one.name) is GivenBy.FLAG:
-            log.info("%s says nothing here: it is about crops of small regions, which need --local", one.flag)
+            log.info("%s has no effect here: it is about crops of small regions, which need --local", one.flag)
 
 
-def _crop_features(job: ClusterJob, options: SohesOptions, header: FeatureHeader, spec: BackboneSpec) -> Callable[[str], CropExtractor]:
+def _crop_extractor(job: ClusterJob, options: SohesOptions, header: FeatureHeader, spec: BackboneSpec) -> Callable[[str], CropExtractor]:
     """How to get the features of crops: the stream's own backbone, and the images where the stream or ``job`` says."""
     import torch
 
@@ -73,4 +73,4 @@ def _crop_features(job: ClusterJob, options: SohesOptions, header: FeatureHeader
     )
 
 
-METHOD = Method("sohes", "Merge neighbouring patches by similarity, SOHES section 3.1.", SohesOptions, run)
+METHOD = Method("sohes", "Merge neighbouring patches in order of similarity (SOHES, section 3.1).", SohesOptions, run)

@@ -20,9 +20,9 @@ if TYPE_CHECKING:  # a stream's header is read without torch
 Facet = Literal["key", "query", "value", "token"]
 FACETS: tuple[Facet, ...] = ("key", "query", "value", "token")
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
-# How position embeddings come to another grid of patches, see ``vit.Positions``; and which of the two is wished for.
+# How position embeddings come to another grid of patches, see ``vit.Positions``; and the choice that a person has.
 Sampling = Literal["size", "scale"]
-PositionsWish = Literal["official", "size"]
+PositionsChoice = Literal["official", "size"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +34,8 @@ class BackboneSpec:
     the width of a patch feature; ``mean`` and ``std`` are the model's own preprocessing, and so is ``interpolation``, by which
     photographs are resized, unless a person says otherwise; ``positions`` is how its position embeddings are resampled.
     ``weights_sha256`` is None for a model without weights. ``counts``, if not None, descend: the numbers of regions at which
-    partitions of its features are best recorded, for models whose similarities are not DINO's. ``local`` says whether a closer
-    look at small regions is worth its time by default.
+    partitions of its features are best recorded, for models whose similarities are not DINO's. ``local`` says whether the
+    local step, which clusters small regions again, is worth its time by default.
     """
 
     name: str
@@ -61,7 +61,7 @@ class BackboneSpec:
     def from_json(cls, data: Mapping[str, Any]) -> BackboneSpec:
         """The inverse of ``to_json``. Raises InputError if a field is missing or of the wrong kind.
 
-        Streams from before there were ``positions`` to choose say nothing of them; they were made by ``size``.
+        Streams from before there were ``positions`` to choose do not name any; they were made by ``size``.
         """
         try:
             mean, std = (tuple(float(v) for v in data[key]) for key in ("mean", "std"))

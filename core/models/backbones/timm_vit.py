@@ -29,7 +29,7 @@ from timm.models.deit import VisionTransformerDistilled
 from timm.models.eva import Eva, EvaBlockPostNorm
 from timm.models.vision_transformer import ResPostBlock, VisionTransformer
 
-from ovskit.core.models.backbones.interface import BackboneSpec, Facet, Interpolation, PositionsWish, Sampling
+from ovskit.core.models.backbones.interface import BackboneSpec, Facet, Interpolation, PositionsChoice, Sampling
 from ovskit.core.models.backbones.names import TIMM, short_name, suggest
 from ovskit.core.models.backbones.vit import (
     Linear,
@@ -156,7 +156,7 @@ def load_timm(
     source: WeightsSource,
     device: torch.device,
     dtype: torch.dtype,
-    positions: PositionsWish = "official",
+    positions: PositionsChoice = "official",
     interpolation: Interpolation | None = None,
 ) -> VitBackbone:
     """The backbone for ``model`` (``timm:NAME``, with or without a tag), called ``name`` in messages and in its spec.
@@ -195,7 +195,7 @@ def load_timm(
     return VitBackbone(spec, trunk, device, dtype)
 
 
-def open_vit(name: str, full_name: str, *, positions: PositionsWish = "official", changing: bool = False) -> TimmTrunk:
+def open_vit(name: str, full_name: str, *, positions: PositionsChoice = "official", changing: bool = False) -> TimmTrunk:
     """A plain ViT of timm by its full name, on the CPU with first weights of its own, and no head; ``name`` is for messages.
 
     Raises UsageError for any other architecture. ``positions`` as for ``load_timm``, ``changing`` as for ``TimmTrunk``.

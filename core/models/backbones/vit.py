@@ -124,7 +124,7 @@ def feature_width(trunk: Trunk, facet: Facet, layer: int) -> int:
 
 
 def compute_dtype(dtype: torch.dtype, device: torch.device) -> torch.dtype:
-    """The type that is computed in: the wish, but float32 for float16 on a CPU, which is slow and imprecise there."""
+    """The type that is computed in: the one asked for, but float32 for float16 on a CPU, which is slow and imprecise there."""
     return torch.float32 if device.type == "cpu" and dtype == torch.float16 else dtype
 
 

@@ -138,11 +138,11 @@ class BuiltinBackbone:
             vectors = vectors.to(self.device)
         if not patch or not count:
             return Features(nothing, vectors)
-        seen = [_moved(self._look(images, scale), self._place) for scale in self._composition.scales]
+        seen = [_moved(self._grouping_at(images, scale), self._place) for scale in self._composition.scales]
         handmade = self._handmade.extract(images).patch.permute(0, 3, 1, 2).to(self._place)
         return Features(_compose(handmade, seen, grid, self._composition).to(self.device), vectors)
 
-    def _look(self, images: torch.Tensor, scale: int) -> Grouping:
+    def _grouping_at(self, images: torch.Tensor, scale: int) -> Grouping:
         """What the network says of the images at 1/scale of their size."""
         size = [max(_SHORTEST, side // scale) for side in images.shape[2:]]
         small = F.interpolate(images.float(), size, mode="bilinear", antialias=True, align_corners=False)

@@ -62,11 +62,11 @@ class GlobalVector:
         return self.learned.axes.shape[1] + self.gradients.axes.shape[1]
 
     def to(self, device: torch.device) -> GlobalVector:
-        """The same on a device, which must have float64."""
+        """The same axes on a device, which must have float64."""
         return GlobalVector(*(Axes(each.mean.to(device), each.axes.to(device)) for each in (self.learned, self.gradients)))
 
     def tensors(self) -> dict[str, torch.Tensor]:
-        """By name, for a weights file."""
+        """The axes by name, for a weights file."""
         return {
             f"{name}.{what}": getattr(each, what)
             for name, each in (("learned", self.learned), ("gradients", self.gradients))

@@ -39,7 +39,7 @@ class GroupingPyramid(Pyramid):
         self._config, self._checkpointing = network.config, checkpointing
 
     def config(self) -> dict[str, Any]:
-        """That of the network."""
+        """The configuration of the network, as JSON values."""
         return self._config.to_json()
 
     def _maps(self, images: torch.Tensor) -> Maps:

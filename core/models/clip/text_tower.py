@@ -50,7 +50,7 @@ def load_clip_text(spec: BackboneSpec, *, weights: Path | None = None, device: t
     """The text tower beside the image tower that ``spec`` describes (``clip:ARCH/TAG``).
 
     Raises InputError where the weights have no text tower, or not this one; WeightsUnavailableError where they, or what the
-    tokenizer needs, are not to be had.
+    tokenizer needs, are not available.
     """
     source = WeightsSource(spec.name, weights)
     arch, tag, config = look_up_clip(spec.name, spec.model.removeprefix(CLIP), need_tag=not source.given)

@@ -121,7 +121,7 @@ def add_rows(points: Float32, labels: Int32, sums: Float64) -> None:
 
 @njit(**_OPTIONS)
 def squared_distances(points: Float32, centroids: Float32, labels: Int32, out: Float64) -> None:
-    """Of every point to the centroid that its label names."""
+    """The squared distance of every point to the centroid that its label names, into ``out``."""
     for i in range(len(points)):
         out[i] = -closeness(points[i], centroids[labels[i]], False)
 

@@ -47,7 +47,7 @@ def in_chunks(rows: Any) -> Iterator[Any]:
 
 
 def nearest(points: Float32, centroids: Float32, cosine: bool, device: torch.device | None, *, margins: bool) -> tuple[Int32, Float64]:
-    """Of every point (n, c), ``prepared``: the nearest of ``centroids`` (k, c), the lower label of equals (n,).
+    """The nearest of ``centroids`` (k, c) to every point (n, c), ``prepared``: labels (n,), the lower one of equals.
 
     With ``margins`` also its closeness and that of the second (n, 2), x · y or minus the squared distance, -inf where there
     is no second; else (n, 0).

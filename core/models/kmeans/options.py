@@ -20,12 +20,12 @@ class KMeansOptions(Options):
     Raises UsageError for values that make no sense.
     """
 
-    k: int = option(REQUIRED, "Clusters.", low=1)
-    metric: Metric = option("cosine", "What is near: by angle, or by distance.")
-    iterations: int = option(20, "Steps at most.", low=1)
-    restarts: int = option(1, "Runs, of which the best is taken.", low=1)
+    k: int = option(REQUIRED, "Number of clusters.", low=1)
+    metric: Metric = option("cosine", "Distance: of angles, or Euclidean.")
+    iterations: int = option(20, "Most iterations.", low=1)
+    restarts: int = option(1, "Number of runs; the best one is taken.", low=1)
     seed: int = option(0, "Random seed.", low=0)
-    max_points: int = option(256_000, "Vectors that are looked at, a sample; 0 is all.", low=0)
+    max_points: int = option(256_000, "Number of vectors, a sample, that centroids are fitted on; 0 takes all.", low=0)
 
     def check(self) -> None:
         """See ``Options``."""

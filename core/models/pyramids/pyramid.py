@@ -60,8 +60,8 @@ class Pyramid(nn.Module):
     def grouped(self, images: torch.Tensor) -> tuple[Maps, torch.Tensor]:
         """The maps, and vectors (b, g, H / 4, W / 4) of length 1, float32, whose products say how much two places belong together.
 
-        The first map may be another one than without them. Of pyramids that ``registry.build_pyramid`` made with ``grouping``; raises what
-        ``forward`` raises.
+        The first map may be another one than without them. Only for pyramids that ``registry.build_pyramid`` made with ``grouping``;
+        raises what ``forward`` raises.
         """
         return self._grouped(self._normalised(images))
 
@@ -73,7 +73,7 @@ class Pyramid(nn.Module):
         return (images.to(self.mean.dtype) - self.mean) / self.std
 
     def train(self, mode: bool = True) -> Pyramid:
-        """As ever, but a frozen trunk stays in evaluation mode: no dropout in it, and its statistics stay as they are."""
+        """As ``Module.train``, but a frozen trunk stays in evaluation mode: no dropout in it, and its statistics stay as they are."""
         super().train(mode)
         if self.frozen:
             self.trunk.eval()

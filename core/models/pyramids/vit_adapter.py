@@ -156,7 +156,7 @@ class _SpatialPrior(nn.Module):
 
 
 class _Injector(nn.Module):
-    """Equation 1: the tokens (b, n, width) look at the maps.
+    """Equation 1: the tokens (b, n, width) attend to the maps.
 
     γ, a factor a channel, is zero at the start.
     """
@@ -172,7 +172,7 @@ class _Injector(nn.Module):
 
 
 class _Extractor(nn.Module):
-    """Equations 2 and 3: the flattened maps (b, Σ h·w, width) look at the tokens, then each map at its own surroundings.
+    """Equations 2 and 3: the flattened maps (b, Σ h·w, width) attend to the tokens, then each map at its own surroundings.
 
     The second step is a feed-forward network a quarter as wide, with a depthwise convolution in it.
     """

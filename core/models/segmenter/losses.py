@@ -48,8 +48,8 @@ class LossOptions:
 
     ``classes``, ``masks`` and ``dice`` weigh both the losses and the matcher's costs, ``no_object`` weighs the queries that
     no target was matched with (2, 5, 5 and 0.1: Mask2Former). ``ancestors`` is 1 [choice]. ``ancestor_balance`` "weight" makes
-    the positive pairs of a batch count as much as its negative ones, by a factor of 1/100 … 100 [choice; the paper says nothing
-    of it]; "none" is the plain mean. ``points``, ``oversampling`` and ``importance``: see ``SegmenterConfig``.
+    the positive pairs of a batch count as much as its negative ones, by a factor of 1/100 … 100 [choice; the paper does not
+    tell]; "none" is the plain mean. ``points``, ``oversampling`` and ``importance``: see ``SegmenterConfig``.
 
     Raises ValueError for another ``ancestor_balance``.
     """

@@ -163,7 +163,7 @@ class _Decoders(Mask2FormerPreTrainedModel):
 
 
 def _outside(masks: Tensor, size: torch.Size, heads: int) -> Tensor:
-    """Where queries must not look: (b · heads, q, h · w) bool, outside their masks; a query without a mask looks everywhere."""
+    """Where queries must not attend: (b · heads, q, h · w) bool, outside their masks; a query without a mask attends everywhere."""
     with torch.no_grad():
         small = F.interpolate(masks.float(), size=size, mode="bilinear", align_corners=False).flatten(2)
         outside = small < 0

@@ -11,7 +11,7 @@ from ovskit.core.models.segmenter.checkpoint import LoadedSegmenter, load_segmen
 from ovskit.core.models.segmenter.config import SegmenterConfig
 from ovskit.core.models.segmenter.network import MULTIPLE
 
-_SIZE = 512  # of a segmenter whose training says nothing of it, or nothing that could be
+_SIZE = 512  # for a segmenter whose training did not record a valid size
 _LARGEST = 16_384
 
 

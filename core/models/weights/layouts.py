@@ -68,8 +68,8 @@ def unwrap(content: Any, *, teacher: bool = False) -> tuple[State, list[str], st
     """The innermost mapping from names to tensors in what a training script saved.
 
     Returns it; the wrappers that held weights where they were first several, or a student without its teacher; the one taken
-    there; and whether anything says that DINO's code, or iBOT's or DINOv2's after it, wrote the file. Of several the first of
-    ``_WRAPPERS`` is taken, but the teacher where there is a student beside it, where it is laid out as DINO's, or where
+    there; and whether anything says that DINO's code, or iBOT's or DINOv2's after it, wrote the file. If there are several,
+    the first of ``_WRAPPERS`` is taken, but the teacher where there is a student beside it, where it is laid out as DINO's, or where
     ``teacher`` asks for it: it is what DINO's authors evaluate.
     """
     several: list[str] = []

@@ -51,8 +51,8 @@ def read_checkpoint(path: Path, *, teacher: bool = False) -> Checkpoint:
     teachers). The prefix ``module.`` is taken off, and where there is a ``backbone.`` only what is below it is kept.
 
     Torch files are read with ``weights_only=True``: beside tensors and plain values they may hold ``argparse.Namespace``, DINO's
-    settings, which is nothing but a bag of values; one that would run anything is refused. Of archives only objects and tensors are
-    read (``torchscript``). Raises InputError, which names the file.
+    settings, which is nothing but a bag of values; one that would run anything is refused. Only objects and tensors of archives
+    are read (``torchscript``). Raises InputError, which names the file.
     """
     try:
         with path.open("rb") as file:

@@ -25,14 +25,14 @@ class CascadeOptions(Options):
 
     weights: Path | None = option(
         None,
-        "The network's weights: a safetensors file or a torch checkpoint; nothing in it is run. "
+        "The network's weights: a safetensors file or a torch checkpoint; no code in it is run. "
         "Otherwise its authors' own, downloaded once.",
         flag=True, metavar="FILE", decides=False,
     )  # fmt: skip
     smallest: int = option(100, "Smallest longer side of a crop as the network sees it, in pixels.", low=LEAST_SIDE, source="UnSAM's code")
     largest: int = option(900, "Largest longer side of a crop as the network sees it, in pixels.", low=LEAST_SIDE, source="UnSAM's code")
     fast: bool = option(
-        True, "The global step only; false: the paper's local step (section 3.3) after it.", shown="true", source="UnSAM's code"
+        True, "Take the global step only; false adds the paper's local step (section 3.3).", shown="true", source="UnSAM's code"
     )
 
     def check(self) -> None:
@@ -49,5 +49,5 @@ def run(job: RefineJob, options: CascadeOptions) -> Refiner:
 
 
 METHOD = Method(
-    "cascadepsp", "a network that was trained on labels.", CascadeOptions, run, needs="pip install 'ovskit[cascadepsp]'", supervised=True
+    "cascadepsp", "CascadePSP, a refinement network.", CascadeOptions, run, needs="pip install 'ovskit[cascadepsp]'", supervised=True
 )

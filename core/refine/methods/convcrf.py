@@ -29,10 +29,10 @@ class ConvCrfOptions(MeanFieldOptions):
     bilateral_sxy: float = redeclared(MeanFieldOptions, "bilateral_sxy", 35)
     bilateral_srgb: float = redeclared(MeanFieldOptions, "bilateral_srgb", 6)
     confidence: float = redeclared(MeanFieldOptions, "confidence", 0.9997)
-    rings: int = option(9, "Rings of samples around a pixel.", low=1)
-    directions: int = option(14, "Samples on a ring.", low=4, multiple=2)
-    window: int = option(0, "The paper's square of so many samples a side instead of rings, an odd number; 0: rings.", low=0)
-    dilation: int = option(1, "How many pixels the samples of the square are apart.", low=1)
+    rings: int = option(9, "Number of rings of samples around a pixel.", low=1)
+    directions: int = option(14, "Number of samples on a ring.", low=4, multiple=2)
+    window: int = option(0, "Side of the paper's square window, an odd number of samples, instead of rings; 0: rings.", low=0)
+    dilation: int = option(1, "Spacing of the square window's samples, in pixels.", low=1)
 
     def check(self) -> None:
         """See ``Options``."""

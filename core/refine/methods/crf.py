@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class CrfOptions(MeanFieldOptions):
     """``joint``: regions of one level of a partition compete, as told in ``refine.crf``."""
 
-    joint: bool = option(False, "All masks of a partition at once, instead of each against its background.", flag=True)
+    joint: bool = option(False, "Refine all masks of a partition together, instead of each against its background.", flag=True)
 
 
 def run(job: RefineJob, options: CrfOptions) -> Refiner:
@@ -28,4 +28,4 @@ def run(job: RefineJob, options: CrfOptions) -> Refiner:
     return crf_refiner(options)
 
 
-METHOD = Method("crf", "fully connected CRF.", CrfOptions, run, needs="pip install 'ovskit[crf]'")
+METHOD = Method("crf", "Fully connected CRF (DenseCRF).", CrfOptions, run, needs="pip install 'ovskit[crf]'")

@@ -28,9 +28,11 @@ class GuidedOptions(Options):
     """
 
     radius: int = option(16, "Largest radius of a window, in pixels.", low=1, high=MAX_RADIUS)
-    eps: float = option(1e-3, "Variance of colours, of 0 to 1, below which an edge of the photograph counts for little.", low=MIN_EPS)
+    eps: float = option(
+        1e-3, "Variance of colours, which are 0 to 1, below which an edge of the photograph counts for little.", low=MIN_EPS
+    )
     share: float = option(
-        0.25, "The radius is at most this share of the square root of the mask's area, but a pixel; inf: as large for every mask.",
+        0.25, "Largest radius, as a share of the square root of the mask's area; at least a pixel. inf: the same for every mask.",
         above=0, high=math.inf,
     )  # fmt: skip
 
@@ -42,4 +44,4 @@ def run(job: RefineJob, options: GuidedOptions) -> Refiner:
     return guided_refiner(options)
 
 
-METHOD = Method("guided", "guided filter.", GuidedOptions, run)
+METHOD = Method("guided", "Guided filter with the photograph as its guide.", GuidedOptions, run)

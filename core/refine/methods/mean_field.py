@@ -22,12 +22,14 @@ class MeanFieldOptions(Options):
     gaussian_sxy: float = option(3, "Width of the smoothness kernel, in pixels.", above=0, source=RELATIVES)
     gaussian_compat: float = option(3, "Weight of the smoothness kernel.", low=0)
     bilateral_sxy: float = option(50, "Width of the appearance kernel, in pixels.", above=0, source=RELATIVES)
-    bilateral_srgb: float = option(5, "Width of the appearance kernel, in colours of 0 to 255.", above=0, source=RELATIVES)
+    bilateral_srgb: float = option(5, "Width of the appearance kernel, in levels of 0 to 255.", above=0, source=RELATIVES)
     bilateral_compat: float = option(10, "Weight of the appearance kernel.", low=0, source=RELATIVES)
-    confidence: float = option(0.999, "Probability of what the mask says of a pixel; the higher, the less can change.", above=0.5, below=1)
+    confidence: float = option(
+        0.999, "Probability that the mask is right about a pixel; the higher, the less can change.", above=0.5, below=1
+    )
     sharpness: float = option(
-        4, "Log-odds of the mask where its soft margin is as wide as the margin's mean; inf takes no notice of soft margins of any kind.",
+        4, "Log-odds of the mask where its soft margin is as wide as its mean; inf ignores soft margins of any kind.",
         above=0, high=math.inf,
     )  # fmt: skip
-    soft_area: int = option(576, "A mask of fewer pixels is sure of them all, whatever its soft margin.", low=0)
-    margin: int = option(16, "How much wider than the mask's box its crop is, so how far a mask can grow, in pixels.", low=0)
+    soft_area: int = option(576, "Ignore the soft margin of a mask of fewer pixels.", low=0)
+    margin: int = option(16, "Margin of the crop around a mask's box, in pixels; a mask can grow no farther.", low=0)

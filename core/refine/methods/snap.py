@@ -29,7 +29,7 @@ class SnapOptions(Options):
     )
     threshold: float = option(0.4, "A pixel is in the mask if its superpixels lie in it by more than this, on average.", above=0, below=1)
     most_pixels: int = option(
-        1 << 20, "Larger images are cut into superpixels at this size: they are as coarse as the masks then, and cost no more.", low=1
+        1 << 20, "Most pixels of the image that is cut into superpixels; larger images are shrunk to this first.", low=1
     )
 
     def check(self) -> None:
@@ -45,4 +45,4 @@ def run(job: RefineJob, options: SnapOptions) -> Refiner:
     return snap_refiner(options)
 
 
-METHOD = Method("snap", "edges of superpixels at several scales.", SnapOptions, run)
+METHOD = Method("snap", "Snap boundaries to edges of superpixels, at several scales.", SnapOptions, run)

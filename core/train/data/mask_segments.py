@@ -32,7 +32,7 @@ def mask_segments(masks: MaskSet, shares: Sequence[float], height: int, width: i
     """The number, modulo 256, of each place's segment: (height, width, levels) uint8, a level for each of ``shares``.
 
     ``shares`` are of the photograph's area, in [0, 1]; places are the middles of height × width equal cells. 0 is what no mask
-    holds. Of masks of one area the later one of the stream counts as the smaller. Raises InputError for a malformed mask.
+    holds. If two masks have one area, the later one of the stream counts as the smaller. Raises InputError for a malformed mask.
     """
     order = sorted(range(len(masks.masks)), key=lambda k: -masks.masks[k].area)
     out = np.zeros((height, width, len(shares)), np.uint8)

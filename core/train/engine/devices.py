@@ -45,7 +45,7 @@ class Devices:
 
     @property
     def is_first(self) -> bool:
-        """Whether this process is the one that writes and speaks."""
+        """Whether this process is the one that writes and logs."""
         return self.rank == 0
 
     @contextmanager

@@ -34,7 +34,7 @@ from ovskit.core.train.engine.stopping import Stopping, stop_at_step
 
 log = get_logger("train")
 
-# What of the options decides the result. Another number of steps is a wish to go on; another precision, a change of machine.
+# What of the options decides the result. Another number of steps means to go on; another precision, another machine.
 _DECIDING = (
     "seed", "optimizer", "learning_rate", "warmup", "schedule", "final_share", "milestones", "drop",
     "weight_decay", "epsilon",

@@ -37,15 +37,15 @@ class TrainOptions(Options):
         metavar="M",
         decides=False,
     )
-    accumulate: int = option(1, "Batches of each process to one optimizer step.", flag=True, low=1, metavar="N")
-    optimizer: Literal["adan", "adamw"] = option("adamw", "The optimizer; Adan is SOHES' own.", flag=True)
+    accumulate: int = option(1, "Batches of each process per optimizer step.", flag=True, low=1, metavar="N")
+    optimizer: Literal["adan", "adamw"] = option("adamw", "Optimizer; SOHES uses Adan.", flag=True)
     learning_rate: float = option(1e-3, "Peak learning rate.", flag="--lr", above=0, metavar="RATE")
     warmup: int = option(0, "Steps over which the learning rate rises from zero.", flag=True, low=0, metavar="N")
     schedule: Literal["cosine", "step", "constant"] = option(
         "cosine", "Learning rate after that: a cosine to zero, a tenth at 90 % and again at 95 % of the steps, or constant.", flag=True
     )
-    weight_decay: float = option(0.05, "Decoupled weight decay, of matrices and kernels.", flag=True, low=0, metavar="X")
-    clip_norm: float = option(0.0, "Shorten gradients of a larger norm; 0 leaves them.", flag="--clip", low=0, metavar="NORM")
+    weight_decay: float = option(0.05, "Decoupled weight decay of matrices and kernels.", flag=True, low=0, metavar="X")
+    clip_norm: float = option(0.0, "Clip the gradient norm to this; 0 does not clip.", flag="--clip", low=0, metavar="NORM")
     checkpoint_every: int = option(500, "Steps between checkpoints.", flag=True, low=1, metavar="N", decides=_checkpoints_evaluate)
     log_every: int = option(50, "Steps between lines of the log.", flag=True, low=1, metavar="N", decides=False)
     eval_every: int = option(
@@ -53,15 +53,26 @@ class TrainOptions(Options):
     )
     tensorboard: bool = option(False, "Also log for TensorBoard, which must be installed.", flag=True, decides=False, rare=True)
     compile: bool = option(False, "Compile the network with torch.compile: minutes once, then faster.", flag=True, rare=True)
-    seed: int = option(0, "Random seed of the first weights and all that is drawn.", flag=True, low=0, metavar="N")
+    seed: int = option(0, "Random seed of the initial weights and of everything that is drawn.", flag=True, low=0, metavar="N")
     device: str = option(
-        "auto", "Device: auto, cpu, cuda or mps. Several GPUs: start the command with torchrun.", flag=True, metavar="DEVICE", decides=False
+        "auto",
+        "Where to compute: auto, cpu, cuda or mps. Several GPUs: start the command with torchrun.",
+        flag=True,
+        metavar="DEVICE",
+        decides=False,
     )
     precision: Literal["auto", "fp32", "bf16", "fp16"] = option(
-        "auto", "Precision of computing; auto: bf16 on a GPU that has it, fp16 on other CUDA GPUs, fp32 elsewhere.", flag=True
+        "auto", "Precision to compute in; auto: bf16 on a GPU that has it, fp16 on other CUDA GPUs, fp32 elsewhere.", flag=True
     )
     workers: int | None = option(
-        None, "Threads. Results do not depend on it.", flag=True, short="-j", low=1, metavar="N", shown="the cores available", decides=False
+        None,
+        "Number of threads; results do not depend on it.",
+        flag=True,
+        short="-j",
+        low=1,
+        metavar="N",
+        shown="the cores available",
+        decides=False,
     )
 
     stop_after: int | None = None
@@ -84,7 +95,7 @@ class TrainOptions(Options):
             raise UsageError(f"betas {self.betas}: {self.optimizer} has {count}, from 0 to below 1")
 
     def threads(self) -> int:
-        """How many make batches."""
+        """The number of threads that make batches."""
         from ovskit.core.runtime.workers import default_workers
 
         return self.workers or default_workers()

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from ovskit.core.models.builtin.network import GroupingNetwork, NetworkConfig
     from ovskit.core.runtime.failures import Failures
     from ovskit.core.train.data.pool_cache import PoolCache, SegmentOptions
-    from ovskit.core.train.views.segment_views import ViewOptions, Views
+    from ovskit.core.train.views.segment_views import SegmentViewOptions, SegmentViews
 
 _VECTOR_PHOTOGRAPHS = 4096
 _AT_ONCE = 64
@@ -55,31 +55,31 @@ class BackboneSettings(Options):
     smallest_segment: int = option(24, "Smallest segment, in pixels.", low=1)
     shares: tuple[float, ...] = option(
         (0.004, 0.009, 0.02, 0.05),
-        "Granularities of the masks of --segments: each place's smallest mask that has at least this share of the photograph.",
+        "Granularities of the masks of --segments: the smallest mask of each place that has at least this share of the photograph.",
     )
 
-    # Views, see ViewOptions.
-    batch: int = option(32, "Pairs of views that a process computes at once.", flag=True, low=2, metavar="N", environment="by command")
+    # Views, see SegmentViewOptions.
+    batch: int = option(32, "Batch size of each process, in pairs of views.", flag=True, low=2, metavar="N", environment="by command")
     crop: int = option(128, "Side of a view, in pixels.", low=32, multiple=32)
     smallest_view: float = option(0.45, "Smallest side of what a view shows, in shorter sides of the photograph.", above=0)
     largest_view: float = option(1.2, "Largest side of what a view shows, in shorter sides of the photograph.", above=0)
-    colour: float = option(0.6, "Strength of the changes of colours.", low=0)
-    blur: float = option(0.3, "Share of blurred views.", low=0)
+    colour: float = option(0.6, "Strength of the colour jitter.", low=0)
+    blur: float = option(0.3, "Probability that a view is blurred.", low=0)
 
     # Contrast, see segment_contrast.
-    temperature: float = option(0.1, "Temperature of the contrast of places and segments.", above=0)
-    anchors: int = option(48, "Places of a view that are contrasted.", low=1)
-    negatives: int = option(1500, "Segments of other images that each place is contrasted with.", low=1)
-    granularities: int = option(2, "Granularities that a step draws from those of the segments.", low=1)
-    within: float = option(0.5, "Weight of the contrast within an image; that of the batch has the rest.", low=0)
+    temperature: float = option(0.1, "Temperature of the contrastive loss of places and segments.", above=0)
+    anchors: int = option(48, "Number of places of a view that are contrasted.", low=1)
+    negatives: int = option(1500, "Number of segments of other images that each place is contrasted with.", low=1)
+    granularities: int = option(2, "Number of granularities that a step draws from those of the segments.", low=1)
+    within: float = option(0.5, "Weight of the contrast within an image; the contrast within the batch has the rest.", low=0)
 
     # Boundaries and whole images.
-    boundary: float = option(0.5, "Weight of the boundaries' loss.", low=0)
-    image: float = option(0.2, "Weight of the contrast of whole images.", low=0)
-    image_temperature: float = option(0.1, "Temperature of the contrast of whole images.", above=0)
-    queue: int = option(4096, "Vectors of earlier images that whole images are contrasted with.", low=1)
+    boundary: float = option(0.5, "Weight of the boundary loss.", low=0)
+    image: float = option(0.2, "Weight of the contrastive loss of whole images.", low=0)
+    image_temperature: float = option(0.1, "Temperature of the contrastive loss of whole images.", above=0)
+    queue: int = option(4096, "Number of vectors of earlier images that whole images are contrasted with.", low=1)
 
-    decay: float = option(0.998, "Momentum of the moving average of the weights, which is what is kept.", low=0, high=1)
+    decay: float = option(0.998, "Momentum of the moving average of the weights, which becomes the finished model.", low=0, high=1)
 
     def check(self) -> None:
         """Raises UsageError for values that do not go together."""
@@ -98,16 +98,16 @@ class BackboneSettings(Options):
         return NetworkConfig(self.widths, self.blocks, self.attention, self.pyramid, self.embedding, levels)
 
     def segments(self) -> SegmentOptions:
-        """The segments that it learns from."""
+        """The options of the segments that the network learns from."""
         from ovskit.core.train.data.pool_cache import SegmentOptions
 
         return SegmentOptions(self.shorter_side, self.scales, self.smallest_segment)
 
-    def views(self) -> ViewOptions:
-        """How it looks at the photographs."""
-        from ovskit.core.train.views.segment_views import ViewOptions
+    def views(self) -> SegmentViewOptions:
+        """The options of the views of photographs."""
+        from ovskit.core.train.views.segment_views import SegmentViewOptions
 
-        return ViewOptions(self.crop, self.smallest_view, self.largest_view, colour=self.colour, blur=self.blur)
+        return SegmentViewOptions(self.crop, self.smallest_view, self.largest_view, colour=self.colour, blur=self.blur)
 
 
 class BackboneRecipe:
@@ -140,20 +140,20 @@ class BackboneRecipe:
         self._next = 0
         self._seen: list[torch.Tensor] = []
 
-    def batch(self, step: int, rank: int, world: int) -> Views:
+    def batch(self, step: int, rank: int, world: int) -> SegmentViews:
         """Pairs of views; photographs in a new random order every time round, each once."""
         import numpy as np
 
         from ovskit.core.train.data.shuffle import place_at
-        from ovskit.core.train.views.segment_views import draw_views
+        from ovskit.core.train.views.segment_views import draw_segment_views
 
         rng = np.random.default_rng((self._seed, step, rank))
         size = self._settings.batch
         first = (step * world + rank) * size
         places = [place_at(first + k, len(self._cache), self._seed) for k in range(size)]
-        return draw_views(self._cache, places, rng, self._settings.views())
+        return draw_segment_views(self._cache, places, rng, self._settings.views())
 
-    def losses(self, batch: Views, step: int) -> dict[str, torch.Tensor]:
+    def losses(self, batch: SegmentViews, step: int) -> dict[str, torch.Tensor]:
         """See the module; in nats."""
         import torch
         import torch.nn.functional as F
@@ -347,7 +347,7 @@ def run(job: TrainJob, settings: BackboneSettings) -> Prepared:
 
 METHOD = TrainMethod(
     "backbone",
-    "the built-in network, by segment contrast, from photographs alone.",
+    "Train the built-in network by segment contrast, from photographs without labels.",
     BackboneSettings,
     run,
     files=BackboneFiles,
@@ -370,7 +370,7 @@ METHOD = TrainMethod(
             "while ovs-train backbone imgs/ -o run --minutes 10 --resume; [ $? -eq 3 ]; do :; done",
         ),
         (
-            "on four GPUs, with the batches of sixteen",
+            "on four GPUs, four batches of each to an optimizer step",
             "torchrun --no-python --nproc-per-node 4 ovs-train backbone imgs/ -o run --accumulate 4",
         ),
         ("a quick look at a setting", "ovs-train backbone imgs/ -o try --steps 2000 --set temperature=0.2 --cache cache"),

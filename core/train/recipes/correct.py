@@ -42,14 +42,14 @@ class CorrectSettings(Options):
 
     momentum: float = option(0.9995, "Momentum of the teacher, the moving average of the student's weights.", low=0, high=1, source=PAPER)
     threshold: Literal["dynamic", "fixed"] = option(
-        "dynamic", "Score from which the teacher's mask is a target: by its size, or one for all.",
+        "dynamic", "Score from which the teacher's masks become targets: by their size, or one for all.",
         flag=True, source=PAPER, environment="by command",
     )  # fmt: skip
-    threshold_large: float = option(0.7, "Threshold for large masks; with fixed for all.", low=0, high=1, source=PAPER)
+    threshold_large: float = option(0.7, "Threshold for large masks; for all masks with --threshold fixed.", low=0, high=1, source=PAPER)
     threshold_small: float = option(0.3, "Threshold for small masks.", low=0, high=1, source=PAPER)
     gamma: float = option(200.0, "How soon the threshold rises with a mask's share of the image.", low=0, source=PAPER)
     nms: float = option(
-        0.85, "Where queries begin at places: of the teacher's masks that overlap by a larger IoU one is kept, with their scores pooled.",
+        0.85, "IoU above which the teacher's masks become one, with their scores pooled, where queries begin at places.",
         low=0, high=1,
     )  # fmt: skip
     teacher: float = option(1.0, "Weight of the loss on the teacher's masks.", low=0, source=PAPER)
@@ -161,7 +161,7 @@ def _part(said: Predictions, which: slice) -> Predictions:
 
 @dataclass(frozen=True, slots=True)
 class CorrectFiles(Options):
-    """What it begins with."""
+    """What the recipe begins with."""
 
     SECTION: ClassVar[str] = "Input"
 
@@ -192,7 +192,7 @@ def run(job: TrainJob, options: CorrectOptions) -> Prepared:
 
 METHOD = TrainMethod(
     "correct",
-    "a segmenter further, from its own moving average: SOHES' self-correction.",
+    "Train a segmenter further, with a moving average of itself as a teacher (SOHES' self-correction).",
     CorrectOptions,
     run,
     learns_from="masks",
@@ -201,8 +201,8 @@ METHOD = TrainMethod(
     scored_as="segmenter",
     about="""Train a segmenter further, with a moving average of itself as a second teacher beside the initial masks.
 
-    The teacher labels weak views of all images; what it is sure enough of becomes the target of strong views. The log tells how many
-    small, medium and large masks an image it finds. The settings are those of the run to begin with, unless --set says otherwise.
+    The teacher labels weak views of all images; masks of high enough scores become targets of strong views. The log tells how
+    many small, medium and large masks it finds in an image. The settings are those of the run to begin with, unless --set says otherwise.
     """,
     examples=(
         ("after ovs-train segment, with its masks and images", "ovs-train correct pseudo.json --images imgs --from run -o run2"),
@@ -211,6 +211,6 @@ METHOD = TrainMethod(
             "ovs-train correct pseudo.json --images imgs --from run -o run3 --threshold fixed",
         ),
         ("with more images than have masks", "ovs-train correct pseudo.json --images imgs --images more --from run -o run2"),
-        ("and what was learned", "ovs-predict --checkpoint run2 imgs/ > forest.json"),
+        ("the masks that it has learned to find", "ovs-predict --checkpoint run2 imgs/ > forest.json"),
     ),
 )

@@ -50,7 +50,7 @@ class DinoSettings(Options):
 
     # Photographs, see SegmentOptions, and their crops, see CropOptions.
     shorter_side: int = option(256, "Shorter side that larger photographs are shrunk to, in pixels.", low=32)
-    batch: int = option(64, "Photographs that a process computes at once.", flag=True, low=1, metavar="N", environment="by command")
+    batch: int = option(64, "Batch size of each process, in photographs.", flag=True, low=1, metavar="N", environment="by command")
     global_crop: int = option(224, "Side of the two large crops, in pixels; a multiple of the patch.", low=8, source=PAPER)
     local_crop: int = option(96, "Side of the small crops, in pixels; a multiple of the patch.", low=8, source=PAPER)
     local_crops: int = option(8, "Number of small crops.", low=0, source=PAPER)
@@ -60,13 +60,13 @@ class DinoSettings(Options):
     # Head, see Head.
     hidden: int = option(2048, "Channels of the head's hidden layers.", low=1, source=PAPER)
     bottleneck: int = option(256, "Channels of the head's bottleneck.", low=2, source=PAPER)
-    prototypes: int = option(4096, "Number of prototypes; the paper has 65536 for a million photographs.", low=2)
-    freeze_last: int = option(100, "Steps for which the prototypes stay as drawn; the paper has an epoch.", low=0)
+    prototypes: int = option(4096, "Number of prototypes; 65536 in the paper, for a million photographs.", low=2)
+    freeze_last: int = option(100, "Steps for which the prototypes stay frozen; one epoch in the paper.", low=0)
 
     student_temperature: float = option(0.1, "Temperature of the student.", above=0, source=PAPER)
-    first_teacher_temperature: float = option(0.04, "Temperature of the teacher at first.", above=0, source=PAPER)
+    first_teacher_temperature: float = option(0.04, "Temperature of the teacher at the first step.", above=0, source=PAPER)
     teacher_temperature: float = option(0.07, "Temperature of the teacher after warm_teacher steps.", above=0, source=PAPER)
-    warm_teacher: int = option(3000, "Steps over which the teacher's temperature rises; the paper has 30 epochs.", low=0)
+    warm_teacher: int = option(3000, "Steps over which the teacher's temperature rises; 30 epochs in the paper.", low=0)
 
     momentum: float = option(
         0.996, "Momentum of the teacher, the moving average of the student's weights, at first; it rises to 1 over the run.",
@@ -86,7 +86,7 @@ class DinoSettings(Options):
                 raise UsageError(f"{name} {getattr(self, name)}: give a number from 0 to below 1")
 
     def crops(self) -> CropOptions:
-        """How it looks at the photographs."""
+        """The options of the crops of photographs."""
         from ovskit.core.train.views.multi_crop import CropOptions
 
         return CropOptions(self.global_crop, self.local_crop, self.local_crops, self.smallest_global, self.smallest_local)
@@ -267,7 +267,7 @@ def run(job: TrainJob, settings: DinoSettings) -> Prepared:
 
 METHOD = TrainMethod(
     "dino",
-    "a vision transformer, by self-distillation (DINO), from photographs alone.",
+    "Train a vision transformer by self-distillation (DINO), from photographs without labels.",
     DinoSettings,
     run,
     # From 5e-4 to 1e-6, as in the paper.
@@ -279,7 +279,7 @@ METHOD = TrainMethod(
 
     RUN then has checkpoint.safetensors, log.jsonl and, at the end, model.safetensors: the teacher, as weights of the timm
     model that is trained, for ovs-extract --model timm:NAME --weights. The log's divergence is that of student and
-    teacher; if it stays at zero, the two have collapsed. The paper's learning rate is 5e-4 per 256 photographs to an update.
+    teacher; if it stays at zero, the two have collapsed. The paper's learning rate is 5e-4 for 256 photographs a step.
     Ctrl-C and SIGTERM leave a checkpoint after the step under way. On a CPU a run that was stopped and resumed ends with the
     same bytes as one that was not.
     """,

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ovskit.core.formats.photographs.sources import Source
     from ovskit.core.models.segmenter.network import Segmenter
     from ovskit.core.runtime.failures import Failures
-    from ovskit.core.train.data.target_index import TargetIndex
+    from ovskit.core.train.data.mask_index import MaskIndex
     from ovskit.core.train.engine.recipe import Recipe
 
 BEST = "best"
@@ -41,7 +41,7 @@ class MaskRecipe:
 
     def __init__(
         self,
-        index: TargetIndex,
+        index: MaskIndex,
         photographs: Sequence[Source],
         segmenter: Segmenter,
         settings: Any,
@@ -110,14 +110,14 @@ def prepare(
 ) -> Prepared:
     """What ``make``, a ``MaskRecipe``, makes of all that it is given, with the index of the job's masks, made by one process.
 
-    ``every``: it looks at photographs without masks too. Raises what ``open_targets`` raises.
+    ``every``: it looks at photographs without masks too. Raises what ``open_mask_index`` raises.
     """
-    from ovskit.core.train.data.target_index import open_targets
+    from ovskit.core.train.data.mask_index import open_mask_index
 
     assert job.masks is not None
     with job.devices.first_goes_first():
-        index = open_targets(
-            job.photographs, job.masks, settings.targets(), job.cache or job.folder / "targets",
+        index = open_mask_index(
+            job.photographs, job.masks, settings.index_options(), job.cache or job.folder / "targets",
             failures=job.failures, watch=lambda items: job.watch(items, "indexing"),
         )  # fmt: skip
     turned = {} if all(photograph.exif != "ignore" for photograph in job.photographs) else {"exif": "ignore"}

@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from ovskit.core.models.segmenter.config import SegmenterConfig
     from ovskit.core.models.segmenter.losses import LossOptions
     from ovskit.core.models.segmenter.network import Segmenter
-    from ovskit.core.train.data.target_index import TargetOptions
+    from ovskit.core.train.data.mask_index import IndexOptions
     from ovskit.core.train.views.samples import Batch, SampleOptions
 
 BACKBONE: Any = {"help": "Backbone: builtin, dino-vitb8, dinov2-vitb14 or timm:NAME.", "metavar": "NAME"}
-FREEZE: Any = {"help": "The backbone's own weights stay as they are; its adapter learns."}
+FREEZE: Any = {"help": "Freeze the backbone's own weights; only its adapter learns."}
 
 
 # Without slots, as CorrectOptions is made of two such classes.
@@ -41,25 +41,30 @@ class SegmentSettings(Options):
     """
 
     # The network, see SegmenterConfig.
-    size: Literal["tiny", "small", "base"] = option("small", "Size of the decoders; base is SOHES' own.")
+    size: Literal["tiny", "small", "base"] = option("small", "Size of the decoders; SOHES uses base.")
     queries: int = option(
-        0, "Number of queries, the most masks of an image; 0: the size's own, or 324 that begin at places.", low=0, high=10_000
+        0,
+        "Number of queries, the most masks of an image; 0: as many as size has, or 324 where queries begin at places.",
+        low=0,
+        high=10_000,
     )
-    points: int = option(0, "Points at which a mask's loss is taken; 0: the size's own.", low=0, high=1_000_000)
+    points: int = option(0, "Number of points at which a mask's loss is taken; 0: as many as size has.", low=0, high=1_000_000)
     kinds: int = option(
         -1,
-        "Queries that begin at each of a grid of places, as the region that the place lies in, from narrow to wide; 0: queries are learned "
-        "one by one, as in Mask2Former and SOHES; -1: 4 where the backbone says what belongs together, as builtin does, 0 elsewhere.",
+        "Number of queries that begin at each place of a grid, as regions around it from narrow to wide; 0: queries are learned one by "
+        "one, as in Mask2Former and SOHES; -1: 4 where the backbone says what belongs together, as builtin does, 0 elsewhere.",
         low=-1,
         high=100,
     )
     backbone: str = option("builtin", **BACKBONE, flag=True)
     freeze: bool = option(False, **FREEZE, flag=True)
-    checkpointing: bool = option(False, "Compute activations anew for the gradients: less memory, more time.", shown="false")
+    checkpointing: bool = option(False, "Compute activations again for the gradients: less memory, more time.", shown="false")
 
-    # Which masks, see TargetOptions, and how they are looked at, see SampleOptions.
-    min_area: float = option(0.0, "Smallest mask to learn from: pixels from 1 up, below 1 a share of the image.", low=0)
-    max_masks: int = option(100, "Most masks of an image to learn from: the highest scores, else the largest; 0: all.", low=0, high=100_000)
+    # Which masks, see IndexOptions, and how they are looked at, see SampleOptions.
+    min_area: float = option(0.0, "Smallest mask to learn from: in pixels from 1 up, as a share of the image below 1.", low=0)
+    max_masks: int = option(
+        100, "Most masks of an image to learn from: those of the highest scores, else the largest; 0: all.", low=0, high=100_000
+    )
     batch: int = option(8, "Batch size of each process.", flag=True, low=1, high=4096, metavar="N", environment="by command")
     side: int = option(512, "Side of a view, in pixels.", low=32, high=8192, multiple=32)
     smallest_scale: float = option(0.1, "Smallest scale of the large-scale jitter.", above=0)
@@ -67,17 +72,17 @@ class SegmentSettings(Options):
     paste: float = option(0.5, "Probability that masks of another photograph are pasted onto a view.", low=0, high=1)
     smallest_paste: float = option(0.3, "Smallest scale of what is pasted.", above=0)
     largest_paste: float = option(1.0, "Largest scale of what is pasted.", above=0)
-    colours: bool = option(True, "Change colours strongly.", shown="true")
+    colours: bool = option(True, "Strong colour jitter.", shown="true")
 
     # Losses, see LossOptions.
     ancestors: float = option(1.0, "Weight of the ancestor head's loss.", low=0)
     balance: Literal["none", "weight"] = option(
-        "none", "Weight of the pairs of masks of which one is the ancestor: as they are, or as much as all other pairs."
+        "none", "Weight of pairs of which one mask is the ancestor: that of any pair, or together as much as all other pairs."
     )
 
     # Learning rates.
     backbone_rate: float = option(0.1, "Learning rate of the backbone's last block, as a share of the decoders'.", low=0)
-    layer_decay: float = option(0.9, "Learning rate of each block before, as a share of that of the block after it.", above=0, high=1)
+    layer_decay: float = option(0.9, "Learning rate of each earlier block, as a share of that of the block after it.", above=0, high=1)
 
     def check(self) -> None:
         """Raises UsageError for values that do not go together."""
@@ -103,14 +108,14 @@ class SegmentSettings(Options):
         """Whether the segmenter is one that these settings train."""
         return replace(segmenter.config, backbone_config={}) == replace(self.config(), backbone_config={})
 
-    def targets(self) -> TargetOptions:
-        """Which masks it learns from."""
-        from ovskit.core.train.data.target_index import TargetOptions
+    def index_options(self) -> IndexOptions:
+        """The options of the index: which masks the segmenter learns from."""
+        from ovskit.core.train.data.mask_index import IndexOptions
 
-        return TargetOptions(self.min_area, self.max_masks)
+        return IndexOptions(self.min_area, self.max_masks)
 
     def samples(self) -> SampleOptions:
-        """How it looks at the photographs: large-scale jitter, copy-paste, colours."""
+        """The options of the samples: large-scale jitter, copy-paste, colours."""
         from ovskit.core.models.segmenter.network import STRIDE
         from ovskit.core.train.views.colour_augment import ColourOptions
         from ovskit.core.train.views.copy_paste import PasteOptions
@@ -121,7 +126,7 @@ class SegmentSettings(Options):
         return SampleOptions(self.side, STRIDE, (self.smallest_scale, self.largest_scale), paste=paste, colours=colours)
 
     def losses(self) -> LossOptions:
-        """What it minimises."""
+        """The options of the losses."""
         from ovskit.core.models.segmenter.losses import LossOptions
 
         return LossOptions.of(self.config(), ancestors=self.ancestors, ancestor_balance=self.balance)
@@ -172,7 +177,7 @@ class SegmentRecipe(MaskRecipe):
         return [group for group in groups if group["params"]]
 
     def after_step(self, step: int) -> None:
-        """Counts."""
+        """Counts the steps."""
         self.updates = step + 1
 
 
@@ -194,7 +199,7 @@ class SegmentFiles(Options):
 
     weights: Path | None = option(
         None,
-        "The model's weights: a safetensors file, a torch checkpoint or a TorchScript archive; nothing in it is run. "
+        "The model's weights: a safetensors file, a torch checkpoint or a TorchScript archive; no code in it is run. "
         "Otherwise the local cache, then the model hub.",
         flag=True, metavar="FILE", decides=False,
     )  # fmt: skip
@@ -241,7 +246,9 @@ def settings_from(training: Mapping[str, Any], changes: Mapping[str, Any], what:
         found = {name: tuple(value) if isinstance(value, list) else value for name, value in dict(training["settings"]).items()}
         return SegmentSettings(**{"kinds": 0, **found, **changes})  # runs from before there were places do not say
     except (KeyError, TypeError, ValueError):
-        raise InputError(f"{what}: does not say what settings it was trained with; it is no run of ovs-train segment or correct") from None
+        raise InputError(
+            f"{what}: does not say what settings it was trained with; it is not a run of ovs-train segment or correct"
+        ) from None
 
 
 def run(job: TrainJob, settings: SegmentSettings) -> Prepared:
@@ -264,7 +271,7 @@ def run(job: TrainJob, settings: SegmentSettings) -> Prepared:
 
 METHOD = TrainMethod(
     "segment",
-    "a segmenter from masks, which may be pseudo-labels: Mask2Former with SOHES' ancestor head.",
+    "Train a segmenter from masks, which may be pseudo-labels: Mask2Former with SOHES' ancestor head.",
     SegmentSettings,
     run,
     learns_from="masks",
@@ -275,21 +282,21 @@ METHOD = TrainMethod(
     scored_as="segmenter",
     about="""Train a segmenter from masks, which may be pseudo-labels: Mask2Former with SOHES' ancestor head.
 
-    The masks' parents teach the ancestor head; where a file has none, coverage says who is above whom. RUN then has
-    checkpoint.safetensors, log.jsonl and, at the end, the segmenter: model.safetensors, config.json, training.json; and in
-    RUN/best the one that --eval scored highest. The paper's learning rate is 8e-4 at 128 images to an update.
+    The masks' parents teach the ancestor head; where a file has none, coverage, as in ovs-hier, says which mask is part of which. RUN then
+    has checkpoint.safetensors, log.jsonl and, at the end, the segmenter: model.safetensors, config.json, training.json; and in
+    RUN/best the one that --eval scored highest. The paper's learning rate is 8e-4 for 128 images a step.
     """,
     examples=(
-        ("masks that nobody drew …", "ovs-extract imgs/ | ovs-cluster | ovs-refine | ovs-hier > pseudo.json"),
+        ("pseudo-labels …", "ovs-extract imgs/ | ovs-cluster | ovs-refine | ovs-hier > pseudo.json"),
         ("… to learn from", "ovs-train segment pseudo.json --images imgs -o run"),
-        ("and what was learned", "ovs-predict --checkpoint run imgs/ > forest.json"),
+        ("the masks that it has learned to find", "ovs-predict --checkpoint run imgs/ > forest.json"),
         (
             "SOHES' own size, on eight GPUs",
             "torchrun --no-python --nproc-per-node 8 ovs-train segment pseudo.json --images imgs -o run --batch 16 --lr 8e-4 "
             "--backbone dino-vitb8 --set size=base --set side=1024",
         ),
         (
-            "a look at it on a CPU",
+            "a small trial on a CPU",
             "ovs-train segment pseudo.json --images imgs -o try --set size=tiny --set side=256 --batch 4 --steps 500",
         ),
         (

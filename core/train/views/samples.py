@@ -24,8 +24,8 @@ from ovskit.core.masks.runs import run_table
 from ovskit.core.records import RunTable, UInt8
 from ovskit.core.runtime.errors import InputError, MissingInputError
 from ovskit.core.runtime.failures import Failures
+from ovskit.core.train.data.mask_index import ImageMasks, MaskIndex, ancestors_of
 from ovskit.core.train.data.shuffle import place_at
-from ovskit.core.train.data.target_index import TargetIndex, Targets, ancestors_of
 from ovskit.core.train.views.colour_augment import ColourOptions, strongly_changed
 from ovskit.core.train.views.copy_paste import Layer, PasteOptions, kept, paste
 from ovskit.core.train.views.geometry import View, count_points, jittered_view, visible_areas, warp_image, warp_masks, whole_view
@@ -43,7 +43,7 @@ class SampleOptions:
     ``side`` is a view's in pixels, a multiple of ``stride``; masks have a point for each ``stride`` × ``stride`` pixels. ``scales``
     are those of the large-scale jitter (``geometry.jittered_view``); None shows the whole photograph, its aspect ignored, as weak
     views do. ``flip`` is the chance to be mirrored. A mask is a target if at least ``min_visible`` of its pixels are in the
-    view, and ``min_points`` of the points [choice: 4, a square of two; one point says nothing of a shape]. ``paste``
+    view, and ``min_points`` of the points [choice: 4, a square of two; one point does not tell a shape]. ``paste``
     and ``colours`` are None where there is no copy-paste, no strong change of colours.
     """
 
@@ -102,7 +102,7 @@ def read_photograph(source: Source, size: tuple[int, int] | None = None) -> UInt
     return pixels
 
 
-def draw_sample(index: TargetIndex, photographs: Sequence[Source], place: int, rng: np.random.Generator, options: SampleOptions) -> Sample:
+def draw_sample(index: MaskIndex, photographs: Sequence[Source], place: int, rng: np.random.Generator, options: SampleOptions) -> Sample:
     """A view of image ``place`` of the index, with what is pasted onto it; ``photographs`` are those that the index was made of.
 
     Geometry first, then copy-paste, then colours. Errors are ``read_photograph``'s, and InputError for malformed runs.
@@ -120,7 +120,7 @@ def draw_sample(index: TargetIndex, photographs: Sequence[Source], place: int, r
 
 
 def draw_batch(
-    index: TargetIndex,
+    index: MaskIndex,
     photographs: Sequence[Source],
     options: SampleOptions,
     *,
@@ -204,7 +204,7 @@ def _usable(draw: Callable[[int], T], place: int, count: int, failures: Failures
     raise ValueError("no photographs")
 
 
-def _read(index: TargetIndex, photographs: Sequence[Source], place: int) -> tuple[UInt8, Targets, RunTable]:
+def _read(index: MaskIndex, photographs: Sequence[Source], place: int) -> tuple[UInt8, ImageMasks, RunTable]:
     targets = index[place]
     image = read_photograph(photographs[targets.place], (targets.height, targets.width))
     return image, targets, run_table(targets.rles)
@@ -217,7 +217,7 @@ def _view(height: int, width: int, rng: np.random.Generator, options: SampleOpti
     return view.flipped() if rng.random() < options.flip else view
 
 
-def _seen(image: UInt8, targets: Targets, table: RunTable, view: View, options: SampleOptions) -> Layer:
+def _seen(image: UInt8, targets: ImageMasks, table: RunTable, view: View, options: SampleOptions) -> Layer:
     """The view of a photograph with those masks that are targets in it."""
     masks = warp_masks(table, view, options.side // options.stride)
     enough = count_points(masks) >= options.min_points

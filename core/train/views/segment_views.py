@@ -28,7 +28,7 @@ _LINEAR = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
 
 
 @dataclass(frozen=True, slots=True)
-class ViewOptions:
+class SegmentViewOptions:
     """How views are made; all of it a choice.
 
     ``crop`` is the side of a view in pixels. A rectangle's side is ``smallest`` to ``largest`` of the photograph's shorter
@@ -46,7 +46,7 @@ class ViewOptions:
     blur: float = 0.3
 
 
-class Views(NamedTuple):
+class SegmentViews(NamedTuple):
     """A batch of n pairs: ``images`` (2n, 3, S, S) float32, normalised, first views before second ones; ``labels``
     (2n, levels, S/4, S/4) int64, equal in both views of a pair where the segment is the same."""
 
@@ -54,7 +54,7 @@ class Views(NamedTuple):
     labels: torch.Tensor
 
 
-def draw_views(cache: PoolCache, places: Sequence[int], rng: np.random.Generator, options: ViewOptions) -> Views:
+def draw_segment_views(cache: PoolCache, places: Sequence[int], rng: np.random.Generator, options: SegmentViewOptions) -> SegmentViews:
     """One pair of views for each photograph of ``places``; everything random comes from ``rng``, in order."""
     images: list[list[UInt8]] = [[], []]
     labels: list[list[UInt8]] = [[], []]
@@ -72,10 +72,10 @@ def draw_views(cache: PoolCache, places: Sequence[int], rng: np.random.Generator
     changed = torch.baddbmm(change[:, None, :, 3], pixels, change[:, :, :3].mT).clamp_(0, 255)
     square = changed.view(count, side, side, 3).permute(0, 3, 1, 2)
     stacked = torch.from_numpy(np.stack(labels[0] + labels[1])).permute(0, 3, 1, 2).long()
-    return Views(normalise(square).contiguous(), stacked.contiguous())
+    return SegmentViews(normalise(square).contiguous(), stacked.contiguous())
 
 
-def _two_boxes(height: int, width: int, rng: np.random.Generator, options: ViewOptions) -> list[tuple[float, float, float, float]]:
+def _two_boxes(height: int, width: int, rng: np.random.Generator, options: SegmentViewOptions) -> list[tuple[float, float, float, float]]:
     """Two rectangles (left, top, width, height) of an image that overlap enough."""
     shorter = min(height, width)
     while True:

@@ -264,7 +264,7 @@ def test_sizes_of_a_backbone_beyond_memory(tmp_path: Path) -> None:
 
 def test_a_file_without_an_end(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "model.safetensors")
-    with pytest.raises(InputError, match="no ordinary file"):
+    with pytest.raises(InputError, match="not an ordinary file"):
         load_segmenter(tmp_path, build)
 
 

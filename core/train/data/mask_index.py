@@ -58,12 +58,12 @@ _ARRAYS = {**_PER_MASK, **_PER_IMAGE, **_BYTES}
 
 
 @dataclass(frozen=True, slots=True)
-class TargetOptions:
-    """Which masks are targets. Crowds and empty masks never are.
+class IndexOptions:
+    """Which masks to learn from. Crowds and empty masks are always left out.
 
-    Those below ``min_area`` are dropped: pixels from 1 up, below 1 a share of the image. Of an image with more than ``max_masks``
-    (0: no limit) those of the highest scores are kept if all have one, else the largest; of equals the first of the stream
-    [choice]. A mask whose parent is dropped comes under the nearest ancestor that is kept.
+    Those below ``min_area`` are dropped: pixels from 1 up, below 1 a share of the image. If an image has more than ``max_masks``
+    (0: no limit), those of the highest scores are kept if all have one, else the largest; the first of the stream among
+    equals [choice]. A mask whose parent is dropped comes under the nearest ancestor that is kept.
     """
 
     min_area: float = 0.0
@@ -71,7 +71,7 @@ class TargetOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class Targets:
+class ImageMasks:
     """The masks of one image, in the order of the stream.
 
     ``name`` is the masks file's; ``place`` tells which of the photographs it is. ``areas`` (n,) int64 in pixels, ``scores`` (n,)
@@ -90,8 +90,8 @@ class Targets:
     hierarchical: bool
 
 
-class TargetIndex:
-    """A complete index; ``index[k]`` is image k's ``Targets``, of the masks file's images that have any, in its order."""
+class MaskIndex:
+    """A complete index; ``index[k]`` is image k's ``ImageMasks``, of the masks file's images that have any, in its order."""
 
     def __init__(self, folder: Path) -> None:
         """Open an index. Raises InputError if it is damaged, MissingInputError if it is not there."""
@@ -105,7 +105,7 @@ class TargetIndex:
             lengths |= dict.fromkeys(_PER_MASK, int(arrays["masks_ends"][-1])) | dict.fromkeys(_PER_IMAGE, len(arrays["masks_ends"]))
             lengths["sizes"] *= 2
         except FileNotFoundError as error:
-            raise MissingInputError(f"{what}: no index of targets ({error.filename} is missing)") from None
+            raise MissingInputError(f"{what}: no index of masks ({error.filename} is missing)") from None
         except (TypeError, IndexError):
             raise InputError(f"{what}: a damaged index (its files do not fit each other); delete the folder") from None
         except (OSError, ValueError) as error:
@@ -122,7 +122,7 @@ class TargetIndex:
         """How many masks there are in all."""
         return len(self._of["areas"])
 
-    def __getitem__(self, k: int) -> Targets:
+    def __getitem__(self, k: int) -> ImageMasks:
         if not 0 <= k < len(self):
             raise IndexError(k)
         of = self._of
@@ -136,7 +136,7 @@ class TargetIndex:
         name = of["names"][slice(*_bounds(of["names_ends"], k))].tobytes().decode("utf-8", "surrogatepass")
         areas, scores = np.array(of["areas"][first:last]), np.array(of["scores"][first:last])
         parents = of["parents"][first:last].astype(np.int64)
-        return Targets(name, int(of["places"][k]), height, width, rles, areas, scores, parents, self.hierarchical)
+        return ImageMasks(name, int(of["places"][k]), height, width, rles, areas, scores, parents, self.hierarchical)
 
 
 def _mapped(path: Path) -> npt.NDArray[Any]:
@@ -145,7 +145,7 @@ def _mapped(path: Path) -> npt.NDArray[Any]:
     return array
 
 
-def ancestors_of(targets: Targets, table: RunTable | None = None, cover: float = COVER) -> Bool:
+def ancestors_of(targets: ImageMasks, table: RunTable | None = None, cover: float = COVER) -> Bool:
     """Who is above whom: bool (n, n), true at (i, j) where mask i is an ancestor of mask j, as in SOHES' matrix P.
 
     With parents, all on the way up from j. Without, by coverage (SOHES §3.1, coverage(a, b) = |a ∩ b| / |a|): coverage(j, i)
@@ -167,21 +167,21 @@ def _closure(parents: Int64) -> Bool:
     return out
 
 
-def index_key(photographs: Sequence[Source], path: Path, options: TargetOptions) -> str:
+def index_key(photographs: Sequence[Source], path: Path, options: IndexOptions) -> str:
     """What decides an index's content: a hash of the masks file's bytes, of the photographs' names and of the options."""
     parts = [FORMAT, asdict(options), sha256_of(path), [source.file_name for source in photographs]]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
-def open_targets(
+def open_mask_index(
     photographs: Sequence[Source],
     path: Path,
-    options: TargetOptions,
+    options: IndexOptions,
     folder: Path,
     *,
     failures: Failures,
     watch: Watch = lambda items: items,
-) -> TargetIndex:
+) -> MaskIndex:
     """The index of the masks file ``path`` in ``folder``, made now if it is not there yet; a pass over the file, one image in memory.
 
     COCO documents that are not our stream are parsed whole, once. Images are found among ``photographs`` by name, or by the end of
@@ -194,7 +194,7 @@ def open_targets(
     """
     key = index_key(photographs, path, options)
     if (folder / "index.json").exists():
-        index = TargetIndex(folder)
+        index = MaskIndex(folder)
         if index.key != key:
             raise InputError(
                 f"{show_path(str(folder))}: made of other masks or photographs, or with other options; name another folder, or delete this"
@@ -203,10 +203,10 @@ def open_targets(
     with whole_folder(folder, "the index") as part:
         hierarchical = _write(part, photographs, path, options, failures, watch)
         (part / "index.json").write_text(json.dumps({"format": FORMAT, "key": key, "hierarchical": hierarchical}) + "\n")
-    return TargetIndex(folder)
+    return MaskIndex(folder)
 
 
-def _write(part: Path, photographs: Sequence[Source], path: Path, options: TargetOptions, failures: Failures, watch: Watch) -> bool:
+def _write(part: Path, photographs: Sequence[Source], path: Path, options: IndexOptions, failures: Failures, watch: Watch) -> bool:
     """All arrays of the index into ``part``; returns whether any mask has a parent."""
     what = show_path(str(path))
     names = ImageNames(photographs, "the photographs given")
@@ -244,8 +244,8 @@ def _write(part: Path, photographs: Sequence[Source], path: Path, options: Targe
     return hierarchical
 
 
-def _kept(masks: MaskSet, options: TargetOptions) -> Bool:
-    """Which of an image's masks are targets, bool (n,)."""
+def _kept(masks: MaskSet, options: IndexOptions) -> Bool:
+    """Which of an image's masks to learn from, bool (n,)."""
     pixels = masks.image.height * masks.image.width
     smallest = max(1.0, options.min_area if options.min_area >= 1 else options.min_area * pixels)
     of = masks.masks

@@ -23,7 +23,7 @@ from ovskit.core.records import Image, Mask, MaskSet
 from ovskit.core.runtime.errors import InputError, MissingInputError, OutputError
 from ovskit.core.runtime.failures import Failures
 from ovskit.core.train.data.growing_npy import GrowingArray
-from ovskit.core.train.data.target_index import TargetIndex, TargetOptions, Targets, ancestors_of, open_targets
+from ovskit.core.train.data.mask_index import ImageMasks, IndexOptions, MaskIndex, ancestors_of, open_mask_index
 
 STRICT = Failures(skip=False)
 
@@ -85,7 +85,7 @@ def streams(draw: st.DrawFn) -> list[MaskSet]:
     return sets
 
 
-def check(found: Targets, wanted: MaskSet, *, bare: bool) -> None:
+def check(found: ImageMasks, wanted: MaskSet, *, bare: bool) -> None:
     full = [m for m in wanted.masks if m.area]
     assert (found.name, found.height, found.width) == (wanted.image.file_name, wanted.image.height, wanted.image.width)
     assert list(found.rles) == [m.rle for m in full]
@@ -114,11 +114,11 @@ def test_the_index_gives_what_the_stream_had(sets: list[MaskSet], coco: bool, ra
         learnt = [s for s in sets if any(m.area for m in s.masks)]
         if not learnt:
             with pytest.raises(InputError, match="nothing to learn"):
-                open_targets(sources, path, TargetOptions(), Path(folder) / "index", failures=STRICT)
+                open_mask_index(sources, path, IndexOptions(), Path(folder) / "index", failures=STRICT)
             assert [p.name for p in Path(folder).iterdir()] == ["masks.json"]
             return
-        made = open_targets(sources, path, TargetOptions(), Path(folder) / "index", failures=STRICT)
-        again = open_targets(sources, path, TargetOptions(), Path(folder) / "index", failures=STRICT)
+        made = open_mask_index(sources, path, IndexOptions(), Path(folder) / "index", failures=STRICT)
+        again = open_mask_index(sources, path, IndexOptions(), Path(folder) / "index", failures=STRICT)
         learnt.sort(key=lambda s: [i.name for i in made].index(s.image.file_name) if coco else 0)
         for index in (made, again):
             assert len(index) == len(learnt)
@@ -138,7 +138,7 @@ def test_the_index_gives_what_the_stream_had(sets: list[MaskSet], coco: bool, ra
 
 def test_arrays_are_mapped_and_not_read(tmp_path: Path) -> None:
     path = write(tmp_path / "m.json", [MaskSet(Image(1, "a.jpg", 9, 8), (mask(1, 1, rectangle(8, 9, 0, 0, 4, 4)),))])
-    index = open_targets(photographs("a.jpg"), path, TargetOptions(), tmp_path / "index", failures=STRICT)
+    index = open_mask_index(photographs("a.jpg"), path, IndexOptions(), tmp_path / "index", failures=STRICT)
     for name in ("counts", "counts_ends", "parents", "areas", "scores", "names"):
         assert isinstance(index._of[name], np.memmap)
         np.testing.assert_array_equal(np.load(tmp_path / "index" / f"{name}.npy"), index._of[name])
@@ -159,16 +159,16 @@ def family() -> list[MaskSet]:
 @pytest.mark.parametrize(
     ("options", "areas", "parents"),
     [
-        (TargetOptions(), [36, 16, 4, 6], [-1, 0, 1, -1]),
-        (TargetOptions(min_area=5), [36, 16, 6], [-1, 0, -1]),
-        (TargetOptions(min_area=0.1), [36, 16], [-1, 0]),
-        (TargetOptions(max_masks=2), [36, 6], [-1, -1]),
-        (TargetOptions(max_masks=3), [36, 16, 6], [-1, 0, -1]),
-        (TargetOptions(min_area=6, max_masks=1), [6], [-1]),
+        (IndexOptions(), [36, 16, 4, 6], [-1, 0, 1, -1]),
+        (IndexOptions(min_area=5), [36, 16, 6], [-1, 0, -1]),
+        (IndexOptions(min_area=0.1), [36, 16], [-1, 0]),
+        (IndexOptions(max_masks=2), [36, 6], [-1, -1]),
+        (IndexOptions(max_masks=3), [36, 16, 6], [-1, 0, -1]),
+        (IndexOptions(min_area=6, max_masks=1), [6], [-1]),
     ],
 )
-def test_which_masks_are_kept(tmp_path: Path, options: TargetOptions, areas: list[int], parents: list[int]) -> None:
-    index = open_targets(photographs("a.jpg"), write(tmp_path / "m.json", family()), options, tmp_path / "i", failures=STRICT)
+def test_which_masks_are_kept(tmp_path: Path, options: IndexOptions, areas: list[int], parents: list[int]) -> None:
+    index = open_mask_index(photographs("a.jpg"), write(tmp_path / "m.json", family()), options, tmp_path / "i", failures=STRICT)
     assert index[0].areas.tolist() == areas
     assert index[0].parents.tolist() == parents
 
@@ -178,11 +178,11 @@ def test_without_scores_the_largest_are_kept_and_a_lost_parent_is_stepped_over(t
     changed = [m if k else mask(1, 1, rectangle(8, 10, 0, 0, 6, 6), score=0.5) for k, m in enumerate(masks.masks)]
     unscored = [Mask(m.id, 1, m.rle, m.area, m.bbox, parent_id=m.parent_id) for m in changed]
     path = write(tmp_path / "m.json", [MaskSet(masks.image, tuple(unscored))])
-    index = open_targets(photographs("a.jpg"), path, TargetOptions(max_masks=2), tmp_path / "i", failures=STRICT)
+    index = open_mask_index(photographs("a.jpg"), path, IndexOptions(max_masks=2), tmp_path / "i", failures=STRICT)
     assert index[0].areas.tolist() == [36, 16]
     low = [Mask(m.id, 1, m.rle, m.area, m.bbox, parent_id=m.parent_id, score=[0.9, 0.1, 0.8, 0.2][k]) for k, m in enumerate(changed)]
     path = write(tmp_path / "low.json", [MaskSet(masks.image, tuple(low))])
-    index = open_targets(photographs("a.jpg"), path, TargetOptions(max_masks=2), tmp_path / "j", failures=STRICT)
+    index = open_mask_index(photographs("a.jpg"), path, IndexOptions(max_masks=2), tmp_path / "j", failures=STRICT)
     assert (index[0].areas.tolist(), index[0].parents.tolist()) == ([36, 4], [-1, 0])
 
 
@@ -190,17 +190,17 @@ def test_crowds_are_no_targets(tmp_path: Path) -> None:
     sets = [MaskSet(Image(1, "a.jpg", 9, 8), (mask(1, 1, rectangle(8, 9, 0, 0, 4, 4), iscrowd=1), mask(2, 1, rectangle(8, 9, 0, 0, 2, 2))))]
     for k, writer in enumerate((write, write_coco)):
         path = writer(tmp_path / f"{k}.json", sets)
-        index = open_targets(photographs("a.jpg"), path, TargetOptions(), tmp_path / f"i{k}", failures=STRICT)
+        index = open_mask_index(photographs("a.jpg"), path, IndexOptions(), tmp_path / f"i{k}", failures=STRICT)
         assert index[0].areas.tolist() == [4]
 
 
 def test_ancestors_by_parents_and_by_coverage(tmp_path: Path) -> None:
     sets = family()
-    index = open_targets(photographs("a.jpg"), write(tmp_path / "m.json", sets), TargetOptions(), tmp_path / "i", failures=STRICT)
+    index = open_mask_index(photographs("a.jpg"), write(tmp_path / "m.json", sets), IndexOptions(), tmp_path / "i", failures=STRICT)
     wanted = np.zeros((4, 4), np.bool_)
     wanted[0, 1] = wanted[0, 2] = wanted[1, 2] = True
     np.testing.assert_array_equal(ancestors_of(index[0]), wanted)
-    index = open_targets(photographs("a.jpg"), write_coco(tmp_path / "c.json", sets), TargetOptions(), tmp_path / "j", failures=STRICT)
+    index = open_mask_index(photographs("a.jpg"), write_coco(tmp_path / "c.json", sets), IndexOptions(), tmp_path / "j", failures=STRICT)
     targets = index[0]
     assert not targets.hierarchical
     order = [[36, 16, 4, 6].index(area) for area in targets.areas]
@@ -215,7 +215,7 @@ def test_coverage_is_the_papers_pair_test(seed: int, count: int) -> None:
     boxes = np.sort(rng.integers(0, 25, (count, 2, 2)), 2)
     dense = [rectangle(24, 24, y0, x0, y1, x1) for (y0, y1), (x0, x1) in boxes]
     empty = np.zeros(count, np.int64)
-    targets = Targets("a", 0, 24, 24, tuple(encode(m) for m in dense), empty, empty.astype(np.float32), empty - 1, False)
+    targets = ImageMasks("a", 0, 24, 24, tuple(encode(m) for m in dense), empty, empty.astype(np.float32), empty - 1, False)
     found = ancestors_of(targets)
     for i, j in permutations(range(count), 2):
         shared = int((dense[i] & dense[j]).sum())
@@ -227,13 +227,13 @@ def test_coverage_is_the_papers_pair_test(seed: int, count: int) -> None:
 
 def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
     path, sources = write(tmp_path / "m.json", family()), photographs("a.jpg", "b.jpg")
-    open_targets(sources, path, TargetOptions(), tmp_path / "i", failures=STRICT)
-    for others, options in ((sources[:1], TargetOptions()), (sources, TargetOptions(max_masks=2))):
+    open_mask_index(sources, path, IndexOptions(), tmp_path / "i", failures=STRICT)
+    for others, options in ((sources[:1], IndexOptions()), (sources, IndexOptions(max_masks=2))):
         with pytest.raises(InputError, match="made of other masks"):
-            open_targets(others, path, options, tmp_path / "i", failures=STRICT)
+            open_mask_index(others, path, options, tmp_path / "i", failures=STRICT)
     write(path, [MaskSet(Image(1, "b.jpg", 10, 8), family()[0].masks)])
     with pytest.raises(InputError, match="made of other masks"):
-        open_targets(sources, path, TargetOptions(), tmp_path / "i", failures=STRICT)
+        open_mask_index(sources, path, IndexOptions(), tmp_path / "i", failures=STRICT)
 
 
 def test_images_that_are_not_there(tmp_path: Path) -> None:
@@ -241,15 +241,15 @@ def test_images_that_are_not_there(tmp_path: Path) -> None:
     second = MaskSet(Image(2, "gone.jpg", 9, 8), (mask(9, 2, rectangle(8, 9, 0, 0, 4, 4)),))
     path = write(tmp_path / "m.json", [first, second])
     with pytest.raises(MissingInputError, match=r"gone\.jpg has masks in .*m\.json, but is not among"):
-        open_targets(photographs("a.jpg"), path, TargetOptions(), tmp_path / "i", failures=STRICT)
+        open_mask_index(photographs("a.jpg"), path, IndexOptions(), tmp_path / "i", failures=STRICT)
     assert [p.name for p in tmp_path.iterdir()] == ["m.json"]
     failures = Failures(skip=True)
-    assert len(open_targets(photographs("a.jpg"), path, TargetOptions(), tmp_path / "i", failures=failures)) == 1
+    assert len(open_mask_index(photographs("a.jpg"), path, IndexOptions(), tmp_path / "i", failures=failures)) == 1
     assert failures.count == 1
     with pytest.raises(InputError, match="nothing to learn"):
-        open_targets(photographs("c.jpg"), path, TargetOptions(), tmp_path / "j", failures=Failures(skip=True))
+        open_mask_index(photographs("c.jpg"), path, IndexOptions(), tmp_path / "j", failures=Failures(skip=True))
     with pytest.raises(MissingInputError, match="none"):
-        open_targets(photographs("a.jpg"), tmp_path / "none.json", TargetOptions(), tmp_path / "j", failures=STRICT)
+        open_mask_index(photographs("a.jpg"), tmp_path / "none.json", IndexOptions(), tmp_path / "j", failures=STRICT)
 
 
 def test_an_image_twice(tmp_path: Path) -> None:
@@ -257,16 +257,16 @@ def test_an_image_twice(tmp_path: Path) -> None:
     second = MaskSet(Image(2, "x/a.jpg", 9, 8), (mask(9, 2, rectangle(8, 9, 0, 0, 4, 4)),))
     path = write(tmp_path / "m.json", [first, second])
     with pytest.raises(InputError, match=r"two images fit x/a\.jpg"):
-        open_targets(photographs("x/a.jpg"), path, TargetOptions(), tmp_path / "i", failures=STRICT)
+        open_mask_index(photographs("x/a.jpg"), path, IndexOptions(), tmp_path / "i", failures=STRICT)
     with pytest.raises(InputError, match="two images are called"):
-        open_targets(photographs("a.jpg", "a.jpg"), path, TargetOptions(), tmp_path / "i", failures=STRICT)
+        open_mask_index(photographs("a.jpg", "a.jpg"), path, IndexOptions(), tmp_path / "i", failures=STRICT)
 
 
 def test_a_stream_that_was_cut_leaves_nothing(tmp_path: Path) -> None:
     path = write(tmp_path / "m.json", family())
     path.write_bytes(path.read_bytes()[:-3])
     with pytest.raises(InputError, match="truncated"):
-        open_targets(photographs("a.jpg"), path, TargetOptions(), tmp_path / "i", failures=STRICT)
+        open_mask_index(photographs("a.jpg"), path, IndexOptions(), tmp_path / "i", failures=STRICT)
     assert [p.name for p in tmp_path.iterdir()] == ["m.json"]
 
 
@@ -275,17 +275,17 @@ def test_a_folder_that_holds_something_else_stays(tmp_path: Path) -> None:
     (tmp_path / "i").mkdir()
     (tmp_path / "i" / "thesis.tex").touch()
     with pytest.raises(OutputError, match="cannot write the index"):
-        open_targets(photographs("a.jpg"), path, TargetOptions(), tmp_path / "i", failures=STRICT)
+        open_mask_index(photographs("a.jpg"), path, IndexOptions(), tmp_path / "i", failures=STRICT)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["i", "m.json"]
     (tmp_path / "i" / "thesis.tex").unlink()
-    assert len(open_targets(photographs("a.jpg"), path, TargetOptions(), tmp_path / "i", failures=STRICT)) == 1
+    assert len(open_mask_index(photographs("a.jpg"), path, IndexOptions(), tmp_path / "i", failures=STRICT)) == 1
 
 
 def test_its_mode_follows_the_umask(tmp_path: Path) -> None:
     path = write(tmp_path / "m.json", family())
     before = os.umask(0o027)
     try:
-        open_targets(photographs("a.jpg"), path, TargetOptions(), tmp_path / "i", failures=STRICT)
+        open_mask_index(photographs("a.jpg"), path, IndexOptions(), tmp_path / "i", failures=STRICT)
     finally:
         os.umask(before)
     assert stat.S_IMODE((tmp_path / "i").stat().st_mode) == 0o750
@@ -298,7 +298,7 @@ def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(GrowingArray, "append", full)
     path = write(tmp_path / "m.json", family())
     with pytest.raises(OutputError, match=r"cannot write the index .*i: No space left on device; free some space.*--cache"):
-        open_targets(photographs("a.jpg"), path, TargetOptions(), tmp_path / "i", failures=STRICT)
+        open_mask_index(photographs("a.jpg"), path, IndexOptions(), tmp_path / "i", failures=STRICT)
     assert [p.name for p in tmp_path.iterdir()] == ["m.json"]
 
 
@@ -307,42 +307,42 @@ def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_images_without_masks_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture, empty: int, words: str) -> None:
     sets = [*family(), *(MaskSet(Image(k, f"{k}.jpg", 9, 9), ()) for k in range(2, 2 + empty))]
-    open_targets(photographs("a.jpg"), write(tmp_path / "m.json", sets), TargetOptions(), tmp_path / "i", failures=STRICT)
+    open_mask_index(photographs("a.jpg"), write(tmp_path / "m.json", sets), IndexOptions(), tmp_path / "i", failures=STRICT)
     assert words in caplog.text
 
 
 @pytest.mark.parametrize("name", ["index.json", "counts.npy"])
 def test_of_a_damaged_file_only_the_name_is_said(tmp_path: Path, name: str) -> None:
-    open_targets(photographs("a.jpg"), write(tmp_path / "m.json", family()), TargetOptions(), tmp_path / "i", failures=STRICT)
+    open_mask_index(photographs("a.jpg"), write(tmp_path / "m.json", family()), IndexOptions(), tmp_path / "i", failures=STRICT)
     (tmp_path / "i" / name).write_bytes(b"nothing that numpy knows")
     with pytest.raises(InputError, match=rf"a damaged index \({name} cannot be read\); delete the folder"):
-        TargetIndex(tmp_path / "i")
+        MaskIndex(tmp_path / "i")
 
 
 @pytest.mark.parametrize("name", ["counts.npy", "parents.npy", "masks_ends.npy", "index.json"])
 def test_a_damaged_index_is_refused(tmp_path: Path, name: str) -> None:
-    open_targets(photographs("a.jpg"), write(tmp_path / "m.json", family()), TargetOptions(), tmp_path / "i", failures=STRICT)
+    open_mask_index(photographs("a.jpg"), write(tmp_path / "m.json", family()), IndexOptions(), tmp_path / "i", failures=STRICT)
     path = tmp_path / "i" / name
     whole = path.read_bytes()
     path.write_bytes(whole[:-3])
     with pytest.raises(InputError, match="damaged index"):
-        TargetIndex(tmp_path / "i")
+        MaskIndex(tmp_path / "i")
     if name.endswith(".npy"):
         np.save(path, np.zeros(3, np.int16))
         with pytest.raises(InputError, match="damaged index"):
-            TargetIndex(tmp_path / "i")
+            MaskIndex(tmp_path / "i")
     path.unlink()
-    with pytest.raises(MissingInputError, match="no index of targets"):
-        TargetIndex(tmp_path / "i")
+    with pytest.raises(MissingInputError, match="no index of masks"):
+        MaskIndex(tmp_path / "i")
 
 
 def test_names_in_another_spelling_are_found_and_numbers_are_no_names(tmp_path: Path) -> None:
     sets = [MaskSet(Image(k, name, 6, 5), (mask(k, k, rectangle(5, 6, 0, 0, 3, 3)),)) for k, name in ((1, "x%20y.png"), (2, "in\\b.jpg"))]
-    index = open_targets(
-        photographs("a.jpg", "in/b.jpg", "x y.jpg"), write(tmp_path / "m.json", sets), TargetOptions(), tmp_path / "i", failures=STRICT
+    index = open_mask_index(
+        photographs("a.jpg", "in/b.jpg", "x y.jpg"), write(tmp_path / "m.json", sets), IndexOptions(), tmp_path / "i", failures=STRICT
     )
     assert [index[k].place for k in range(len(index))] == [2, 1]
     results = [{"image_id": 1, "segmentation": {"size": [5, 6], "counts": sets[0].masks[0].rle.counts.decode()}}]
     (tmp_path / "r.json").write_text(json.dumps(results))
     with pytest.raises(InputError, match="ids and no names"):
-        open_targets(photographs("1.jpg"), tmp_path / "r.json", TargetOptions(), tmp_path / "j", failures=STRICT)
+        open_mask_index(photographs("1.jpg"), tmp_path / "r.json", IndexOptions(), tmp_path / "j", failures=STRICT)

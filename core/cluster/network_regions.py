@@ -21,6 +21,6 @@ def regions_by(backbone: Backbone) -> Callable[[Image, UInt8], MaskSet]:
 
     def regions(image: Image, pixels: UInt8) -> MaskSet:
         patch = backbone.extract(backbone.prepare(pixels, _SIZE, _SIZE)[None]).patch[0].half().cpu().numpy()
-        return cluster_regions(FeatureMap(image, patch), options, frame=(_SIZE, _SIZE), look_closer=None)
+        return cluster_regions(FeatureMap(image, patch), options, frame=(_SIZE, _SIZE), crop_features=None)
 
     return regions
