@@ -302,5 +302,5 @@ def test_weights_of_the_image_tower_alone(few: Path, words: Path, tmp_path: Path
     save_file(half, tmp_path / "visual.safetensors")
     begin = ("--model", "clip:ovskit-cli-words", "--weights", tmp_path / "visual.safetensors", few, "-o", tmp_path / "a.json")
     assert here("--names", "cat,dog", *begin) == 65
-    assert "no whole CLIP" in capfd.readouterr().err
+    assert "not a whole CLIP" in capfd.readouterr().err
     assert here("--clusters", 2, *begin) == 0
