@@ -245,7 +245,7 @@ def test_shapes_that_are_read(
         ((785, 384), SQUARE, None, ["785 rows do not make a grid", "500×500", "--grid HxW", "28x28 if the first row is CLS"]),
         ((1764, 384), WIDE, None, ["36x49 or 42x42", "--grid"]),
         ((756, 384), SQUARE, None, ["27x28 or 28x27", "--grid"]),
-        ((7, 384), SQUARE, None, ["not make a grid"]),
+        ((7, 384), SQUARE, None, ["do not make a grid"]),
         ((783, 384), SQUARE, (28, 28), ["784 rows", "785"]),
         ((384, 784), SQUARE, (28, 28), ["784 rows", "array.T"]),
     ],
