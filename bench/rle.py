@@ -29,6 +29,7 @@ from ovskit.core.masks import rle
 from ovskit.core.masks.coverage import coverage
 from ovskit.core.masks.overlap import iou
 from ovskit.core.masks.runs import run_table
+from ovskit.core.records import RunTable
 
 SIDE = 1024
 MASKS = 150
@@ -110,7 +111,7 @@ def against_pycocotools(repeat: int) -> list[dict[str, Any]]:
 
 def same(name: str, mine: Any, reference: Any) -> None:
     """A speed is worth nothing unless the results are equal."""
-    if isinstance(mine, rle.RunTable):
+    if isinstance(mine, RunTable):
         mine, reference = np.column_stack([mine.areas, mine.bboxes]), np.column_stack(reference)
     elif isinstance(mine, list) and isinstance(mine[0], rle.Rle):
         mine, reference = [r.counts for r in mine], [r["counts"] for r in reference]

@@ -213,7 +213,10 @@ def _built(part: Part, ctx: typer.Context, given: Mapping[str, Any]) -> Any:
     choice = part.choice
     names = choice.by(given) if choice.by is not None else str(given.get(choice.word, choice.default))
     words = [] if choice.several and names == "none" else [word.strip() for word in names.split(",")] if choice.several else [names]
-    methods = [choice.registry.get(word) for word in words]
+    try:
+        methods = [choice.registry.get(word) for word in words]
+    except UsageError as error:
+        raise UsageError(f"{error}, or none" if choice.several else str(error)) from None
     _check_strangers(ctx, choice, methods, names)
     found = _from_set(methods, given.get("setting") or [], choice)
     chosen = tuple(_chosen(method, ctx, given, found[method.name]) for method in methods)

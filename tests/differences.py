@@ -7,7 +7,8 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import torch
 
-from ovskit.core.masks import rle
+from ovskit.core.masks.overlap import iou
+from ovskit.core.masks.runs import table_of
 from ovskit.core.records import MaskSet
 
 
@@ -40,6 +41,6 @@ def overlap(found: Sequence[MaskSet], expected: Sequence[MaskSet]) -> float:
     best = []
     for one, other in zip(found, expected, strict=True):
         assert one.image == other.image
-        table = rle.RunTable([mask.rle for mask in other.masks])
-        best.append(np.asarray(rle.iou(table, rle.RunTable([mask.rle for mask in one.masks]))).max(axis=1))
+        table = table_of(other)
+        best.append(np.asarray(iou(table, table_of(one))).max(axis=1))
     return float(np.concatenate(best).mean())

@@ -15,7 +15,7 @@ from harness import ROOT
 from harness.arguments import bench_parser, chosen_sets, list_of
 from harness.commands import CommandError, logged, pipe, run
 from harness.machine import installed, machine, surroundings, without_folders
-from harness.measure import in_turns, resident, spent, timed
+from harness.measure import in_turns, resident, timed
 from harness.photographs import first_images
 from harness.report import metric_text, percent, section, show, span, table, with_interval, write_json
 
@@ -59,7 +59,15 @@ def test_memory_of_this_process_and_of_another() -> None:
     block = bytearray(b"x") * (32 << 20)
     assert resident("VmRSS") - before > 30 << 20
     assert resident("VmHWM") >= before + len(block)
-    found = spent(subprocess.Popen([sys.executable, "-c", "x = bytearray(b'x') * (64 << 20); raise SystemExit(3)"]))
+    # From a small process: until it is another program a child counts the memory of the one that it is forked from.
+    code = (
+        "import json, subprocess, sys\nfrom harness.measure import spent\n"
+        "child = 'x = bytearray(b\"x\") * (64 << 20); raise SystemExit(3)'\n"
+        "print(json.dumps(spent(subprocess.Popen([sys.executable, '-c', child]))))"
+    )
+    bench = Path(__file__).parents[2] / "bench"
+    done = subprocess.run([sys.executable, "-c", code], cwd=bench, capture_output=True, text=True, check=True)
+    found = json.loads(done.stdout)
     assert found["exit"] == 3
     assert 64 < found["peak_mib"] < 200
     assert found["cpu_s"] > 0

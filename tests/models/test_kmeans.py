@@ -456,13 +456,13 @@ def test_faiss_has_a_gpu_for_one_thread_at_a_time(monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [
-        ({"k": 0}, "k is 0, want 1 or more"),
+        ({"k": 0}, "k 0: give a whole number from 1 up"),
         ({"metric": "manhattan"}, "choose cosine or euclidean"),
-        ({"iterations": 0}, "iterations is 0"),
-        ({"restarts": 0}, "restarts is 0"),
-        ({"seed": -1}, "seed is -1"),
-        ({"max_points": -1}, "max_points is -1"),
-        ({"k": 8, "max_points": 7}, "at least k = 8"),
+        ({"iterations": 0}, "iterations 0: give"),
+        ({"restarts": 0}, "restarts 0: give"),
+        ({"seed": -1}, "seed -1: give"),
+        ({"max_points": -1}, "max_points -1: give"),
+        ({"k": 8, "max_points": 7}, "at least as many as there are clusters, 8"),
     ],
 )
 def test_options_that_make_no_sense(wrong: dict[str, Any], says: str) -> None:

@@ -16,8 +16,7 @@ from ovskit.core.models.backbones.handmade import HandmadeBackbone, load_handmad
 from ovskit.core.models.backbones.interface import BackboneSpec
 from ovskit.core.models.backbones.whitening import half_whiten, moments, principal_components, quantise, standardise
 from ovskit.core.runtime.errors import UsageError
-
-from .conftest import threads
+from tests.models.conftest import threads
 
 CPU = torch.device("cpu")
 SIDES = st.integers(1, 6).map(lambda patches: 8 * patches)

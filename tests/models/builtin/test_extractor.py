@@ -20,9 +20,8 @@ from ovskit.core.models.builtin.network import Grouping
 from ovskit.core.models.builtin.weights import read_about, save_network
 from ovskit.core.models.registry import load_backbone, reload_backbone
 from ovskit.core.runtime.errors import InputError, MissingInputError, UsageError
+from tests.models.conftest import threads
 from tests.reference.builtin import compose
-
-from .conftest import threads
 
 CPU = torch.device("cpu")
 

@@ -95,7 +95,7 @@ def test_weights_of_another_clip_are_refused(clip_checkpoint: Clip) -> None:
     [
         ("clip:ViT-B16/openai", r"did you mean ViT-B-16"),
         ("clip:ViT-B-16/openia", "with the tags openai, laion400m_e31"),
-        ("clip:RN50/openai", "no ViT"),
+        ("clip:RN50/openai", "not a ViT"),
         (NAME, "3 blocks, -3 to 2"),
     ],
 )
