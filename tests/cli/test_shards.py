@@ -161,7 +161,7 @@ def test_broken_shards_in_headers(ovs: Run, parts: Path, tmp_path: Path) -> None
         (tmp_path / "m.json").write_bytes(text.replace(b'"shard":"0/4"', b'"shard":' + shard))
         done = ovs("ovs-hier", tmp_path / "m.json")
         assert done.returncode == 65
-        one_line(done, "m.json", "no shard")
+        one_line(done, "m.json", "is not a shard")
 
 
 def test_numpy_opens_a_shard(parts: Path) -> None:

@@ -43,7 +43,7 @@ def test_choices_are_those_that_there_are() -> None:
     assert run["schedule"].choices == SCHEDULES
     assert run["precision"].choices == PRECISIONS
     assert set(settings["size"].choices) == set(SIZES)
-    assert f"or {PLACE_QUERIES} that begin at places" in settings["queries"].help
+    assert f"or {PLACE_QUERIES} where queries begin at places" in settings["queries"].help
     assert f"-1: {KINDS} where" in settings["kinds"].help
     assert (settings["side"].low, settings["side"].multiple) == (MULTIPLE, MULTIPLE)
 
