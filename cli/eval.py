@@ -21,6 +21,7 @@ from ovskit.core.eval.request import Bootstrap, Compared
 from ovskit.core.runtime.errors import UsageError
 from ovskit.core.runtime.methods import ChosenMethod
 from ovskit.core.runtime.settings import Options, option
+from ovskit.core.runtime.shared_options import NO_PG, OUTPUT
 
 app = OvsApp(
     "ovs-eval",
@@ -49,10 +50,8 @@ class ScoresOut(Options):
         None, "Also write the scores of each image by itself, a JSON object a line.",
         flag=True, metavar="FILE", decides=False, environment="never",
     )  # fmt: skip
-    output: str = option(
-        "-", "Write to PATH, whole or not at all; - is stdout.", flag=True, short="-o", metavar="PATH", decides=False, environment="never"
-    )
-    no_pg: bool = option(False, "Leave the provenance out of the output.", flag=True, decides=False, rare=True)
+    output: str = option("-", **OUTPUT)
+    no_pg: bool = option(False, **NO_PG, rare=True)
 
 
 @app.ovs_command()

@@ -29,6 +29,7 @@ from ovskit.core.formats.photographs.options import PhotographsAt
 from ovskit.core.runtime import values
 from ovskit.core.runtime.logs import get_logger
 from ovskit.core.runtime.settings import Effect, Given, Options, option
+from ovskit.core.runtime.shared_options import NO_PG, OUTPUT, WEIGHTS, WORKERS
 
 if TYPE_CHECKING:
     from ovskit.cli.images import ChosenImages
@@ -52,15 +53,6 @@ def show_version(value: bool) -> None:
 ON_ERROR: Any = {
     "help": "At an image or a mask that cannot be used: fail; or skip it, name it on stderr and exit with 3 at the end.",
     "flag": True,
-    "decides": False,
-}
-
-
-WEIGHTS: Any = {
-    "help": "The model's weights: a safetensors file, a torch checkpoint or a TorchScript archive; no code in it is run. "
-    "Otherwise the local cache, then the model hub.",
-    "flag": True,
-    "metavar": "FILE",
     "decides": False,
 }
 
@@ -173,9 +165,7 @@ class StreamOut(Options):
 
     SECTION: ClassVar[str] = "Output"
 
-    output: str = option(
-        "-", "Write to PATH, whole or not at all; - is stdout.", flag=True, short="-o", metavar="PATH", decides=False, environment="never"
-    )
+    output: str = option("-", **OUTPUT)
     resume: bool = option(
         False, "Keep an unfinished output as PATH.part, and go on from it where there is one; not with --no-pg.",
         flag=True, decides=False, environment="never",
@@ -184,7 +174,7 @@ class StreamOut(Options):
         False, "Do nothing if the output is there already, complete and of the same options.", flag=True, decides=False,
         effect=Effect(lambda g: g["output"] != "-", "looks for the output's file: name it with -o"),
     )  # fmt: skip
-    no_pg: bool = option(False, "Leave the provenance out of the output.", flag=True, decides=False)
+    no_pg: bool = option(False, **NO_PG)
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,16 +183,7 @@ class Workers(Options):
 
     SECTION: ClassVar[str] = "Compute"
 
-    workers: int | None = option(
-        None,
-        "Number of threads; results do not depend on it.",
-        flag=True,
-        short="-j",
-        low=1,
-        metavar="N",
-        shown="the cores available",
-        decides=False,
-    )
+    workers: int | None = option(None, **WORKERS)
 
     def threads(self) -> int:
         """The number of threads."""

@@ -12,13 +12,14 @@ import typer
 
 from ovskit.cli.command import OvsApp, provenance
 from ovskit.cli.expand import Choice
-from ovskit.cli.groups import WEIGHTS, Common, Compute, Faults, PhotographsAt, StreamOut
+from ovskit.cli.groups import Common, Compute, Faults, PhotographsAt, StreamOut
 from ovskit.cli.output import StreamOutput, check_stream
 from ovskit.core.label.encoder import Encoder, EncoderOptions
 from ovskit.core.label.inputs import sort_inputs
 from ovskit.core.label.methods import LABEL, method_of
 from ovskit.core.runtime.methods import ChosenMethod
 from ovskit.core.runtime.settings import option
+from ovskit.core.runtime.shared_options import WEIGHTS
 
 app = OvsApp(
     "ovs-label",

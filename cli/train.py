@@ -18,6 +18,7 @@ from ovskit.core.formats.photographs.options import EXIF, ROOT
 from ovskit.core.runtime.errors import UsageError
 from ovskit.core.runtime.methods import ChosenMethod
 from ovskit.core.runtime.settings import Effect, Options, option, with_defaults
+from ovskit.core.runtime.shared_options import NO_PG
 from ovskit.core.train.engine.options import TrainOptions
 from ovskit.core.train.job import TrainJob, TrainMethod
 from ovskit.core.train.recipes import TRAIN
@@ -132,7 +133,7 @@ class RunOut(Options):
     resume: bool = option(
         False, "Go on from the run's checkpoint, where there is one.", flag=True, decides=False, environment="never"
     )  # fmt: skip
-    no_pg: bool = option(False, "Leave the provenance out of the output.", flag=True, decides=False)
+    no_pg: bool = option(False, **NO_PG)
 
     def folder(self) -> Path:
         """The folder of the run. Raises UsageError if it is not given, is a file, or holds a run that is not to be resumed."""

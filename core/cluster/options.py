@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from ovskit.core.runtime import values
 from ovskit.core.runtime.settings import Effect, Options, option
+from ovskit.core.runtime.shared_options import WEIGHTS
 
 if TYPE_CHECKING:
     from ovskit.core.models.kmeans import KMeansOptions
@@ -84,12 +85,7 @@ class SohesOptions(Options):
     soft: bool = option(
         True, "Keep in each mask how sure its edges are, for ovs-refine --method crf and convcrf.", flag=True, off="--no-soft", shown="soft"
     )
-    weights: Path | None = option(
-        None,
-        "The model's weights: a safetensors file, a torch checkpoint or a TorchScript archive; no code in it is run. "
-        "Otherwise the local cache, then the model hub.",
-        flag=True, metavar="FILE", decides=False, effect=OF_CROPS, rare=True,
-    )  # fmt: skip
+    weights: Path | None = option(None, **WEIGHTS, effect=OF_CROPS, rare=True)
 
 
 POINTS = 65_536  # patches of all images that centroids are fitted on [choice]

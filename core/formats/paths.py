@@ -16,7 +16,7 @@ def show_path(path: str) -> str:
 
 
 def spelled(path: str) -> str | None:
-    """The path of an existing file by this name, None where there is no such file.
+    """The path of an existing file by this name, or None.
 
     Names that differ only in how Unicode composes their letters (macOS takes accents apart, others do not) count as equal; where the file
     system has another spelling than ``path``, the result has that spelling.

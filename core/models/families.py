@@ -6,7 +6,7 @@ Imports neither torch nor a model library, so that ``--help`` stays quick.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ovskit.core.models.backbones.names import BUILTIN, HANDMADE, TIMM_NAMES, ModelName, suggest
 from ovskit.core.models.family import BackboneRequest, Family, PyramidRequest
@@ -63,23 +63,27 @@ def _given(name: str, weights: Path | None) -> Path | None:
     return None if weights is None else WeightsSource(name, weights).path(None)
 
 
-def _load_clip(request: BackboneRequest) -> Backbone:
+def _as_asked(request: BackboneRequest) -> dict[str, Any]:
+    """What every loader of published weights is told, its source among it, which fails early where there is nothing to load."""
     from ovskit.core.models.weights.source import WeightsSource
 
     source = WeightsSource(request.name, request.weights)
     source.fail_early()
+    return {
+        "facet": request.facet,
+        "layer": request.layer,
+        "source": source,
+        "device": request.device,
+        "dtype": request.dtype,
+        "interpolation": request.interpolation,
+    }
+
+
+def _load_clip(request: BackboneRequest) -> Backbone:
+    asked = _as_asked(request)  # before torch's companions are imported
     from ovskit.core.models.clip.image_tower import load_clip
 
-    return load_clip(
-        request.name,
-        request.model,
-        facet=request.facet,
-        layer=request.layer,
-        source=source,
-        device=request.device,
-        dtype=request.dtype,
-        interpolation=request.interpolation,
-    )
+    return load_clip(request.name, request.model, **asked)
 
 
 def _clip_text(spec: BackboneSpec, weights: Path | None, device: torch.device) -> TextTower:
@@ -95,23 +99,10 @@ def _clip_size(model: str) -> int | None:
 
 
 def _load_timm(request: BackboneRequest) -> Backbone:
-    from ovskit.core.models.weights.source import WeightsSource
-
-    source = WeightsSource(request.name, request.weights)
-    source.fail_early()
+    asked = _as_asked(request)
     from ovskit.core.models.backbones.timm_vit import load_timm
 
-    return load_timm(
-        request.name,
-        request.model,
-        facet=request.facet,
-        layer=request.layer,
-        source=source,
-        device=request.device,
-        dtype=request.dtype,
-        positions=request.positions,
-        interpolation=request.interpolation,
-    )
+    return load_timm(request.name, request.model, positions=request.positions, **asked)
 
 
 def _timm_pyramid(request: PyramidRequest) -> Pyramid:

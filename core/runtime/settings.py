@@ -225,8 +225,9 @@ def with_defaults(options: type[AnyOptions], *, fixed: Collection[str] = (), **d
     own: dict[str, Any] = {}
     for name in known:
         if name in defaults or name in fixed:
-            metadata = {} if name in fixed else known[name].metadata
-            own[name] = dataclasses.field(default=defaults.get(name, known[name].default), metadata=metadata)
+            default = defaults.get(name, known[name].default)
+            is_plain = name in fixed or _KEY not in known[name].metadata
+            own[name] = dataclasses.field(default=default) if is_plain else redeclared(options, name, default)
     body = {
         **own,
         "__annotations__": {name: known[name].type for name in own},

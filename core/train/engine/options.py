@@ -7,6 +7,7 @@ from typing import ClassVar, Literal
 
 from ovskit.core.runtime.errors import UsageError
 from ovskit.core.runtime.settings import Given, Options, option
+from ovskit.core.runtime.shared_options import WORKERS
 
 BETAS: dict[str, tuple[float, ...]] = {"adamw": (0.9, 0.999), "adan": (0.98, 0.92, 0.99)}
 """The optimizers, and the decay rates of their averages: AdamW's usual ones, Adan's as timm has them [choice]."""
@@ -64,16 +65,7 @@ class TrainOptions(Options):
     precision: Literal["auto", "fp32", "bf16", "fp16"] = option(
         "auto", "Precision to compute in; auto: bf16 on a GPU that has it, fp16 on other CUDA GPUs, fp32 elsewhere.", flag=True
     )
-    workers: int | None = option(
-        None,
-        "Number of threads; results do not depend on it.",
-        flag=True,
-        short="-j",
-        low=1,
-        metavar="N",
-        shown="the cores available",
-        decides=False,
-    )
+    workers: int | None = option(None, **WORKERS)
 
     stop_after: int | None = None
     betas: tuple[float, ...] | None = None

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from ovskit.core.runtime.errors import InputError, UsageError
 from ovskit.core.runtime.settings import Effect, Options, option, with_defaults
+from ovskit.core.runtime.shared_options import WEIGHTS
 from ovskit.core.train.engine.options import TrainOptions
 from ovskit.core.train.job import Prepared, TrainJob, TrainMethod
 from ovskit.core.train.recipes.mask_recipe import MaskRecipe, prepare
@@ -197,12 +198,7 @@ class SegmentFiles(Options):
 
     SECTION: ClassVar[str] = "Input"
 
-    weights: Path | None = option(
-        None,
-        "The model's weights: a safetensors file, a torch checkpoint or a TorchScript archive; no code in it is run. "
-        "Otherwise the local cache, then the model hub.",
-        flag=True, metavar="FILE", decides=False,
-    )  # fmt: skip
+    weights: Path | None = option(None, **WEIGHTS)
     scratch: bool = option(
         False, "Begin with a random backbone instead of its published weights.", flag=True,
         effect=Effect(lambda g: g["weights"] is None, "begins with random weights, and --weights brings some: choose one"),
