@@ -124,16 +124,17 @@ def expand(function: Callable[..., None], order: Sequence[str] = ()) -> Expanded
     """
     hints = get_type_hints(function, include_extras=True)
     parts = tuple(_part(name, hints[name]) for name in inspect.signature(function).parameters if name != "ctx")
+    sections = [(part, *section) for part in parts for section in part.sections()]
     declared: dict[str, Declared] = {}
-    for part in parts:
-        for _, method, options in part.sections():
-            for one in options:
-                if method is not None and one.default is dataclasses.MISSING:  # needed only where the method is chosen
-                    one = dataclasses.replace(one, default=None)
-                known = declared.setdefault(one.name, one)
-                if known is not one and (known.flags, known.kind, known.off) != (one.flags, one.kind, one.off):
-                    raise TypeError(f"{function.__name__}: {one.name} is declared twice, differently{f' by {method}' if method else ''}")
-
+    # Those of other packages last: beside one that does not fit ours must go on working.
+    for part, title, method, options in sorted(sections, key=lambda section: _is_others(section[0], section[2])):
+        strange = _unlike(declared, options)
+        if strange is None:
+            declared = _with(declared, options, optional=method is not None)
+        elif part.choice is not None and method is not None and _is_others(part, method):
+            part.choice.registry.refuse(method, f"its option {strange} is another one here; its package must give it another name")
+        else:
+            raise TypeError(f"{function.__name__}: {title} declares {strange} otherwise than before")
     places = {name: place for place, name in enumerate(order)}
     declared = dict(sorted(declared.items(), key=lambda item: places.get(item[0], len(places))))
 
@@ -152,6 +153,32 @@ def expand(function: Callable[..., None], order: Sequence[str] = ()) -> Expanded
     run.__signature__ = inspect.Signature([context, *parameters])  # type: ignore[attr-defined]
     run.__annotations__ = {"ctx": typer.Context, **{parameter.name: parameter.annotation for parameter in parameters}}
     return Expanded(run, parts, declared)
+
+
+def _is_others(part: Part, method: str | None) -> bool:
+    return method is not None and part.choice is not None and method not in part.choice.registry.names
+
+
+def _unlike(declared: Mapping[str, Declared], options: Sequence[Declared]) -> str | None:
+    """The first of ``options`` that has the name or a flag of another one among ``declared``; None if there is none of the kind."""
+    flags = {flag: known.name for known in declared.values() for flag in (*known.flags, *filter(None, [known.off]))}
+    for one in options:
+        known = declared.get(one.name)
+        if known is not None and (known.flags, known.kind, known.off) != (one.flags, one.kind, one.off):
+            return one.flag or one.name
+        for flag in (*one.flags, *filter(None, [one.off])):
+            if flags.get(flag, one.name) != one.name:
+                return flag
+    return None
+
+
+def _with(declared: Mapping[str, Declared], options: Sequence[Declared], *, optional: bool) -> dict[str, Declared]:
+    """``declared`` and those of ``options`` that are not in it; ``optional``: none must be given, since only a chosen method needs them."""
+    found = dict(declared)
+    for one in options:
+        given_up = optional and one.default is dataclasses.MISSING
+        found.setdefault(one.name, dataclasses.replace(one, default=None) if given_up else one)
+    return found
 
 
 def _part(name: str, hint: Any) -> Part:

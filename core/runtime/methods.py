@@ -102,6 +102,11 @@ class Registry:
         self._load_others()
         yield from (self._loaded[name] for name in sorted(self._loaded.keys() - {*self.names}))
 
+    def refuse(self, name: str, why: str) -> None:
+        """Leave a method of another package out, and say ``why`` where it is asked for."""
+        del self._loaded[name]
+        self.broken[name] = f"{name} of another package: {why}"
+
     def _load_others(self) -> None:
         if self._all:
             return

@@ -270,15 +270,16 @@ def wanted(declared: Declared) -> str:
         return "numbers with commas between them" if get_origin(declared.kind) is tuple else "a text"
     said = f"a multiple of {declared.multiple}" if declared.multiple else {int: "a whole number", float: "a number"}[declared.kind]
     if declared.above is not None:
-        said += f" above {declared.above:g}"
+        said += f" above {text_of(declared.above)}"
     if declared.low is not None:
-        said += f" from {declared.low:g}"
+        said += f" from {text_of(declared.low)}"
     if declared.below is not None:
-        return said + f"{' and' * (declared.above is not None or declared.low is not None)} below {declared.below:g}"
+        return said + f"{' and' * (declared.above is not None or declared.low is not None)} below {text_of(declared.below)}"
     if declared.high == math.inf:
         return said + " up" * (declared.low is not None) + ", or inf"
     if declared.high is not None:
-        said += f" to {declared.high:g}" if declared.low is not None else f"{' and' * (declared.above is not None)} up to {declared.high:g}"
+        until = " to" if declared.low is not None else " and up to" if declared.above is not None else " up to"
+        said += f"{until} {text_of(declared.high)}"
     return said + " up" * (declared.low is not None and declared.high is None)
 
 
@@ -328,6 +329,8 @@ def text_of(value: Any) -> str:
     """A value as a person would type it."""
     if isinstance(value, bool):
         return str(value).lower()
+    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
+        return str(int(value))
     if isinstance(value, float):
         return f"{value:g}" if float(f"{value:g}") == value else repr(value)
     if isinstance(value, tuple | list):

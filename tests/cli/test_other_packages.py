@@ -131,3 +131,22 @@ def test_a_broken_package_is_named_and_ours_go_on(process: Run, features: Path, 
     assert done.returncode == 2
     if "cluster.toy" in entry:
         one_line(done, f"--method toy: toy_regions:METHOD (entry point cluster.toy) {said}")
+
+
+@pytest.mark.parametrize(
+    ("options", "flag"),
+    [
+        ('seed: str = option("x", "Seed.", flag=True)', "--seed"),  # ours is a whole number
+        ('cut: float = option(0.5, "Cut.", flag="--nms")', "--nms"),
+        ('output: str = option("x", "Output.", flag="--toy-output")', "--toy-output"),  # the name of what every command has
+    ],
+)
+def test_an_option_that_is_another_one_here(process: Run, features: Path, tmp_path: Path, options: str, flag: str) -> None:
+    begin, end = TOY.index("    where: float"), TOY.index("\n\n\ndef halves")
+    env = install(tmp_path, TOY[:begin] + f"    {options}" + TOY[end:])
+    done = process("ovs-cluster", features, env=env)
+    assert done.returncode == 0
+    one_line(done, f"toy of another package: its option {flag} is another one here")
+    done = process("ovs-cluster", "--method", "toy", features, env=env)
+    assert done.returncode == 2
+    one_line(done, f"--method toy: toy of another package: its option {flag}")
