@@ -19,8 +19,7 @@ import re
 import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import typer
 from typer.exceptions import TyperException
@@ -53,8 +52,7 @@ _OUT_OF_MEMORY = re.compile(r"can't allocate memory|not enough memory|out of mem
 Examples = Sequence[tuple[str, str]]
 
 
-@dataclass(frozen=True)
-class Leaf:
+class Leaf(NamedTuple):
     """What is run: a command or a subcommand, as ``name`` is typed; ``click`` is what its parser sees."""
 
     name: str

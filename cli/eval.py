@@ -6,7 +6,6 @@ import functools
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
 import typer
@@ -39,7 +38,6 @@ app = OvsApp(
 )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
 class ScoresOut(Options):
     """What is written of the scores, and where."""
 

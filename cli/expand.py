@@ -1,6 +1,6 @@
 """Groups of options as the flags of a command: what a command's function takes, and what its parser sees.
 
-A command's function takes groups, each a frozen dataclass of ``core.runtime.settings.option`` fields, and what is chosen of a room's
+A command's function takes groups, each a class of ``core.runtime.settings.option`` fields, and what is chosen of a room's
 methods::
 
     def cluster(
@@ -15,8 +15,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Annotated, Any, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, NamedTuple, get_args, get_origin, get_type_hints
 
 import typer
 
@@ -28,8 +27,7 @@ from ovskit.core.runtime.settings import Declared, assignments, fault, fields_of
 log = get_logger("cli")
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
+class Choice(NamedTuple):
     """How a command chooses among the methods of a room, with ``default``; ``several`` with commas, or ``none`` of them.
     Where ``by`` is given there is no flag: it names the method from the options that are given, by their names, as they were typed.
 
@@ -81,13 +79,12 @@ class Choice:
 
 
 def _flag(name: str, flag: str, help: str, kind: Any, **said: Any) -> Declared:
-    rest: dict[str, Any] = {field.name: None for field in dataclasses.fields(Declared)}
-    rest |= {"choices": (), "decides": True, "count": False, "argument": False, "rare": False, "environment": "always"}
+    rest: dict[str, Any] = dict.fromkeys(Declared._fields)
+    rest |= {"choices": (), "decides": True, "counted": False, "argument": False, "rare": False, "environment": "always"}
     return Declared(**{**rest, "name": name, "flags": (flag,), "help": help, "kind": kind, **said})
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(NamedTuple):
     """One parameter of a command's function: a group, or a choice of methods."""
 
     name: str
@@ -108,8 +105,7 @@ class Part:
         yield title, None, tuple(choice.sets())
 
 
-@dataclass(frozen=True, slots=True)
-class Expanded:
+class Expanded(NamedTuple):
     """A command's function for Typer, and what its parameters are: ``parts`` in order, ``declared`` by parameter."""
 
     function: Callable[..., None]
@@ -177,7 +173,7 @@ def _with(declared: Mapping[str, Declared], options: Sequence[Declared], *, opti
     found = dict(declared)
     for one in options:
         given_up = optional and one.default is dataclasses.MISSING
-        found.setdefault(one.name, dataclasses.replace(one, default=None) if given_up else one)
+        found.setdefault(one.name, one._replace(default=None) if given_up else one)
     return found
 
 
@@ -195,7 +191,7 @@ def _parameter(declared: Declared) -> inspect.Parameter:
     default: Any = None
     if declared.default is dataclasses.MISSING:
         default = inspect.Parameter.empty
-    elif declared.count:
+    elif declared.counted:
         default = 0
     elif declared.kind is bool and declared.off is None:
         default = False
@@ -215,7 +211,7 @@ def _option(declared: Declared) -> Any:
         metavar=declared.metavar,
         help=declared.help,
         show_default=False,
-        count=declared.count,
+        count=declared.counted,
         is_eager=declared.now is not None,
         callback=declared.now,
         min=declared.low if is_number else None,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import typer
 
 from ovskit.cli.command import OvsApp, provenance
@@ -35,7 +33,6 @@ def _list_models(value: bool) -> None:
         raise typer.Exit()
 
 
-@dataclass(frozen=True, slots=True)
 class ModelFiles(Weights):
     """Where the model's weights are, and which models there are."""
 

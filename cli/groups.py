@@ -17,7 +17,6 @@ Short flags in use: -0 -h -j -k -o -q -v.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -57,7 +56,6 @@ ON_ERROR: Any = {
 }
 
 
-@dataclass(frozen=True, slots=True)
 class Faults(Options):
     """What happens at an image that cannot be used."""
 
@@ -72,7 +70,6 @@ class Faults(Options):
         return Failures(skip=self.on_error == "skip")
 
 
-@dataclass(frozen=True, slots=True)
 class ImagePaths(Faults):
     """Images by their paths."""
 
@@ -91,7 +88,6 @@ def _lists_paths(given: Given) -> bool:
     return given["images"] is None and (not given["inputs"] or "-" in given["inputs"])
 
 
-@dataclass(frozen=True, slots=True)
 class ImagesIn(ImagePaths):
     """Images by their paths, or those that a COCO file lists, and which part of them is worked on."""
 
@@ -125,7 +121,6 @@ class ImagesIn(ImagePaths):
         return ChosenImages(chosen, found.root, found.exif, part)
 
 
-@dataclass(frozen=True, slots=True)
 class MasksIn(Faults):
     """Masks files, read as one."""
 
@@ -141,7 +136,6 @@ def _reads_arrays(given: Given) -> bool:
     return any(holds_arrays(path, HEADER) for path in given["inputs"] or [])
 
 
-@dataclass(frozen=True, slots=True)
 class FeaturesIn(Faults):
     """Feature streams, read as one, with features saved by NumPy among them."""
 
@@ -159,7 +153,6 @@ class FeaturesIn(Faults):
     )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
 class StreamOut(Options):
     """Where a stream is written."""
 
@@ -177,7 +170,6 @@ class StreamOut(Options):
     no_pg: bool = option(False, **NO_PG)
 
 
-@dataclass(frozen=True, slots=True)
 class Workers(Options):
     """How many threads."""
 
@@ -192,7 +184,6 @@ class Workers(Options):
         return self.workers or default_workers()
 
 
-@dataclass(frozen=True, slots=True)
 class Compute(Workers):
     """Where to compute, and with how many threads."""
 
@@ -205,7 +196,6 @@ class Compute(Workers):
     )
 
 
-@dataclass(frozen=True, slots=True)
 class Weights(Options):
     """Where a model's weights are."""
 
@@ -214,7 +204,6 @@ class Weights(Options):
     weights: Path | None = option(None, **WEIGHTS)
 
 
-@dataclass(frozen=True, slots=True)
 class Common(Options):
     """What every command has."""
 
@@ -226,6 +215,6 @@ class Common(Options):
         "A flag beats OVS_… in the environment, which beats the file.",
         flag=True, metavar="FILE", decides=False, environment="never", now=load_config, rare=True,
     )  # fmt: skip
-    verbose: int = option(0, "Say more; twice for tracebacks.", flag=True, short="-v", count=True, decides=False, shown="", rare=True)
-    quiet: int = option(0, "Say less.", flag=True, short="-q", count=True, decides=False, shown="", rare=True)
+    verbose: int = option(0, "Say more; twice for tracebacks.", flag=True, short="-v", counted=True, decides=False, shown="", rare=True)
+    quiet: int = option(0, "Say less.", flag=True, short="-q", counted=True, decides=False, shown="", rare=True)
     version: bool = option(False, "Show the version and exit.", flag=True, decides=False, environment="never", now=show_version, rare=True)

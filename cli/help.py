@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_origin
 
@@ -102,7 +101,7 @@ def sections(parts: Sequence[Part], about: str | None) -> list[tuple[str, list[D
             if method is not None and about is not None:
                 options = fields_of(methods_of(parts)[method].options)
                 if part.choice is not None and part.choice.several:  # --set METHOD.NAME=X
-                    options = tuple(one if one.flags else replace(one, name=f"{method}.{one.name}") for one in options)
+                    options = tuple(one if one.flags else one._replace(name=f"{method}.{one.name}") for one in options)
             shown = sorted((one for one in options if not one.argument), key=lambda one: not one.flags)
             if shown:
                 found.setdefault(title, []).extend(shown)
@@ -130,7 +129,7 @@ def record(declared: Declared) -> tuple[str, str]:
         return f"--set {declared.name}={metavar(declared)}", _with_default(declared)
     names = ", ".join(sorted(declared.flags, key=len))
     left = " / ".join(filter(None, [names, declared.off]))
-    takes = "" if declared.kind is bool or declared.count else metavar(declared)
+    takes = "" if declared.kind is bool or declared.counted else metavar(declared)
     return f"{left} {takes}".rstrip(), _with_default(declared)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import typer
@@ -35,7 +35,6 @@ app = OvsApp(
 )
 
 
-@dataclass(frozen=True, slots=True)
 class Shown(Options):
     """Whether the forest is shown to a person."""
 

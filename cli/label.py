@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -35,7 +34,6 @@ app = OvsApp(
 )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
 class MasksAndFeaturesIn(Faults):
     """Masks files, read as one, and perhaps a feature stream."""
 
@@ -47,7 +45,6 @@ class MasksAndFeaturesIn(Faults):
     )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
 class EncoderIn(EncoderOptions):
     """The model that describes masks, and where its weights are."""
 

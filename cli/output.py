@@ -19,7 +19,7 @@ Records = Callable[[frozenset[int]], Iterable[Any]]
 """The records of all images but those whose ids are given, since they are done."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class StreamOutput:
     """The output of a run.
 

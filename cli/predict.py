@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar
 
@@ -36,7 +35,6 @@ app = OvsApp(
 )
 
 
-@dataclass(frozen=True, slots=True)
 class Trained(Options):
     """The model that ``ovs-train`` made; its kind chooses the method."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -49,7 +49,6 @@ ORDER = (
 ).split()
 
 
-@dataclass(frozen=True, slots=True)
 class PhotographsToLearnFrom(Faults):
     """Photographs alone."""
 
@@ -74,7 +73,6 @@ class PhotographsToLearnFrom(Faults):
         return find_images(self.named(), failures, root=self.root, exif=self.exif).items
 
 
-@dataclass(frozen=True, slots=True)
 class MasksToLearnFrom(Faults):
     """Masks and their photographs."""
 
@@ -120,7 +118,6 @@ class MasksToLearnFrom(Faults):
 INPUTS = {"photographs": PhotographsToLearnFrom, "masks": MasksToLearnFrom}
 
 
-@dataclass(frozen=True, slots=True)
 class RunOut(Options):
     """Where the run is kept."""
 
@@ -149,7 +146,6 @@ class RunOut(Options):
 _OF_EVAL = Effect(lambda g: g["eval"] is not None, "is about what --eval names: add --eval GT.json")
 
 
-@dataclass(frozen=True, slots=True)
 class Evaluation(Options):
     """What the model under training is scored on."""
 

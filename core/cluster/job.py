@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ovskit.core.runtime.errors import InputError, MissingInputError
 from ovskit.core.runtime.methods import GivenBy
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ovskit.core.runtime.failures import Failures
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class ClusterJob:
     """A run of ``ovs-cluster`` but for its method.
 
@@ -45,8 +45,7 @@ class ClusterJob:
     given: Mapping[str, GivenBy] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class Clustered:
+class Clustered(NamedTuple):
     """What a method makes: masks of the images that are not ``done`` yet, in order, and the categories that they have, if they mean the
     same in every image."""
 

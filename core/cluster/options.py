@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -18,7 +17,6 @@ PAPER = "SOHES section 3.1"
 OF_CROPS = Effect(lambda g: g["local"] is not False, "has no effect with --no-local: it is about crops of small regions")
 
 
-@dataclass(frozen=True, slots=True)
 class SohesOptions(Options):
     """Every value of the method; the paper's where it gives one, else a choice.
 
@@ -91,7 +89,6 @@ class SohesOptions(Options):
 POINTS = 65_536  # patches of all images that centroids are fitted on [choice]
 
 
-@dataclass(frozen=True, slots=True)
 class FittingOptions(Options):
     """How centroids are fitted, kept and taken."""
 
@@ -133,7 +130,6 @@ Side = Literal["border", "share", "smaller"]
 Sign = Literal["overlap", "share", "images"]
 
 
-@dataclass(frozen=True, slots=True)
 class LightOptions(FittingOptions):
     """Every value that the paper leaves open [choices]; docs/reference/choices.md says what each does."""
 

@@ -4,7 +4,6 @@ and frequent categories."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ovskit.core.eval.detection_metric import DetectionMetric, DetectionOptions
@@ -14,7 +13,6 @@ if TYPE_CHECKING:
     from ovskit.core.eval.detection import Plan
 
 
-@dataclass(frozen=True, slots=True)
 class ApOptions(DetectionOptions):
     """The options of ``DetectionOptions``; AP uses the largest of the ``maxima``."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ovskit.core.eval.detection_metric import DetectionMetric, DetectionOptions
@@ -13,7 +12,6 @@ if TYPE_CHECKING:
     from ovskit.core.eval.detection import Plan
 
 
-@dataclass(frozen=True, slots=True)
 class ArOptions(DetectionOptions):
     """The options of ``DetectionOptions``; AR is given for each of the ``maxima``, sizes and AP use the largest."""
 

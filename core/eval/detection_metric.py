@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ovskit.core.eval.metric import Metric
@@ -28,7 +27,6 @@ def numbers_of_masks(text: str) -> tuple[int, ...]:
     return tuple(sorted(int(word) for word in words))
 
 
-@dataclass(frozen=True, slots=True)
 class DetectionOptions(Options):
     """How masks are matched.
 

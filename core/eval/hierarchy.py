@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ovskit.core.eval.metric import Metric
@@ -15,7 +14,6 @@ if TYPE_CHECKING:
     from ovskit.core.formats.truth.ground_truth import GroundTruth
 
 
-@dataclass(frozen=True, slots=True)
 class HierarchyOptions(Options):
     """The metric has no options."""
 
@@ -25,8 +23,8 @@ class Hierarchy(Metric):
 
     name = "hierarchy"
 
-    def __init__(self, options: HierarchyOptions = HierarchyOptions()) -> None:
-        self._options = options
+    def __init__(self, options: HierarchyOptions | None = None) -> None:
+        self._options = options or HierarchyOptions()
 
     @property
     def options(self) -> HierarchyOptions:

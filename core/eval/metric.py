@@ -124,7 +124,7 @@ class Scores(Protocol):
 
 
 class Metric(Protocol):
-    """A metric with its ``options``, a frozen dataclass.
+    """A metric with its ``options``.
 
     ``name`` is that of ``--metric``. ``masks``: both sides are masks, whose numbers stand in the table and in JSON.
     """

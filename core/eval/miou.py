@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from ovskit.core.eval.metric import Metric, Predictions, Row, Table, open_mask_predictions
@@ -25,7 +24,6 @@ _OF_CLUSTERS = "--bg has no effect where predicted ids are classes: add --match 
 _MATCHING: Mapping[str, Literal["ids", "counts", "iou"]] = {"ids": "ids", "hungarian": "counts", "hungarian-iou": "iou"}
 
 
-@dataclass(frozen=True, slots=True)
 class MiouOptions(Options):
     """What label maps mean, and how predicted ids get classes.
 
@@ -70,8 +68,8 @@ class MeanIou(Metric):
     name = "miou"
     masks = False
 
-    def __init__(self, options: MiouOptions = MiouOptions()) -> None:
-        self._options = options
+    def __init__(self, options: MiouOptions | None = None) -> None:
+        self._options = options or MiouOptions()
 
     @property
     def options(self) -> MiouOptions:

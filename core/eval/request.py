@@ -13,7 +13,6 @@ from ovskit.core.runtime.settings import REQUIRED, Effect, Options, option
 _INTERVALS = Effect(lambda g: g["bootstrap"] > 0, "has no effect without resamples: add --bootstrap N")
 
 
-@dataclass(frozen=True, slots=True)
 class Compared(Options):
     """Which predictions to compare with which ground truth."""
 
@@ -53,7 +52,6 @@ class Compared(Options):
             raise UsageError("--seeds: name the predictions of each seed, two files or more")
 
 
-@dataclass(frozen=True, slots=True)
 class Bootstrap(Options):
     """How intervals are made. Raises UsageError for a share that is not between 0 and 1."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from ovskit.core.runtime.errors import UsageError
@@ -26,7 +25,6 @@ def _has_facets(given: Given) -> bool:
     return has_facets(given["model"])
 
 
-@dataclass(frozen=True, slots=True)
 class ExtractOptions(Options):
     """``size`` is the (height, width) in pixels every image is resized to, or None to keep its own, rounded to the patch; ``batch_size``
     None chooses one for the device."""

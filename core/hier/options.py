@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 from ovskit.core.runtime.settings import Options, option
 
 
-@dataclass(frozen=True, slots=True)
 class ForestOptions(Options):
     """See ``coverage_forest.grow_forest``. The defaults are SOHES'; HASSOD's are ``inclusive`` and 2."""
 

@@ -19,7 +19,6 @@ _DEFAULT = "builtin"
 _CONTEXT = 0.1  # on each side [choice]
 
 
-@dataclass(frozen=True, slots=True)
 class EncoderOptions(Options):
     """None leaves a value to the feature stream, the centroids or the model."""
 

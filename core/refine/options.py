@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 from ovskit.core.runtime import values
 from ovskit.core.runtime.settings import Options, option
 
 
-@dataclass(frozen=True, slots=True)
 class RefineOptions(Options):
     """``min_component``: components smaller than this share of the image and than an eighth of their mask go, holes as small are filled.
 

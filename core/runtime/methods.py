@@ -29,7 +29,7 @@ GROUP = "ovskit.methods"
 class Method:
     """One way to do what a room does.
 
-    ``name`` is what a person types, ``summary`` one sentence of what it does. ``options`` is its frozen dataclass of
+    ``name`` is what a person types, ``summary`` one sentence of what it does. ``options`` is its class of
     ``runtime.settings.option`` fields. ``run`` does it; every room says what it is called with. ``needs`` is a sentence on what its input
     must have, or empty. ``supervised``: it was trained on labels.
     """

@@ -1,8 +1,7 @@
-"""An option is declared once, as a field of a frozen dataclass; flags, checks, manual and provenance are read off that.
+"""An option is declared once, as a field of a class of ``Options``; flags, checks, manual and provenance are read off that.
 
 ::
 
-    @dataclass(frozen=True, slots=True)
     class ToyOptions(Options):
         radius: int = option(8, "Radius of the filter, in pixels.", low=1, flag=True, source="Toy et al., section 3")
 
@@ -22,7 +21,7 @@ import types
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Literal, NamedTuple, NoReturn, TypeVar, Union, dataclass_transform, get_args, get_origin, get_type_hints
 
 from ovskit.core.runtime.errors import UsageError
 
@@ -33,8 +32,7 @@ Given = Mapping[str, Any]
 """Values of a command's options, by the names of their flags, and of its arguments."""
 
 
-@dataclass(frozen=True, slots=True)
-class Effect:
+class Effect(NamedTuple):
     """When an option has an effect: ``where`` tells from all values given; if it has none, the message is its flag and ``why``, formatted
     with these values."""
 
@@ -42,8 +40,7 @@ class Effect:
     why: str
 
 
-@dataclass(frozen=True, slots=True)
-class Declared:
+class Declared(NamedTuple):
     """The declaration of an option by its field, see ``option``; ``kind`` is its type without None."""
 
     name: str
@@ -65,7 +62,7 @@ class Declared:
     decides: bool | Callable[[Given], bool]
     environment: Literal["always", "by command", "never"]
     effect: Effect | None
-    count: bool
+    counted: bool
     now: Callable[..., Any] | None
     argument: bool
     rare: bool
@@ -114,7 +111,7 @@ def option(
     decides: bool | Callable[[Given], bool] = True,
     environment: Literal["always", "by command", "never"] = "always",
     effect: Effect | None = None,
-    count: bool = False,
+    counted: bool = False,
     now: Callable[..., Any] | None = None,
     argument: bool = False,
     rare: bool = False,
@@ -130,14 +127,14 @@ def option(
     ``source``: the paper and section that gives the default; None where it is our choice. ``decides``: whether another value can give
     another result, or a function that tells from all values; only what does is in provenance. ``environment``: whether ``OVS_NAME`` sets
     it ``always``; or ``by command``, ``OVS_COMMAND_NAME`` alone, since the name means different things in different commands; or
-    ``never``, as it names one run's files or asks for information. ``effect``: when it has one. ``count``: its value is how often it is
+    ``never``, as it names one run's files or asks for information. ``effect``: when it has one. ``counted``: its value is how often it is
     given. ``now``: called with the value as soon as it is read, before all others. ``argument``: it has no flag but a place on the command
     line. ``rare``: the short help only names it.
     """
     declared = {
         "help": help, "flag": flag, "short": short, "off": off, "metavar": metavar, "low": low, "high": high, "above": above,
         "below": below, "multiple": multiple, "parse": parse, "shown": shown, "source": source, "decides": decides,
-        "environment": environment, "effect": effect, "count": count, "now": now, "argument": argument, "rare": rare,
+        "environment": environment, "effect": effect, "counted": counted, "now": now, "argument": argument, "rare": rare,
     }  # fmt: skip
     if default is REQUIRED:
         return dataclasses.field(metadata={_KEY: declared})
@@ -146,7 +143,7 @@ def option(
 
 def redeclared(options: Any, name: str, default: T, *, source: str | None = None) -> T:
     """A field of ``options`` with another default, for a subclass: all else that it declares stays, except ``source``."""
-    declared = {**options.__dataclass_fields__[name].metadata[_KEY], "shown": None, "source": source}
+    declared = {**options._declarations[name], "shown": None, "source": source}
     return dataclasses.field(default=default, metadata={_KEY: declared})
 
 
@@ -157,13 +154,50 @@ class _Required:
 REQUIRED: Any = _Required()
 
 
+@dataclass_transform(frozen_default=True)
 class Options:
-    """A frozen dataclass of ``option`` fields derives from this: it refuses values out of range wherever it is made.
+    """What a class of ``option`` fields derives from: a frozen dataclass that refuses values out of range wherever it is made.
 
     Raises UsageError. What depends on several fields is for ``check`` of the subclass.
+
+    Instances are made, shown and compared by the functions below. ``dataclass`` would compile its own for every class, and a command
+    declares some twenty before it does anything: a fifth of its start-up time.
     """
 
-    __slots__ = ()
+    __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]
+    _declarations: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if "__dataclass_fields__" in vars(cls):
+            return  # the copy with slots of a class that ``dataclass`` decorates as well
+        frozen = any(vars(base)["__dataclass_params__"].frozen for base in cls.__mro__[1:] if "__dataclass_params__" in vars(base))
+        dataclass(init=False, repr=False, eq=False, match_args=False, frozen=frozen)(cls)
+        # Not left to the fields, whose metadata are lost where ``dataclass`` decorates the class as well.
+        own = {name: cls.__dataclass_fields__[name].metadata.get(_KEY) for name in vars(cls).get("__annotations__", {})}
+        found: dict[str, Mapping[str, Any] | None] = {}
+        for base in cls.__mro__[-1:0:-1]:  # as dataclass goes through them
+            found |= {name: getattr(base, "_declarations", {}).get(name) for name in vars(base).get("__annotations__", {})}
+        cls._declarations = {name: said for name, said in (found | own).items() if said is not None}
+
+    def __init__(self, *values: Any, **named: Any) -> None:
+        fields = dataclasses.fields(self)
+        given = dict(zip([field.name for field in fields], values, strict=False))
+        wrong = [*(given.keys() & named.keys()), *(named.keys() - {field.name for field in fields})]
+        if wrong or len(values) > len(fields):
+            raise TypeError(f"{type(self).__name__} takes {', '.join(field.name for field in fields)}, each once; {', '.join(wrong)}")
+        given |= named
+        for field in fields:
+            if field.name in given:
+                value = given[field.name]
+            elif field.default_factory is not dataclasses.MISSING:
+                value = field.default_factory()
+            else:
+                value = field.default
+            if value is dataclasses.MISSING:
+                raise TypeError(f"{type(self).__name__} needs {field.name}")
+            object.__setattr__(self, field.name, value)
+        self.__post_init__()
 
     def __post_init__(self) -> None:
         for declared in fields_of(type(self)):
@@ -171,6 +205,25 @@ class Options:
             if said:
                 raise UsageError(f"{declared.name} {text_of(getattr(self, declared.name))}: {said}")
         self.check()
+
+    def __setattr__(self, name: str, value: Any) -> NoReturn:
+        raise dataclasses.FrozenInstanceError(f"{type(self).__name__} is frozen; dataclasses.replace makes one with another {name}")
+
+    def __delattr__(self, name: str) -> NoReturn:
+        raise dataclasses.FrozenInstanceError(f"{type(self).__name__} is frozen")
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{field.name}={getattr(self, field.name)!r}" for field in dataclasses.fields(self) if field.repr)
+        return f"{type(self).__qualname__}({shown})"
+
+    def __eq__(self, other: object) -> bool:
+        return self._compared() == other._compared() if type(other) is type(self) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self._compared())
+
+    def _compared(self) -> tuple[Any, ...]:
+        return tuple(getattr(self, field.name) for field in dataclasses.fields(self) if field.compare)
 
     def check(self) -> None:
         """Raises UsageError for values that do not go together."""
@@ -194,11 +247,12 @@ AnyOptions = TypeVar("AnyOptions", bound=Options)
 
 def _fields_of(options: Any) -> tuple[Declared, ...]:
     hints = get_type_hints(options)
-    return tuple(_declared(field, hints[field.name]) for field in dataclasses.fields(options) if _KEY in field.metadata)
+    known = options._declarations
+    return tuple(_declared(field, known[field.name], hints[field.name]) for field in dataclasses.fields(options) if field.name in known)
 
 
-def _declared(field: dataclasses.Field[Any], hint: Any) -> Declared:
-    said = dict(field.metadata[_KEY])
+def _declared(field: dataclasses.Field[Any], declaration: Mapping[str, Any], hint: Any) -> Declared:
+    said = dict(declaration)
     flag, short = said.pop("flag"), said.pop("short")
     long = (f"--{field.name.replace('_', '-')}" if flag is True else flag) or None
     kind = _without_none(hint)
@@ -218,7 +272,7 @@ def with_defaults(options: type[AnyOptions], *, fixed: Collection[str] = (), **d
 
     Raises TypeError for what is not a field.
     """
-    known = {field.name: field for field in dataclasses.fields(options)}  # type: ignore[arg-type]
+    known = {field.name: field for field in dataclasses.fields(options)}
     strange = {*defaults, *fixed} - known.keys()
     if strange:
         raise TypeError(f"{options.__name__} has no {', '.join(sorted(strange))}")
@@ -226,7 +280,7 @@ def with_defaults(options: type[AnyOptions], *, fixed: Collection[str] = (), **d
     for name in known:
         if name in defaults or name in fixed:
             default = defaults.get(name, known[name].default)
-            is_plain = name in fixed or _KEY not in known[name].metadata
+            is_plain = name in fixed or name not in options._declarations
             own[name] = dataclasses.field(default=default) if is_plain else redeclared(options, name, default)
     body = {
         **own,
@@ -234,12 +288,12 @@ def with_defaults(options: type[AnyOptions], *, fixed: Collection[str] = (), **d
         "__module__": options.__module__,
         "__doc__": options.__doc__,
     }
-    return dataclass(frozen=True, slots=True)(type(options.__name__, (options,), body))
+    return type(options.__name__, (options,), body)
 
 
 def part_of(kind: type[AnyOptions], options: Any) -> AnyOptions:
     """The part of ``options``, a dataclass that inherits from several, that comes from ``kind``, as an instance of ``kind``."""
-    return kind(**{field.name: getattr(options, field.name) for field in dataclasses.fields(kind)})  # type: ignore[arg-type]
+    return kind(**{field.name: getattr(options, field.name) for field in dataclasses.fields(kind)})
 
 
 def fault(declared: Declared, value: Any) -> str | None:
@@ -311,7 +365,7 @@ def value_of(declared: Declared, text: str) -> Any:
             return tuple(_number(part, item) for part in text.split(","))
         return _number(text, declared.kind)
     except ValueError:
-        plain = dataclasses.replace(declared, low=None, high=None, above=None, below=None, multiple=None)
+        plain = declared._replace(low=None, high=None, above=None, below=None, multiple=None)
         raise ValueError(f"give {wanted(plain)}") from None
 
 

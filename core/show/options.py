@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from ovskit.core.runtime.errors import UsageError
@@ -14,7 +13,6 @@ from ovskit.core.runtime.values import void_ids
 PAGE_SIDE, SHEET_SIDE = 1024, 320
 
 
-@dataclass(frozen=True, slots=True)
 class ShowInputs(Options):
     """The files side by side, and the ground truth beside them."""
 
@@ -104,7 +102,6 @@ def is_folder(output: str) -> bool:
 _PICTURES = Effect(_draws("folder", "sheet"), "has no effect on a page, which has controls of its own: use it with -o DIR/ or --sheet")
 
 
-@dataclass(frozen=True, slots=True)
 class Drawing(Options):
     """What is drawn, and where it is written."""
 

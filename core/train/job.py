@@ -22,9 +22,11 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
 class NoFiles(Options):
     """For recipes that read nothing but what they learn from."""
+
+
+NO_FILES = NoFiles()
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +65,7 @@ class TrainJob:
     devices: Devices
     failures: Failures
     masks: Path | None = None
-    files: Any = NoFiles()
+    files: Any = NO_FILES
     cache: Path | None = None
     score: Callable[..., dict[str, float]] | None = None
     pg: Sequence[Mapping[str, Any]] = ()

@@ -7,7 +7,6 @@ import pty
 import signal
 import subprocess
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -390,7 +389,6 @@ def test_no_binary_on_a_terminal(environment: dict[str, str], images: Path) -> N
 # What nobody raised on purpose
 
 
-@dataclass(frozen=True, slots=True)
 class Sizes(Options):
     size: int = option(1, "Size.", flag=True)
     batch_size: int = option(1, "Batch size.", flag=True)

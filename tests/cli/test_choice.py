@@ -1,7 +1,6 @@
 """A command whose methods are chosen by the options that are given, instead of by a flag."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Annotated, Any
 
 import pytest
@@ -13,7 +12,6 @@ from ovskit.core.runtime.methods import ChosenMethod, GivenBy, Method, Registry
 from ovskit.core.runtime.settings import REQUIRED, Effect, Options, option
 
 
-@dataclass(frozen=True, slots=True)
 class ByCount(Options):
     """Needs a count."""
 
@@ -21,7 +19,6 @@ class ByCount(Options):
     seed: int = option(0, "Random seed.", flag=True, effect=Effect(lambda g: g["count"] is not None, "is for --count alone"))
 
 
-@dataclass(frozen=True, slots=True)
 class ByName(Options):
     """Needs a name."""
 

@@ -1,7 +1,6 @@
 """Which method opens a checkpoint is told by what the finished model says of itself."""
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +29,6 @@ def test_what_a_model_says_that_it_is(tmp_path: Path) -> None:
         assert kind_of(tmp_path / f"{k}") == ""
 
 
-@dataclass(frozen=True, slots=True)
 class ToyOptions(Options):
     """None."""
 

@@ -2,7 +2,6 @@
 
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -129,7 +128,6 @@ def test_photographs_are_read_only_where_masks_are_refined(registry: Registry, t
     assert len(Refinement([], RefineOptions(), RefineJob("cpu")).of(None)(masks_of(1, 3)).masks) == 1
 
 
-@dataclass(frozen=True, slots=True)
 class NoOptions(Options):
     pass
 

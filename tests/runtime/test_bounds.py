@@ -1,7 +1,6 @@
 """Numbers out of the range that an option declares."""
 
 import math
-from dataclasses import dataclass
 
 import pytest
 
@@ -9,7 +8,6 @@ from ovskit.core.runtime.errors import UsageError
 from ovskit.core.runtime.settings import Options, fields_of, option, redeclared, wanted
 
 
-@dataclass(frozen=True, slots=True)
 class Bounds(Options):
     between: float = option(0.5, "Between two bounds.", above=0, below=1, source="a paper")
     begins: float = option(0.5, "Up to a bound that it may not touch.", low=0, below=1)
@@ -17,7 +15,6 @@ class Bounds(Options):
     finite: float = option(1, "May not be infinite.", low=0)
 
 
-@dataclass(frozen=True, slots=True)
 class Others(Bounds):
     between: float = redeclared(Bounds, "between", 0.9)
     more: int = option(1, "One more.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 
 import pytest
 
@@ -10,7 +10,6 @@ from ovskit.core.runtime.errors import UsageError
 from ovskit.core.runtime.settings import Options, fields_of, option, part_of, with_defaults
 
 
-@dataclass(frozen=True, slots=True)
 class Plain(Options):
     first: int = option(1, "The first.", flag=True, low=1)
     second: float | None = option(None, "The second.", flag=True)
@@ -28,7 +27,7 @@ def test_defaults_change_and_nothing_else() -> None:
     assert asdict(Plain()) == {"first": 1, "second": None, "third": "c", "fourth": None}
     assert isinstance(other(), Plain)
     assert [(one.name, one.default) for one in fields_of(other)] == [("first", 7), ("second", None), ("third", "d")]
-    before, after = (replace(fields_of(kind)[0], default=0) for kind in (Plain, other))
+    before, after = (fields_of(kind)[0]._replace(default=0) for kind in (Plain, other))
     assert before == after
     assert other(3, 0.5) == replace(other(), first=3, second=0.5)
 
@@ -52,15 +51,12 @@ def test_an_unknown_name() -> None:
 
 
 def test_a_part_of_options_made_of_two() -> None:
-    @dataclass(frozen=True)
     class One(Options):
         a: int = option(1, "A.")
 
-    @dataclass(frozen=True)
     class Two(Options):
         b: int = option(2, "B.")
 
-    @dataclass(frozen=True)
     class Both(Two, One):
         pass
 

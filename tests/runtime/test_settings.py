@@ -1,6 +1,7 @@
-"""Options as fields of frozen dataclasses: what a declaration says, checks and reads."""
+"""Options as fields of a class: what a declaration says, checks and reads, and how the class behaves."""
 
-from dataclasses import dataclass, replace
+import pickle
+from dataclasses import FrozenInstanceError, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Literal
 
@@ -13,7 +14,6 @@ from ovskit.core.runtime.settings import Options, assignments, decides, fault, f
 from ovskit.core.runtime.values import thresholds
 
 
-@dataclass(frozen=True, slots=True)
 class Toy(Options):
     radius: int = option(8, "Radius.", low=1, high=64, flag=True, short="-r")
     rate: float = option(0.5, "Rate.", above=0)
@@ -123,7 +123,7 @@ def test_what_decides() -> None:
     assert decides(FIELDS["radius"], {})
     assert not decides(FIELDS["file"], {})
     assert not decides(None, {})
-    sometimes = replace(FIELDS["radius"], decides=lambda given: "eval" in given)
+    sometimes = FIELDS["radius"]._replace(decides=lambda given: "eval" in given)
     assert (decides(sometimes, {}), decides(sometimes, {"eval": "x"})) == (False, True)
 
 
@@ -147,3 +147,62 @@ def test_settings_from_texts() -> None:
     ):
         with pytest.raises(UsageError, match=said):
             settings_from(Toy, [text])
+
+
+class More(Toy):
+    radius: int = option(16, "Radius.", low=1, high=64, flag=True)
+    depth: int = option(3, "Depth.", low=0)
+
+
+def test_options_behave_as_a_frozen_dataclass() -> None:
+    toy = Toy(4, soft=False)
+    assert (toy.radius, toy.rate, toy.soft) == (4, 0.5, False)
+    assert toy == Toy(radius=4, soft=False)
+    assert hash(toy) == hash(Toy(radius=4, soft=False))
+    assert toy not in (Toy(radius=5, soft=False), "toy", More(radius=4, soft=False))
+    assert repr(Toy(name="a")).startswith("Toy(radius=8, rate=0.5, side=64, name='a', ")
+    assert pickle.loads(pickle.dumps(toy)) == toy
+    with pytest.raises(FrozenInstanceError, match="radius"):
+        toy.radius = 5  # type: ignore[misc]
+    with pytest.raises(FrozenInstanceError):
+        del toy.radius  # type: ignore[misc]
+    with pytest.raises(UsageError, match="radius 65: give a whole number from 1 to 64"):
+        replace(toy, radius=65)
+
+
+def test_options_of_a_base_come_first() -> None:
+    assert [one.name for one in fields(More)] == [*(one.name for one in fields(Toy)), "depth"]
+    assert (More().radius, More().depth, Toy().radius) == (16, 3, 8)
+
+
+@pytest.mark.parametrize(("values", "named"), [((), {"width": 1}), ((4,), {"radius": 4}), ((1,) * 12, {})])
+def test_options_that_are_not_there(values: tuple[int, ...], named: dict[str, int]) -> None:
+    with pytest.raises(TypeError, match="Toy takes radius, rate, "):
+        Toy(*values, **named)  # type: ignore[arg-type]
+
+
+def test_fields_that_are_not_options() -> None:
+    class Mixed(Options):
+        needed: int
+        seen: list[int] = field(default_factory=list, compare=False, repr=False)
+
+    with pytest.raises(TypeError, match="Mixed needs needed"):
+        Mixed()  # type: ignore[call-arg]
+    one, other = Mixed(1), Mixed(1, [2])
+    assert (one, one.seen) == (other, [])
+    assert "seen" not in repr(other)
+
+
+@pytest.mark.parametrize("slots", [False, True])
+def test_a_class_that_dataclass_decorates_as_well(slots: bool) -> None:
+    @dataclass(frozen=True, slots=slots)
+    class Own(Options):
+        radius: int = option(8, "Radius.", low=1)
+
+    class More(Own):
+        depth: int = option(3, "Depth.")
+
+    assert (Own().radius, Own(3)) == (8, Own(radius=3))
+    assert [(one.name, one.default) for one in fields_of(More)] == [("radius", 8), ("depth", 3)]
+    with pytest.raises(UsageError, match="radius 0"):
+        Own(0)

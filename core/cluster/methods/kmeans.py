@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from ovskit.core.cluster.job import Clustered, ClusterJob, left_of
@@ -17,7 +16,6 @@ if TYPE_CHECKING:
     from ovskit.core.cluster.streams import FeatureInputs
 
 
-@dataclass(frozen=True, slots=True)
 class KMeansMaskOptions(FittingOptions):
     """Every value of the method; S-Seg gives ``clusters``, the others are choices."""
 

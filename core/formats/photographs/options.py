@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from ovskit.core.runtime.settings import Options, option
@@ -26,7 +25,6 @@ EXIF: Any = {
 }
 
 
-@dataclass(frozen=True, slots=True)
 class PhotographsAt(Options):
     """``root`` is the folder that names are relative to; None takes the stream's. ``exif`` None takes the stream's."""
 

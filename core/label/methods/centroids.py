@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ovskit.core.label.job import LabelJob, Labelled, Records
@@ -15,7 +14,6 @@ if TYPE_CHECKING:
     from ovskit.core.records import MaskSet
 
 
-@dataclass(frozen=True, slots=True)
 class CentroidsOptions(Options):
     """The centroids to use."""
 

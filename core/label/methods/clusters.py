@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ovskit.core.label.job import LabelJob, Labelled, Records, log
@@ -17,7 +16,6 @@ if TYPE_CHECKING:
 _FITS = Effect(lambda g: g["clusters"] is not None, "has no effect without --clusters, which alone runs k-means: leave it out")
 
 
-@dataclass(frozen=True, slots=True)
 class ClustersOptions(Options):
     """How masks are clustered; the values are choices."""
 

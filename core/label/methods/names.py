@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from ovskit.core.label.job import LabelJob, Labelled, Records
@@ -17,7 +16,6 @@ if TYPE_CHECKING:
 _NAMED = Effect(lambda g: g["names"] is not None, "has no effect without --names")
 
 
-@dataclass(frozen=True, slots=True)
 class NamesOptions(Options):
     """The names, and what is written with them."""
 

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from ovskit.core.formats.streams.centroids import Metric
 from ovskit.core.runtime.errors import UsageError
 from ovskit.core.runtime.settings import REQUIRED, Options, option
 
 
-@dataclass(frozen=True, slots=True)
 class KMeansOptions(Options):
     """``k`` clusters.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from ovskit.core.predict.job import Predicted, PredictJob, PredictMethod, kind_of
@@ -27,7 +26,6 @@ def _has_head(given: Given) -> bool:
     return given["hier"] == "head" or (given["hier"] is None and len(given["scales"]) == 1)
 
 
-@dataclass(frozen=True, slots=True)
 class SegmenterOptions(Options):
     """Every value of the method; all of them are choices, since SOHES leaves inference open. None leaves the value to the segmenter."""
 

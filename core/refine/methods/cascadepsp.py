@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
 LEAST_SIDE = 66
 
 
-@dataclass(frozen=True, slots=True)
 class CascadeOptions(Options):
     """A crop whose longer side is not within ``smallest`` to ``largest`` is resized for the network to the nearer of the two. At 900 it
     needs about 4 GB."""

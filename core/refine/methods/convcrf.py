@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ovskit.core.refine.job import RefineJob
@@ -15,7 +14,6 @@ if TYPE_CHECKING:
     from ovskit.core.refine.refiner import Refiner
 
 
-@dataclass(frozen=True, slots=True)
 class ConvCrfOptions(MeanFieldOptions):
     """As ``CrfOptions``, but for the window and what goes with it.
 

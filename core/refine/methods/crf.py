@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ovskit.core.refine.job import RefineJob
@@ -14,7 +13,6 @@ if TYPE_CHECKING:
     from ovskit.core.refine.refiner import Refiner
 
 
-@dataclass(frozen=True, slots=True)
 class CrfOptions(MeanFieldOptions):
     """``joint``: regions of one level of a partition compete, as told in ``refine.crf``."""
 

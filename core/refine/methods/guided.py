@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ovskit.core.refine.job import RefineJob
@@ -18,7 +17,6 @@ MAX_RADIUS = 90
 MIN_EPS = 1e-6
 
 
-@dataclass(frozen=True, slots=True)
 class GuidedOptions(Options):
     """``share``: a window much larger than a mask would smooth it away.
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 from ovskit.core.runtime.settings import Options, option
 
 RELATIVES = "HASSOD's and CutLER's code"
 
 
-@dataclass(frozen=True, slots=True)
 class MeanFieldOptions(Options):
     """What SOHES' relatives use, but that theirs weigh the smoothness kernel with 7 [choice].
 

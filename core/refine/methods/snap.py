@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ovskit.core.refine.job import RefineJob
@@ -15,7 +14,6 @@ if TYPE_CHECKING:
     from ovskit.core.refine.refiner import Refiner
 
 
-@dataclass(frozen=True, slots=True)
 class SnapOptions(Options):
     """All are [choice], the best or within the noise of it on forty photographs each of three sets."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from ovskit.core.runtime.errors import UsageError
@@ -18,7 +17,6 @@ def _checkpoints_evaluate(given: Given) -> bool:
     return "eval" in given and "eval_every" not in given
 
 
-@dataclass(frozen=True, slots=True)
 class TrainOptions(Options):
     """How long, how fast and how carefully to train. Raises UsageError for values that make no sense.
 

@@ -12,7 +12,7 @@ with AdamW; what is kept is the moving average of the weights. The recipe is our
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -38,7 +38,6 @@ _AT_ONCE = 64
 Evaluate = Callable[["GroupingNetwork"], dict[str, float]]
 
 
-@dataclass(frozen=True, slots=True)
 class BackboneSettings(Options):
     """Everything that decides what is learned, beside the photographs, the seed and the optimizer. All choices."""
 
@@ -302,7 +301,6 @@ def _gathered(vectors: torch.Tensor) -> torch.Tensor:
 # How it begins
 
 
-@dataclass(frozen=True, slots=True)
 class BackboneFiles(Options):
     """What it begins with, and what it learns from beside photographs."""
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
@@ -36,7 +36,6 @@ _ANOTHER_ORDER = 0x5EED  # the photographs that the teacher labels come in an or
 
 
 # Without slots, as CorrectOptions is made of two such classes.
-@dataclass(frozen=True)
 class CorrectSettings(Options):
     """What the teacher does, beside the settings of ``segment``."""
 
@@ -62,7 +61,6 @@ class CorrectSettings(Options):
         return (1 - (1 - share) ** self.gamma) * (large - small) + small
 
 
-@dataclass(frozen=True)
 class CorrectOptions(SegmentSettings, CorrectSettings):
     """All settings. Those of ``segment`` are taken over from the run to begin with, unless somebody gives them; its size and backbone stay
     as they are, so they have no flags here."""
@@ -159,7 +157,6 @@ def _part(said: Predictions, which: slice) -> Predictions:
 # How it begins
 
 
-@dataclass(frozen=True, slots=True)
 class CorrectFiles(Options):
     """What the recipe begins with."""
 

@@ -15,7 +15,7 @@ timm does it and as ``ovs-extract --model timm:ARCH`` will, by size and antialia
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,7 +39,6 @@ log = get_logger("train")
 PAPER = "DINO"
 
 
-@dataclass(frozen=True, slots=True)
 class DinoSettings(Options):
     """Everything that decides what is learned, beside the photographs, the seed and the optimizer."""
 

@@ -9,7 +9,7 @@ weight decay for biases, normalisation and embeddings.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -34,7 +34,6 @@ FREEZE: Any = {"help": "Freeze the backbone's own weights; only its adapter lear
 
 
 # Without slots, as CorrectOptions is made of two such classes.
-@dataclass(frozen=True)
 class SegmentSettings(Options):
     """What decides what a segmenter learns from masks, beside masks, photographs, the seed and the optimizer.
 
@@ -192,7 +191,6 @@ def targets_of(batch: Batch) -> Any:
 # How it begins
 
 
-@dataclass(frozen=True, slots=True)
 class SegmentFiles(Options):
     """What the segmenter begins with."""
 
