@@ -18,9 +18,7 @@ from __future__ import annotations
 import hashlib
 import os
 import pickle
-import stat
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from functools import cache, partial
 from pathlib import Path
@@ -32,11 +30,11 @@ import numpy as np
 from numba.core import config
 from numba.core.caching import CompileResultCacheImpl, FunctionCache, _Cache, _CacheLocator
 
+from ovskit.core.runtime.cache_folder import can_write, own_folder
 from ovskit.core.runtime.logs import get_logger
 
 log = get_logger("kernels")
 
-_TEMPORARY = "/tmp"
 _PACKAGE = Path(__file__).resolve().parent.parent
 
 
@@ -134,50 +132,14 @@ def places(folder: str) -> tuple[list[str], str | None]:
     name = f"{os.path.basename(folder)}-{hashlib.sha256(os.path.abspath(folder).encode('utf-8', 'surrogateescape')).hexdigest()[:16]}"
     beside = os.path.join(folder, "__pycache__")
     chosen: str = getattr(config, "CACHE_DIR", "")
-    if chosen and _can_write(given := os.path.join(chosen, f"ovskit-{name}")):
+    if chosen and can_write(given := os.path.join(chosen, f"ovskit-{name}")):
         return [given, beside], given
-    if _can_write(beside):
+    if can_write(beside):
         return [beside], beside
-    own = _own_folder()
-    if own is not None and _can_write(other := os.path.join(own, "kernels", name)):
+    own = own_folder()
+    if own is not None and can_write(other := os.path.join(own, "kernels", name)):
         return [beside, other], other
     return [beside], None
-
-
-@cache
-def _own_folder() -> str | None:
-    """The first folder for the user's caches that is the user's alone."""
-    home = os.path.expanduser("~")
-    caches = [os.environ.get("XDG_CACHE_HOME", ""), os.path.join(home, ".cache")]
-    temporary = [os.environ.get("TMPDIR", ""), _TEMPORARY]
-    candidates = [os.path.join(path, "ovskit") for path in caches] + [os.path.join(path, f"ovskit-{os.geteuid()}") for path in temporary]
-    # A path that is not absolute counts as not given, as XDG has it; a user without an entry has no home either.
-    return next((path for path in candidates if os.path.isabs(path) and _is_own(path)), None)
-
-
-def _is_own(path: str) -> bool:
-    """Make ``path`` if it is not there; whether it is a folder of this user's that this process can write and no other user can."""
-    try:
-        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-        if not os.path.lexists(path):
-            os.mkdir(path, mode=0o700)
-        status = os.lstat(path)
-    except OSError:
-        return False
-    private = stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid() and not status.st_mode & 0o022
-    if not private:
-        log.warning("%s is not used for compiled kernels: it is not yours alone", path)
-    return private and _can_write(path)
-
-
-@cache
-def _can_write(folder: str) -> bool:
-    try:
-        os.makedirs(folder, exist_ok=True)
-        tempfile.TemporaryFile(dir=folder).close()
-    except OSError:
-        return False
-    return True
 
 
 # What machine code is made from.

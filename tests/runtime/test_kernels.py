@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from numba.core import config
 
-from ovskit.core.runtime import kernels
+from ovskit.core.runtime import cache_folder, kernels
 
 KERNEL = """
 from callee import inner
@@ -39,7 +39,7 @@ def inner(x):
 def _afresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """What is decided once in a process is decided again, and the user's settings are none."""
     monkeypatch.setattr(config, "CACHE_DIR", "")
-    asked = (kernels.places, kernels._own_folder, kernels._can_write, kernels._hash_of, kernels._say_lost)
+    asked = (kernels.places, kernels.own_folder, kernels.can_write, kernels._hash_of, kernels._say_lost)
     for function in asked:
         function.cache_clear()
     yield
@@ -99,7 +99,8 @@ def test_damaged_files_are_made_again(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def writable(monkeypatch: pytest.MonkeyPatch, *folders: Path) -> None:
     """Only what lies in ``folders`` can be written."""
-    monkeypatch.setattr(kernels, "_can_write", lambda path: any(Path(path).is_relative_to(folder) for folder in folders))
+    for module in (kernels, cache_folder):
+        monkeypatch.setattr(module, "can_write", lambda path: any(Path(path).is_relative_to(folder) for folder in folders))
 
 
 def test_the_first_folder_that_can_be_written_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,12 +109,12 @@ def test_the_first_folder_that_can_be_written_is_taken(tmp_path: Path, monkeypat
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
     monkeypatch.setenv("TMPDIR", str(tmp))
-    monkeypatch.setattr(kernels, "_TEMPORARY", str(tmp))
+    monkeypatch.setattr(cache_folder, "_TEMPORARY", str(tmp))
     own = f"ovskit-{os.geteuid()}"
 
     def written(*folders: Path) -> tuple[list[str], str | None]:
         kernels.places.cache_clear()
-        kernels._own_folder.cache_clear()
+        kernels.own_folder.cache_clear()
         writable(monkeypatch, *folders)
         return kernels.places(str(source))
 
@@ -134,7 +135,7 @@ def test_the_first_folder_that_can_be_written_is_taken(tmp_path: Path, monkeypat
 
 def test_what_is_compiled_in_vain_is_said_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     writable(monkeypatch)
-    monkeypatch.setattr(kernels, "_own_folder", lambda: None)
+    monkeypatch.setattr(kernels, "own_folder", lambda: None)
     with caplog.at_level(logging.WARNING, "ovskit"):
         assert outer(tmp_path, monkeypatch)(1) == 4
     assert len(caplog.records) == 1
@@ -144,7 +145,7 @@ def test_what_is_compiled_in_vain_is_said_once(tmp_path: Path, monkeypatch: pyte
 def test_read_only_machine_code_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert outer(tmp_path, monkeypatch)(1) == 4
     writable(monkeypatch)
-    monkeypatch.setattr(kernels, "_own_folder", lambda: None)
+    monkeypatch.setattr(kernels, "own_folder", lambda: None)
     kernels.places.cache_clear()
     again = outer(tmp_path, monkeypatch)
     assert again(1) == 4
@@ -162,15 +163,15 @@ def test_a_full_disk_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 def test_nobody_elses_folder_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     mine = tmp_path / "mine"
-    assert kernels._is_own(str(mine))
+    assert cache_folder.is_own(str(mine))
     assert mine.stat().st_mode & 0o777 == 0o700
     (tmp_path / "link").symlink_to(mine)
-    assert not kernels._is_own(str(tmp_path / "link"))
+    assert not cache_folder.is_own(str(tmp_path / "link"))
     (tmp_path / "open").mkdir()
     (tmp_path / "open").chmod(0o777)
-    assert not kernels._is_own(str(tmp_path / "open"))
+    assert not cache_folder.is_own(str(tmp_path / "open"))
     (tmp_path / "file").write_bytes(b"")
-    assert not kernels._is_own(str(tmp_path / "file"))
+    assert not cache_folder.is_own(str(tmp_path / "file"))
     monkeypatch.setattr(os, "geteuid", lambda: 4711)
-    assert not kernels._is_own(str(mine))
+    assert not cache_folder.is_own(str(mine))
     assert "not yours alone" in caplog.text
