@@ -45,7 +45,7 @@ class StreamOutput:
     ) -> int:
         """Write ``records`` under ``header``, say what was left out, and give the number of images in the output.
 
-                ``watch`` sees every record, in order; ``at_end`` is called when the output is complete, before what was left out is said.
+        ``watch`` sees every record, in order; ``at_end`` is called when the output is complete, before what was left out is said.
         Raises PartialError if images were left out, UsageError if those of an output that is resumed are not among the ``chosen``, and
         what writing and making records raises.
         """

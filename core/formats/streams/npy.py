@@ -45,13 +45,12 @@ def npy_chunks(array: npt.NDArray[Any]) -> tuple[bytes, memoryview]:
     return _MAGIC + struct.pack("<H", len(text)) + text.encode(), flat.view(np.uint8).data
 
 
-def parse_npy(buffer: Buffer, what: str) -> npt.NDArray[Any]:
-    """View ``buffer``, a whole .npy file of format 1.0, as its array; writable if the buffer is. Nothing is unpickled.
+def parse_header(view: memoryview, what: str) -> tuple[np.dtype[Any], tuple[int, ...], int]:
+    """Dtype and shape that the beginning of a .npy file of format 1.0 states, and the byte at which the data begin.
 
-    Raises ``InputError``, naming ``what``, unless the dtype is plain (little-endian floats and integers of up to 8
-    bytes), the order C, the data aligned, and the shape exactly as large as the bytes.
+    Raises ``InputError``, naming ``what``, unless the dtype is plain (little-endian floats and integers of up to 8 bytes), the order C and
+    the data aligned.
     """
-    view = memoryview(buffer).cast("B")
     fixed = len(_MAGIC) + 2
     if bytes(view[: len(_MAGIC)]) != _MAGIC or len(view) < fixed:
         raise InputError(f"{what} is not a .npy array of format 1.0; {_WANTED}")
@@ -64,12 +63,20 @@ def parse_npy(buffer: Buffer, what: str) -> npt.NDArray[Any]:
         raise InputError(f"{what} has dtype {descr[:40]!r}, want one of {' '.join(_DTYPES)} (objects are never unpickled); {_AGAIN}")
     if order == b"True":
         raise InputError(f"{what} is in Fortran order, want C order; {_AGAIN}")
-    shape = tuple(int(dim) for dim in dims.split(b",") if dim.strip())
-    dtype = np.dtype(descr)
+    return np.dtype(descr), tuple(int(dim) for dim in dims.split(b",") if dim.strip()), start
+
+
+def parse_npy(buffer: Buffer, what: str) -> npt.NDArray[Any]:
+    """View ``buffer``, a whole .npy file of format 1.0, as its array; writable if the buffer is. Nothing is unpickled.
+
+    Raises ``InputError`` as ``parse_header``, and unless the shape is exactly as large as the bytes.
+    """
+    view = memoryview(buffer).cast("B")
+    dtype, shape, start = parse_header(view, what)
     body = view[start:]
     # Empty dimensions may sit beside huge ones: numpy counts those as overflow, so we do as well.
     if len(shape) > _MAX_DIMS or math.prod(max(dim, 1) for dim in shape) * dtype.itemsize >= 1 << 62:
         raise InputError(f"{what} has an impossible shape: {len(shape)} dimensions, too many or too large; {_AGAIN}")
     if math.prod(shape) * dtype.itemsize != len(body):
-        raise InputError(f"{what} has {len(body)} bytes of data where shape {shape} of {descr} wants another number; {_AGAIN}")
+        raise InputError(f"{what} has {len(body)} bytes of data where shape {shape} of {dtype.str} wants another number; {_AGAIN}")
     return np.frombuffer(body, dtype).reshape(shape)

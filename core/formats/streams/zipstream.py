@@ -241,6 +241,11 @@ def read_directory(file: BinaryIO, what: str) -> list[Member]:
     raise InputError(f"{what} is not a whole feature stream: its end is missing or damaged; remove it and {_AGAIN}")
 
 
+def data_start(member: Member) -> int:
+    """Where the bytes of a member of a whole stream begin in the file."""
+    return member.offset + len(_local_header(member.name, member.crc, member.size))
+
+
 # The dialect, each record written in one place; readers compare against these bytes.
 
 

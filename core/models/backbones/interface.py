@@ -125,10 +125,11 @@ class Backbone(Protocol):
 class TextTower(Protocol):
     """What makes vectors of words, in the space of the ``cls`` of the image tower beside it.
 
-    ``scale`` is what the model multiplies cosines with before a softmax.
+    ``scale`` is what the model multiplies cosines with before a softmax; ``weights_sha256`` is of the file with its weights.
     """
 
     scale: float
+    weights_sha256: str | None
 
     def embed(self, prompts: Sequence[str]) -> Float:
         """(n, c) float32, of length 1; what exceeds the model's context is cut off."""

@@ -17,7 +17,7 @@ from open_clip.model import _build_text_tower
 from ovskit.core.models.backbones.interface import BackboneSpec
 from ovskit.core.models.backbones.names import CLIP
 from ovskit.core.models.clip.image_tower import clip_hub_file, look_up_clip
-from ovskit.core.models.weights.source import WeightsSource
+from ovskit.core.models.weights.source import WeightsSource, sha256_of
 from ovskit.core.models.weights.state_dict import NoInit, State, fit, read_state_dict
 from ovskit.core.records import Float
 from ovskit.core.runtime.errors import InputError, WeightsUnavailableError
@@ -30,10 +30,11 @@ _COMPUTED = ("transformer.embeddings.position_ids",)
 
 
 class ClipText:
-    """Prompts to vectors; ``scale`` is what the model multiplies cosines with before a softmax."""
+    """Prompts to vectors; see ``backbones.interface.TextTower``."""
 
-    def __init__(self, tower: Any, tokenizer: Any, scale: float, device: torch.device) -> None:
+    def __init__(self, tower: Any, tokenizer: Any, scale: float, weights_sha256: str, device: torch.device) -> None:
         self._tower, self._tokenizer, self.scale, self._device = tower, tokenizer, scale, device
+        self.weights_sha256: str | None = weights_sha256
 
     def embed(self, prompts: Sequence[str]) -> Float:
         """(n, c) float32, of length 1; what exceeds the model's context is cut off by its tokenizer."""
@@ -69,7 +70,7 @@ def load_clip_text(spec: BackboneSpec, *, weights: Path | None = None, device: t
         raise InputError(f"{path}: has no {_SCALE}, so it is not a whole CLIP; --names needs the text tower too")
     fit(tower, _text_state(state), path, f"{spec.name}'s text tower", ignore=_COMPUTED)
     tower.eval().requires_grad_(False).to(device, torch.float32)
-    return ClipText(tower, tokenizer, float(state[_SCALE].double().exp().max()), device)
+    return ClipText(tower, tokenizer, float(state[_SCALE].double().exp().max()), sha256_of(path), device)
 
 
 def _text_state(state: State) -> State:
