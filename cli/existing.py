@@ -11,6 +11,7 @@ from ovskit.core.runtime.errors import UsageError
 
 if TYPE_CHECKING:
     from ovskit.core.formats.photographs.sources import Source
+    from ovskit.core.formats.streams.curated import CuratedHeader
     from ovskit.core.formats.streams.features import FeatureHeader
     from ovskit.core.formats.streams.masks import MasksHeader
     from ovskit.core.runtime.failures import Failures
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 def is_there(
     output: str,
-    header: FeatureHeader | MasksHeader,
+    header: FeatureHeader | MasksHeader | CuratedHeader,
     *,
     chosen: Sequence[Source] | None = None,
     failures: Failures | None = None,

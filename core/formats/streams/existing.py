@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from ovskit.core.formats.paths import show_path
 from ovskit.core.formats.streams import masks
+from ovskit.core.formats.streams.curated import CuratedHeader, listed_ids
 from ovskit.core.formats.streams.features import HEADER, FeatureHeader, image_ids
 from ovskit.core.formats.streams.masks import MasksHeader
 from ovskit.core.formats.streams.same_run import Header, unlike
@@ -17,7 +18,7 @@ from ovskit.core.runtime.errors import InputError, UsageError
 from ovskit.core.runtime.output import open_input
 
 
-def check_existing(path: str, header: FeatureHeader | MasksHeader, *, categories: bool = True) -> set[int]:
+def check_existing(path: str, header: FeatureHeader | MasksHeader | CuratedHeader, *, categories: bool = True) -> set[int]:
     """The ids of the images of the stream at ``path``, which a run would write with ``header``.
 
     ``categories``: compare the categories of masks too. Raises InputError if the file is not a whole stream, UsageError if it is one of
@@ -26,6 +27,8 @@ def check_existing(path: str, header: FeatureHeader | MasksHeader, *, categories
     what = show_path(path)
     if isinstance(header, FeatureHeader):
         return _features(path, what, header)
+    if isinstance(header, CuratedHeader):
+        return _curated(path, what, header)
     return _masks(path, what, header, categories=categories)
 
 
@@ -51,6 +54,15 @@ def _masks(path: str, what: str, header: MasksHeader, *, categories: bool) -> se
         if first != wanted.to_line():
             raise _other(what, found, header)
         return masks.listed_images(file, what)
+
+
+def _curated(path: str, what: str, header: CuratedHeader) -> set[int]:
+    with open_input(path) as file:
+        first = file.readline()
+        if first != header.to_line():
+            raise _other(what, CuratedHeader.from_line(first, what), header)
+        file.seek(0)
+        return listed_ids(file, what)
 
 
 def _other(what: str, found: Header, wanted: Header) -> UsageError:
