@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import BinaryIO, NamedTuple
 
 from ovskit.core.formats.paths import show_path
@@ -51,13 +51,13 @@ def is_hidden(name: str) -> bool:
     return "." in name and any(part.startswith(".") for part in name.split("/"))
 
 
-def _read_archive(file: BinaryIO, start: int, what: str) -> Iterator[Entry]:
+def _read_archive(file: BinaryIO, start: int, what: str) -> Generator[Entry, None, int]:
     """The members of the archive that begins at ``start``; returns where its last member ends."""
     end = start
     file.seek(start)
     with tarfile.open(fileobj=file, mode="r:", errors="surrogateescape") as archive:
         while (member := archive.next()) is not None:
-            archive.members.clear()  # kept for extraction, a kilobyte each
+            archive.members.clear()  # type: ignore[attr-defined]  # kept for extraction, a kilobyte each
             if member.size < 0:
                 raise InputError(f"{what} is damaged: {show_path(member.name)} is of {member.size} bytes; make it again")
             regular = member.isreg()
