@@ -97,6 +97,7 @@ def test_what_has_no_image_or_no_caption_is_left_out_and_counted(tmp_path: Path,
         ("failed.jpg", b""), ("failed.json", b'{"caption": "c", "status": "failed_to_resize"}'), ("failed.txt", b"c"),
         ("half.jpg", b""), ("half.json", b"{"), ("half.txt", b"still good"),
         ("._good.jpg", b""), (".hidden/x.jpg", b""),
+        ("half2.jpg", b""), ("half2.json", b'{"captions": ["", "\\ud800"]}'),
         *sample("good", "a caption"),
     ]  # fmt: skip
     write_tar(tmp_path / "t.tar", members)
@@ -109,12 +110,12 @@ def test_what_has_no_image_or_no_caption_is_left_out_and_counted(tmp_path: Path,
         "images without a caption": 2,
         "captions without an image": 1,
         "blank captions": 1,
-        "captions that are not UTF-8": 1,
+        "captions that are not UTF-8": 2,
         "captions in damaged JSON or rows": 3,
         "failed downloads": 1,
     }
     assert found.left_out == expected
-    assert left_out(caplog) == ["left out: " + ", ".join(f"{number} {reason}" for reason, number in sorted(expected.items()))]
+    assert left_out(caplog) == ["left out: " + ", ".join(f"{reason} ({number})" for reason, number in sorted(expected.items()))]
     again = pairs(tmp_path, tmp_path / "t.tar")  # from the index
     assert again.count() == 2
     assert again.left_out == expected
