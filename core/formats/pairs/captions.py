@@ -62,8 +62,11 @@ def parsed(data: bytes) -> dict[str, Any]:
 
 def captions_of(entry: Mapping[str, Any]) -> tuple[str, ...]:
     """The captions under ``caption`` and ``captions``; if there are none, those under the first of ``text``, ``TEXT`` and ``txt`` that has
-    some [choice]. None if the object has none of these keys, or null. Raises LeftOutError where there are some that cannot be used, or where
-    the object says that the image could not be downloaded, as img2dataset's ``status`` does."""
+    some [choice]. None if the object has none of these keys, or null.
+
+    Raises LeftOutError where there are some and none can be used, or where the object says that the image could not be downloaded, as
+    img2dataset's ``status`` does.
+    """
     if entry.get("status", "success") != "success":
         raise LeftOutError(Left.FAILED)
     reasons: list[Left] = []
