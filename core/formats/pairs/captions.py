@@ -14,7 +14,7 @@ JSON = ".json"
 
 
 class Left(StrEnum):
-    """Why something is left out; the words follow its number: "3 captions that are blank"."""
+    """Why something is left out; the words name what is counted."""
 
     ALONE = "images without a caption"
     NO_IMAGE = "captions without an image"
@@ -62,25 +62,40 @@ def parsed(data: bytes) -> dict[str, Any]:
 
 def captions_of(entry: Mapping[str, Any]) -> tuple[str, ...]:
     """The captions under ``caption`` and ``captions``; if there are none, those under the first of ``text``, ``TEXT`` and ``txt`` that has
-    some [choice]. None if the object has none of these keys, or null. Raises LeftOutError where all are blank, or the object says that the
-    image could not be downloaded, as img2dataset's ``status`` does."""
+    some [choice]. None if the object has none of these keys, or null.
+
+    Raises LeftOutError where there are some and none can be used, or where the object says that the image could not be downloaded, as
+    img2dataset's ``status`` does.
+    """
     if entry.get("status", "success") != "success":
         raise LeftOutError(Left.FAILED)
-    blank = False
+    reasons: list[Left] = []
     for keys in (("caption", "captions"), ("text",), ("TEXT",), ("txt",)):
         given = [text for key in keys for text in _texts(entry.get(key))]
         found = tidy(given)
         if found:
             return found
-        blank |= bool(given)
-    if blank:
-        raise LeftOutError(Left.BLANK)
+        if given:
+            reasons.append(Left.UNDECODABLE if any(map(str.strip, given)) else Left.BLANK)
+    if reasons:
+        raise LeftOutError(max(reasons, key=[Left.BLANK, Left.UNDECODABLE].index))
     return ()
 
 
 def tidy(texts: Iterable[str]) -> tuple[str, ...]:
-    """Captions without white space around them, blank ones and repeats."""
-    return tuple(dict.fromkeys(text for given in texts if (text := given.strip())))
+    """Captions without white space around them, blank ones, repeats, and those with half a character, which JSON can hold."""
+    return tuple(dict.fromkeys(text for given in texts if (text := given.strip()) and is_utf8(text)))
+
+
+def is_utf8(text: str) -> bool:
+    """Whether there are bytes for a text: none has lone surrogates."""
+    if text.isascii():
+        return True
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _texts(value: Any) -> list[str]:

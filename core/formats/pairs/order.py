@@ -43,7 +43,7 @@ class PairOrder:
         return int(self._members(group)[k]), drawn - int(self._starts[k])
 
     def batch(self, step: int, rank: int, world: int, size: int) -> list[tuple[int, int]]:
-        """The ``size`` pairs that process ``rank`` of ``world`` takes in optimizer step ``step``, from 0: the processes' batches, one behind
+        """The ``size`` pairs that process ``rank`` of ``world`` takes in optimizer step ``step``, from 0: the processes' batches, one after
         the other, are the next ``world`` · ``size`` of the sequence."""
         first = (step * world + rank) * size
         return [self.at(position) for position in range(first, first + size)]

@@ -71,7 +71,7 @@ class PairSet:
     @property
     def left_out(self) -> dict[str, int]:
         """How many were left out of the units that were looked into so far, by reason."""
-        return dict(sum(self._left_out.values(), Counter()))
+        return {str(reason): number for reason, number in sum(self._left_out.values(), Counter()).items()}
 
     def counts(self) -> tuple[int, ...]:
         """How many pairs each unit has; reads the indices one at a time."""
@@ -277,5 +277,5 @@ class PairSet:
             return
         self._said = True
         if found := self.left_out:
-            said = ", ".join(f"{number} {reason}" for reason, number in sorted(found.items()))
+            said = ", ".join(f"{reason} ({number})" for reason, number in sorted(found.items()))
             log.warning("left out: %s", said)

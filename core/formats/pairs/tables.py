@@ -15,7 +15,7 @@ from urllib.parse import unquote, urlsplit
 import numpy as np
 
 from ovskit.core.formats import jsonbytes
-from ovskit.core.formats.pairs.captions import Left, LeftOutError
+from ovskit.core.formats.pairs.captions import Left, LeftOutError, is_utf8
 from ovskit.core.formats.pairs.listing import PEEK, Listing, Rows
 from ovskit.core.formats.pairs.packed import Int64, Packed
 from ovskit.core.formats.pairs.record import to_bytes, to_text
@@ -28,6 +28,7 @@ _CAPTIONS = {"caption", "captions", "text", "title", "txt"}
 _IMAGES = {"url", "image_url", "image", "image_path", "img", "file_name", "filename", "file", "filepath", "path"}
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.I)
 _NONE, _SEVERAL = -1, -2
+_ADDRESS = 1  # which of the ways this is
 
 
 class Row(NamedTuple):
@@ -122,10 +123,8 @@ class Table(Listing):
         text = cells[self._caption].strip()
         if not text:
             raise LeftOutError(Left.BLANK)
-        try:
-            text.encode("utf-8")
-        except UnicodeEncodeError:  # bytes that are not UTF-8 were carried as surrogates
-            raise LeftOutError(Left.UNDECODABLE) from None
+        if not is_utf8(text):  # other bytes were carried as surrogates
+            raise LeftOutError(Left.UNDECODABLE)
         return (text,)
 
     def _rows(self, skipped: int) -> Iterator[Row]:
@@ -255,13 +254,15 @@ class _Folder:
 
 
 def _chosen(ways: list[Int64], cells: Int64) -> Int64:
-    """The way that finds most images; an image that rows with different addresses lead to is none of theirs."""
-    best = max(ways, key=lambda found: len(np.unique(found[found >= 0])))  # the first of equally good ones
-    order = np.lexsort((cells, best))
-    same = best[order][1:] == best[order][:-1]
-    differ = same & (cells[order][1:] != cells[order][:-1])
-    unclear = np.unique(best[order][1:][differ])
-    return np.where((best >= 0) & np.isin(best, unclear), _SEVERAL, best)
+    """What the way that finds most images finds; an image that several addresses lead to by their last parts is none of theirs."""
+    best = max(range(len(ways)), key=lambda k: len(np.unique(ways[k][ways[k] >= 0])))  # the first of equally good ones
+    found = ways[best]
+    if best != _ADDRESS:
+        return found
+    order = np.lexsort((cells, found))
+    before, after = found[order][:-1], found[order][1:]
+    unclear = after[(before == after) & (cells[order][:-1] != cells[order][1:])]
+    return np.where((found >= 0) & np.isin(found, unclear), _SEVERAL, found)
 
 
 def _unquoted(cell: str) -> str:

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 
 from ovskit.core.formats import jsonbytes
 from ovskit.core.formats.coco.lvis import image_name
-from ovskit.core.formats.pairs.captions import Left
+from ovskit.core.formats.pairs.captions import Left, is_utf8
 from ovskit.core.formats.pairs.listing import PEEK, Listing, Rows
 from ovskit.core.runtime.errors import InputError, MissingInputError, UsageError
 
@@ -36,17 +36,20 @@ class WholeFile(Listing):
             if not isinstance(caption, str) or not caption.strip():
                 rows.left_out[Left.ALONE if caption is None else Left.BLANK] += 1
                 continue
+            if not is_utf8(caption):
+                rows.left_out[Left.UNDECODABLE] += 1
+                continue
             known = self.name_of(name)
             if known is None:
                 rows.left_out[Left.NO_IMAGE] += 1
                 continue
-            data = caption.strip().encode("utf-8", "surrogatepass")
+            data = caption.strip().encode()
             rows.add(known, len(self._blob), len(data), number)
             self._blob += data
         return rows
 
     def captions(self, file: BinaryIO | None, offset: int, length: int) -> Sequence[str]:
-        return [self._blob[offset : offset + length].decode("utf-8", "surrogatepass")]
+        return [self._blob[offset : offset + length].decode()]
 
     def file(self) -> BinaryIO | None:
         return None
