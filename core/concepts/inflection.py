@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 
-from ovskit.core.concepts.lists import irregular_plurals, nouns
+from ovskit.core.concepts.lists import irregular_plurals, known_nouns, nouns
 
 _VOWELS = "aeiou"
 _HEAD_BEFORE = {"of", "in", "on", "at", "with", "and", "for", "to", "de", "by"}
@@ -59,9 +59,9 @@ _ALIKE = frozenset(
     "sheep deer moose elk aircraft spacecraft watercraft hovercraft bison swine offspring livestock cattle poultry series species corps "
     "chassis news tennis barracks crossroads headquarters gallows spaghetti linguine police athletics gymnastics "
     "aerobics graffiti clothes clothing furniture equipment luggage jeans headphones earphones overalls rapids bleachers pajamas "
-    "pyjamas".split()
+    "pyjamas glasses eyeglasses sunglasses spectacles trunks trousers slacks pliers shears breeches bloomers jodhpurs waders grits".split()
 )
-"""One form for one and for many."""
+"""One form for one and for many; also of what comes in pairs, though the list may have a singular of another meaning (glass, trunk)."""
 
 _BOTH_ALIKE = frozenset(
     "fish shrimp squid salmon trout cod bass tuna carp herring mackerel perch pike buffalo reindeer quail grouse snapper halibut".split()
@@ -73,7 +73,22 @@ _OES = frozenset("potato tomato hero echo veto".split())
 _OS_OR_OES = frozenset(
     "mango buffalo volcano tornado mosquito flamingo cargo domino halo zero motto grotto torpedo avocado desperado".split()
 )
-_NOT_MEN = ("human", "german", "roman", "norman", "shaman", "caiman", "cayman", "ottoman", "talisman", "dragoman", "mussulman", "brahman")
+_NOT_MEN = (
+    "human",
+    "german",
+    "roman",
+    "norman",
+    "shaman",
+    "caiman",
+    "cayman",
+    "ottoman",
+    "talisman",
+    "walkman",
+    "dragoman",
+    "mussulman",
+    "brahman",
+)
+_MEN_ALONE = frozenset("ramen specimen yemen semen acumen regimen cerumen foramen".split())
 _LIKE_THEIR_END = ("woman", "child", "tooth", "mouse", "leaf", "wolf", "knife", "shelf", "wife", "fish", "foot", "craft")
 """Compounds take the plural of these: grandchild, bookshelf, penknife."""
 
@@ -95,18 +110,20 @@ def plurals(noun: str) -> tuple[str, ...]:
 def singular(term: str) -> str:
     """The singular of a term in lower case, the term itself where it is not a plural or where that is not known.
 
-    A noun of the list that ends as plurals do is itself ("glasses", "shorts"), except for irregular plurals. A word that no list has
-    is taken for a plural unless it ends in a way in which few plurals do ("adidas") [choice].
+    A listed noun that ends as plurals do, but of which no singular is listed, is itself ("shorts", "binoculars"). A word that no list
+    has is taken for a plural unless it ends in a way in which few plurals do ("adidas") [choice].
     """
     before, word, after = _head(term)
     if word in _ALIKE:
-        return term
-    irregular = _singulars().get(word)
-    if irregular is None:
-        if term in nouns() or word in nouns() or word in irregular_plurals():
+        single = before + word.removesuffix("es") + after
+        return single if before and single in known_nouns() else term  # wine glasses have a singular, glasses have not
+    one = _singulars().get(word)
+    if one is None:
+        one = _regular_singular(word)
+        listed = term in known_nouns() or word in known_nouns() or word in irregular_plurals()
+        if listed and one not in known_nouns() and before + one + after not in known_nouns():
             return term
-        irregular = _regular_singular(word)
-    return before + irregular + after
+    return before + one + after
 
 
 def _head(term: str) -> tuple[str, str, str]:
@@ -139,7 +156,7 @@ def _regular_plurals(word: str, noun: str) -> tuple[str, ...]:
     if word.endswith(("sis", "xis")) and word not in ("chassis",):
         return (word[:-2] + "es",)
     if word.endswith("s") and not word.endswith(("ss", "us", "is")):
-        return (word,) if word in nouns() or noun in nouns() or singular(word) != word else (word + "es",)
+        return (word,) if word in known_nouns() or noun in known_nouns() or singular(word) != word else (word + "es",)
     if word in _HARD_CH:
         return (word + "s",)
     if word.endswith(("s", "x", "z", "ch", "sh")):
@@ -156,7 +173,7 @@ def _regular_plurals(word: str, noun: str) -> tuple[str, ...]:
 @functools.cache
 def _singulars() -> dict[str, str]:
     """Irregular plurals and their singular; where two nouns share one, the one of everyday speech."""
-    found: dict[str, str] = {"leaves": "leaf", "axes": "axe", "crosses": "cross", "humans": "human"}
+    found: dict[str, str] = {"leaves": "leaf", "axes": "axe", "crosses": "cross", "soles": "sole", "humans": "human"}
     for table in (_OURS, irregular_plurals()):
         for noun in sorted(table):
             for form in table[noun]:
@@ -167,8 +184,8 @@ def _singulars() -> dict[str, str]:
 
 def _regular_singular(word: str) -> str:
     """The singular by rule; of two that are possible the one that is a known noun, else the likelier."""
-    known = nouns()
-    if word.endswith("men") and len(word) > 4:
+    known = known_nouns()
+    if word.endswith("men") and len(word) > 4 and word not in _MEN_ALONE:
         return word[:-3] + "man"
     for end in _LIKE_THEIR_END:
         for form in _plurals_of_word(end, end):
@@ -189,10 +206,10 @@ def _regular_singular(word: str) -> str:
 
 
 def _likelier(first: str, second: str) -> str:
-    return second if second in nouns() and first not in nouns() else first
+    return second if second in known_nouns() and first not in known_nouns() else first
 
 
 def forget() -> None:
     """Work with lists that were made anew since."""
-    for cached in (plurals, singular, _singulars, nouns, irregular_plurals):
+    for cached in (plurals, singular, _singulars, nouns, known_nouns, irregular_plurals):
         cached.cache_clear()

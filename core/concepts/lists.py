@@ -34,6 +34,12 @@ def added() -> tuple[str, ...]:
 
 
 @functools.cache
+def known_nouns() -> frozenset[str]:
+    """What is known to be a noun in the singular, or a plural with a meaning of its own: ``nouns`` and the names of ``added``."""
+    return nouns().union(term.split(",")[0] for term in added())
+
+
+@functools.cache
 def default_terms() -> tuple[str, ...]:
     """The terms of the default vocabulary."""
     return tuple(_lines("vocabulary.txt"))

@@ -136,7 +136,7 @@ def _split(line: str) -> _Term:
 
 def _shown(word: str) -> str:
     """A term as it is shown: lower case, composed, straight apostrophes, one blank between words."""
-    text = unicodedata.normalize("NFC", unicodedata.normalize("NFC", word).casefold())
+    text = unicodedata.normalize("NFC", unicodedata.normalize("NFC", word).lower())
     return " ".join(text.replace("’", "'").split())
 
 
@@ -193,7 +193,7 @@ def _claim(forms: dict[str, int], words: Iterable[tuple[int, str]]) -> None:
     for concept, word in words:
         form = normalised(word)
         apart = form.replace("-", " ")
-        spellings = (form, apart.replace(" ", "-")) if _PARTICLES.intersection(apart.split(" ")) else (form, apart, apart.replace(" ", "-"))
-        for spelling in spellings:
+        beside_particle = not _PARTICLES.isdisjoint(token.removesuffix("s") for token in apart.split(" "))  # stand-ins, too
+        for spelling in (form, form if beside_particle else apart, apart.replace(" ", "-")):
             if spelling.count(" ") < LONGEST:
                 forms.setdefault(spelling, concept)
