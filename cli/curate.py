@@ -51,7 +51,7 @@ class RowsIn(Faults):
     )
     from_pairs: tuple[str, ...] = option(
         (), "The pairs of the rows of --from; those of --pairs if not given.", flag=True, metavar="PATH",
-        effect=Effect(lambda g: bool(g["from_rows"]), "has no effect without --from"),
+        effect=Effect(lambda g: bool(g["from"]), "has no effect without --from"),
     )  # fmt: skip
     shard: str | None = option(
         None, "Curate part I of N (from 0) of the rows; auto reads SLURM's array and step variables.", flag=True, metavar="I/N",
@@ -180,7 +180,7 @@ def _mine(source: RowsIn, instead: Instead, out: StreamOut) -> None:
     if not source.pairs:
         raise UsageError("--mine reads captions: name them with --pairs, such as --pairs 'shards/*.tar'")
     failures = source.failures()
-    pairs = PairSet(source.pairs, root=source.root, columns=source.columns, failures=failures)
+    pairs = PairSet(source.pairs, root=source.root, columns=source.columns, failures=failures, need_images=False)
     captions = (caption for pair in track(pairs.read(), "mining") for caption in pair.captions)
     terms = mine(captions, min_count=instead.min_count)
     if not terms:
