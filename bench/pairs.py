@@ -1,9 +1,9 @@
 """Image-text pairs in tars as img2dataset writes them: how fast they are indexed, read and found, and how large their index is.
 
-Tars are made with a member of image, text and JSON each; the images are of random bytes and not decoded. Rates are of one thread, of the
-fastest of several repetitions; files are in the system's cache, so they are those of the processor. ``index`` walks through the tars, ``count``
-is what the next job does instead, ``read`` is all pairs in order, ``find`` is all keys in random order, so many at a time, and ``train`` is the
-shuffled order of training. With ``--tars 100 --pairs 10000`` it is a million pairs and some 8 GB.
+Tars are made with a member of image, text and JSON each; the images are of random bytes and not decoded. Rates are of one thread and of
+the fastest of several repetitions; files are in the system's cache, so they are those of the processor. ``index`` walks through the tars,
+``count`` is what the next job does instead, ``read`` is all pairs in order, ``find`` is all keys in random order, so many at a time, and
+``train`` is the shuffled order of training. With ``--tars 100 --pairs 10000`` it is a million pairs and some 8 GB.
 """
 
 from __future__ import annotations

@@ -140,6 +140,12 @@ class PairSet:
             found.update(((k, row), pair) for row, pair in zip(rows, pairs, strict=True))
         return [found[place] for place in places]
 
+    def __enter__(self) -> PairSet:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def close(self) -> None:
         """Close all files. They are opened again when they are needed."""
         while self._open:

@@ -67,6 +67,7 @@ def test_every_way_to_write_captions(tmp_path: Path) -> None:
         ("f.jpg", b""), ("f.json", b'{"TEXT": "laion", "url": "u", "status": "success"}'),
         ("g.jpg", b""), ("g.json", b'{"txt": "t", "text": "x"}'), ("g.caption", b"c"), ("g.text", b"b"), ("g.txt", b"a"),
         ("d/h.i.jpg", b""), ("d/h.i.txt", b"dots"), ("__meta__", b"?"), ("j.cls", b"1"),
+        ("l.jpg", b""), ("l.json", b'{"caption": "of others", "status": 200}'),
         ("k.jpg", b""), ("k.json", b'{"sha256": "none of these"}'), ("k.txt", "zwölf\r\nzeilen".encode()),
     ]  # fmt: skip
     write_tar(tmp_path / "t.tar", members)
@@ -80,6 +81,7 @@ def test_every_way_to_write_captions(tmp_path: Path) -> None:
         "t/e": ("from text", "first", "two", "one"),
         "t/f": ("laion",),
         "t/g": ("a", "b", "c", "x"),
+        "t/l": ("of others",),
         "t/k": ("zwölf\r\nzeilen",),
     }
     assert found.left_out == {}
