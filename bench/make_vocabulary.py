@@ -150,6 +150,11 @@ def hard_to_undo(wordnet: WordNet) -> dict[str, list[str]]:
     return found
 
 
+def both(one: Mapping[str, list[str]], other: Mapping[str, list[str]]) -> dict[str, list[str]]:
+    """The plurals of either table."""
+    return {noun: list(dict.fromkeys([*one.get(noun, []), *other.get(noun, [])])) for noun in [*one, *other]}
+
+
 def lines_of(table: Mapping[str, list[str]]) -> list[str]:
     return [" ".join([noun, *forms]) for noun, forms in sorted(table.items())]
 
@@ -196,7 +201,7 @@ def main() -> None:
         (FOLDER / "nouns.txt.gz").write_bytes(packed(nouns_that_can_be_seen(wordnet)))
         table = irregular_plurals(arguments.wordnet, wordnet)
         (FOLDER / "irregular.txt.gz").write_bytes(packed(lines_of(table)))
-        (FOLDER / "irregular.txt.gz").write_bytes(packed(lines_of(hard_to_undo(wordnet) | table)))
+        (FOLDER / "irregular.txt.gz").write_bytes(packed(lines_of(both(hard_to_undo(wordnet), table))))
         inflection.forget()
     (FOLDER / "vocabulary.txt").write_text(vocabulary_text(captions_of(arguments.captions), arguments.min_count), "utf-8")
     for path in sorted(FOLDER.iterdir()):

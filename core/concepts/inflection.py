@@ -198,8 +198,10 @@ def _regular_singular(word: str) -> str:
         return _likelier(word[:-3] + "y", stem) if len(word) > 4 else stem
     if word.endswith(("ches", "shes", "xes", "sses", "oes")):
         return _likelier(word[:-2], stem)
+    if word.endswith("uses"):
+        return _likelier(word[:-2], stem)
     if word.endswith(("ses", "zes")):
-        return stem if stem in known or word[:-2] not in known else word[:-2]
+        return _likelier(stem, word[:-2])
     if word.endswith(("as", "is", "os", "us", "ics")):  # few plurals, and many names
         return stem if stem in known else word
     return stem
