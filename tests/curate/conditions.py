@@ -28,8 +28,8 @@ class Score(NamedTuple):
     """How good chosen terms are, over all images together.
 
     ``precision``: the share of them that name what the image shows; ``recall``: the share of what the images show that at least one of
-    them names; ``rare``: the same of what is inconspicuous. ``terms`` and ``distinct``: how many terms an image has, and how many things that
-    it shows they name.
+    them names; ``rare``: the same of what is inconspicuous. ``terms`` and ``distinct``: how many terms an image has, and how many things
+    that it shows they name.
     """
 
     precision: float

@@ -50,9 +50,9 @@ FORM = 0.6  # length of what is a surface form's own, beside its concept
 
 @dataclass(frozen=True)
 class World:
-    """``keys``, ``captions`` (n,); ``images`` and ``caption_rows`` (n, 64) float32, of length 1; the surface forms ``terms`` (C,), their rows
-    ``texts`` (C, 64) and which ``concept`` (C,) each is of; ``named``, the terms of each caption; ``areas`` (n, 16), the share of each concept
-    in each image."""
+    """``keys``, ``captions`` (n,); ``images`` and ``caption_rows`` (n, 64) float32, of length 1; the surface forms ``terms`` (C,), their
+    rows ``texts`` (C, 64) and which ``concept`` (C,) each is of; ``named``, the terms of each caption; ``areas`` (n, 16), the share of each
+    concept in each image."""
 
     keys: tuple[str, ...]
     captions: tuple[str, ...]
