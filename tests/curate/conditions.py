@@ -52,12 +52,12 @@ def score(world: World, chosen: Named) -> Score:
     return Score(right / len(row), found.sum() / truth.sum(), rare, len(row) / len(truth), found.sum() / len(truth))
 
 
-def nearest(queries: Float32, rows: Float32, keys: Sequence[str], count: int) -> Int64:
-    """The ``count`` of ``rows`` (n, c) nearest to each of ``queries`` (n, c), but for that of the same place."""
+def nearest(queries: Float32, rows: Float32, keys: Sequence[str], count: int, own: Int64 | None = None) -> Int64:
+    """Places of the ``count`` of ``rows`` (n, c) nearest to each of ``queries`` (q, c), but for the places ``own`` (q,), by default the
+    same as the query's."""
+    own = np.arange(len(keys)) if own is None else own
     with tempfile.TemporaryDirectory() as folder, RowFiles([str(write_rows(Path(folder) / "rows.npz", keys, rows))]) as files:
-        search = ExactSearch(files)
-        found = find_neighbours(queries, np.arange(len(keys)), files, count, search, lambda at: [keys[k].encode() for k in at.tolist()])
-    return found.positions
+        return find_neighbours(queries, own, files, count, ExactSearch(files), lambda at: [keys[k].encode() for k in at.tolist()]).positions
 
 
 def by_vision(world: World, count: int) -> Int64:
