@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from curate_photographs import KS, Photographs, by_votes, curated, first, in_a_cone, interval, measured, means, without_own
+from curate_photographs import KS, Photographs, by_votes, curated, first, in_a_cone, interval, means, measured, without_own
 
 from ovskit.core.curate.kernels import unit
 from ovskit.core.curate.relevance import Archive
