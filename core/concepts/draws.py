@@ -31,7 +31,8 @@ def draw_concepts(
     if sampling == "cluster":
         groups = clusters_of(pair)[:texts]
         return tuple(_draw(group, temperature, next(uniform)).name for group in groups)
-    left, found = list(pair.concepts), []
+    left = list(pair.concepts)
+    found: list[Concept] = []
     while left and len(found) < texts:
         found.append(_draw(left, temperature, next(uniform)))
         left.remove(found[-1])

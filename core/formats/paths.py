@@ -8,6 +8,8 @@ import unicodedata
 
 def show_path(path: str) -> str:
     """A path fit for one line of a terminal: control characters and undecodable bytes escaped."""
+    if path.isprintable():
+        return path
     try:
         text = os.fsencode(path).decode("utf-8", "backslashreplace")
     except UnicodeEncodeError:  # a surrogate that no file name has, but that JSON can hold

@@ -22,7 +22,10 @@ from ovskit.core.runtime.logs import get_logger
 
 log = get_logger("sources")
 
-__all__ = ["SUFFIXES", "Source", "Sources", "left_of", "list_sources", "locate", "parse_path_list", "refuse_twins"]
+__all__ = [
+    "SUFFIXES", "Source", "Sources", "common_folder", "expand_input", "left_of", "list_sources", "locate", "parse_path_list",
+    "refuse_twins",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +93,7 @@ def list_sources(inputs: Sequence[str], *, root: str | None = None, failures: Fa
     """
     found: list[_Located] = []
     holders: list[str] = []
-    paths = [path for text in inputs for path in _expand(text)]
+    paths = [path for text in inputs for path in expand_input(text)]
     for path in paths:
         if len(paths) > 1 and leads_above(path):
             log.warning("passed over %s: a link to a folder that holds it", show_path(path))
@@ -102,7 +105,7 @@ def list_sources(inputs: Sequence[str], *, root: str | None = None, failures: Fa
         raise MissingInputError("no inputs: name files, folders, globs or tars, or pipe in a list of paths")
     if not found:
         raise MissingInputError(f"no images in {', '.join(map(show_path, paths[:3]))}{' …' if len(paths) > 3 else ''}")
-    base = os.path.normpath(root) if root is not None else _common_folder(holders)
+    base = os.path.normpath(root) if root is not None else common_folder(holders)
     named = sorted(((_relative(item.path, base), item) for item in found), key=lambda pair: os.fsencode(pair[0]))
     refuse_twins(name for name, _ in named)
     items = tuple(Source(k, name, f.tar or f.path, f.offset, f.length) for k, (name, f) in enumerate(named, 1))
@@ -150,7 +153,8 @@ def locate(image_id: int, file_name: str, root: str) -> Source:
     return Source(image_id, file_name, path)
 
 
-def _expand(text: str) -> list[str]:
+def expand_input(text: str) -> list[str]:
+    """The existing paths that an input names: itself, or what it matches as a glob. Raises MissingInputError where that is nothing."""
     there = spelled(text)
     if there is not None:
         return [there]
@@ -228,7 +232,8 @@ def _in_tar(path: str, failures: Failures | None) -> list[_Located]:
         return []
 
 
-def _common_folder(holders: Iterable[str]) -> str:
+def common_folder(holders: Iterable[str]) -> str:
+    """The deepest folder that holds all of ``holders``, which are folders or tars."""
     folders = list(dict.fromkeys(holders))
     if len(folders) == 1:
         return folders[0]
