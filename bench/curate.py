@@ -38,13 +38,14 @@ ROWS = {
     "naive": "#2 the archive's 3 best by alignment (naive)",
     "guided": "#3 its 3 best by guided ranking, Eq. 8",
     "guided, code": "#3 the same, score as in the published code",
+    "count": "its 3 that most of the captions name, the own one's first",
     "cluster, best": "#4 guided, the best of each of 3 clusters",
     "cluster, T = 0.1": "#4 guided, one drawn of each of 3 clusters, T = 0.1",
     "cluster, T = 1": "#4 the same, T = 1",
     "softmax": "guided, 3 drawn of the whole archive, T = 1",
 }
 STEPS = [
-    ("caption only", "language"), ("language", "naive"), ("naive", "guided"), ("guided, code", "guided"),
+    ("caption only", "language"), ("language", "naive"), ("naive", "guided"), ("guided, code", "guided"), ("count", "guided"),
     ("guided", "cluster, best"), ("guided", "cluster, T = 1"), ("naive", "cluster, best"), ("naive", "cluster, T = 1"),
     ("softmax", "cluster, T = 1"),
 ]  # fmt: skip

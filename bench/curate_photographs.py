@@ -13,8 +13,10 @@ rows from flickr8k. Concepts of which there is no row cannot be found. The built
 things, and many of its cosines are below 0, where Eq. 7 is clamped; a row of the tables is of cosines that are raised. So this tells
 whether the machinery does any good with what needs no download; it is no measurement of CoCu, which asks for CLIP.
 
-Beside CoCu's conditions: the most frequent concepts of the set; random neighbours, ranked in the same way; what most of the neighbours
-name (no text row is needed); and alignment over the whole vocabulary, without neighbours.
+*language-driven*: of the concepts of the 3 captions nearest to the photograph, the best by alignment with it. *naive*: of those of its
+neighbours, the best by alignment. *guided*: by CoCu's ranking. *cluster*: the best of each of k clusters, guided. Beside these, what tells
+whether they are worth anything: *most frequent*, the concepts that most captions of the set name; *random neighbours*, guided; *counted*,
+what most neighbours name, which needs no text row; *alignment alone*, over the whole vocabulary, without neighbours.
 """
 
 from __future__ import annotations
@@ -53,18 +55,18 @@ SETS = ("captions", "flickr8k")
 KS = (1, 3, 5)
 MOST = max(KS)
 CAPTIONS = 3  # of language-driven expansion
-FREQUENT = "the most frequent concepts"
+BASES = ("frequent", "naive")
 METHODS = {
-    FREQUENT: "the most frequent concepts of the set",
-    "random": "random neighbours, guided ranking",
-    "alignment": "alignment over the whole vocabulary",
-    "language": "language-driven, 3 captions, by alignment",
-    "votes": "what most neighbours name",
-    "naive": "neighbours, by alignment (naive)",
-    "guided": "neighbours, guided ranking, Eq. 8",
-    "code": "neighbours, guided ranking, as in the published code",
-    "raised": "neighbours, guided ranking, Eq. 8 of (1 + cosine) / 2",
-    "cluster": "neighbours, guided, the best of each of k clusters",
+    "frequent": "most frequent",
+    "random": "random neighbours",
+    "alignment": "alignment alone",
+    "language": "language-driven",
+    "counted": "counted",
+    "naive": "naive",
+    "guided": "guided, Eq. 8",
+    "code": "guided, as in the published code",
+    "raised": "guided, Eq. 8 of (1 + cosine) / 2",
+    "cluster": "cluster, best",
 }
 Ranked = list[Sequence[int]]
 """The first concepts of each photograph."""
@@ -216,11 +218,11 @@ def curated(
     aligned = np.argsort(-cosines, axis=1, kind="stable")[:, : MOST + max(map(len, own))].tolist()
     guided = ranked(near)
     lists = {
-        FREQUENT: [best(frequent, k) for k in range(len(own))],
+        "frequent": [best(frequent, k) for k in range(len(own))],
         "random": first(ranked(others)),
         "alignment": [best(aligned[k], k) for k in range(len(own))],
         "language": first(ranked(says[told], guided=False)),
-        "votes": by_votes(guided, often),
+        "counted": by_votes(guided, often),
         "naive": first(ranked(near, guided=False)),
         "guided": first(guided),
         "code": first(ranked(near, score="code")),
@@ -289,7 +291,7 @@ def described(
     name: str, whole: Photographs, scores: dict[str, dict[int, Float64]], about: dict[str, float], arguments: argparse.Namespace
 ) -> tuple[list[str], dict[str, Any]]:
     """The lines about a set, and the numbers."""
-    many = scores[FREQUENT][1].shape[1]
+    many = scores["frequent"][1].shape[1]
     mean = np.mean([len(one) for one in whole.missed if one])
     known, held, clamped = (percent(about[key]) for key in ("known", "held", "clamped"))
     text = (
@@ -297,39 +299,46 @@ def described(
         f"archive of {arguments.neighbours} neighbours has {about['terms']:.1f} terms that the caption does not name, among them {held} % "
         f"of the missed; of {clamped} % of them the cosine with the photograph is clamped."
     )
-    rows, steps = [], []
-    found: dict[str, Any] = {"photographs": many, **about, "methods": {}}
+    found: dict[str, Any] = {"photographs": many, **about, "scores": {}, "gains": {}}
+    rows = []
     for method, title in METHODS.items():
-        cells, gains = [], []
-        for what in (0, 1):
+        cells = []
+        for what, share in enumerate(("recall", "precision")):
             for k in KS:
-                value, base = scores[method][k][what], scores[FREQUENT][k][what]
-                ends = interval(value, arguments.bootstrap)
-                cells.append(with_interval(float(value.mean()), ends))
-                kept = found["methods"].setdefault(method, {}).setdefault(("recall", "precision")[what], {})
-                kept[k] = {"mean": float(value.mean()), "interval": ends}
-                if what == 0:
-                    ends = interval(value - base, arguments.bootstrap)
-                    gains.append(with_interval(float((value - base).mean()), ends, "+.1f"))
-                    kept[k]["gain"], kept[k]["gain_interval"] = float((value - base).mean()), ends
+                value = scores[method][k][what]
+                mean, ends = float(value.mean()), interval(value, arguments.bootstrap)
+                found["scores"].setdefault(method, {})[f"{share}@{k}"] = {"mean": mean, "interval": ends}
+                cells.append(with_interval(mean, ends))
         rows.append((title, *cells))
-        if method != FREQUENT:
-            steps.append((title, *gains))
     columns = ("", *(f"recall@{k}" for k in KS), *(f"precision@{k}" for k in KS))
     lines = section(name, columns, rows, text)
-    lines += section(f"Differences to {FREQUENT}, {name}", columns[: len(KS) + 1], steps, verdict(found["methods"]))
+    for base in BASES:
+        gains = gained(scores, base, arguments.bootstrap)
+        found["gains"][base] = gains
+        rows = [(METHODS[method], *(with_interval(*each, "+.1f") for each in by_k.values())) for method, by_k in gains.items()]
+        lines += section(f"Differences to *{METHODS[base]}*, {name}", columns[: len(KS) + 1], rows, verdict(gains, METHODS[base]))
     return lines, found
 
 
-def verdict(methods: dict[str, Any]) -> str:
-    """Which methods are better and which are worse than the most frequent concepts at recall@5, beyond the interval."""
-    above, below, neither = [], [], []
-    for method, title in METHODS.items():
-        if method != FREQUENT:
-            low, high = methods[method]["recall"][MOST]["gain_interval"]
-            (above if low > 0 else below if high < 0 else neither).append(title)
-    said = (("better than", above), ("worse than", below), ("not to be told from", neither))
-    return " ".join(f"At recall@{MOST} {how} {FREQUENT}: {'; '.join(which) or 'none'}." for how, which in said)
+Gains = dict[str, dict[int, tuple[float, tuple[float, float]]]]
+"""The mean difference in recall of each method at each k, and its interval."""
+
+
+def gained(scores: dict[str, dict[int, Float64]], base: str, resamples: int) -> Gains:
+    """Recall of the methods less that of ``base``, photograph by photograph."""
+    steps = {method: {k: by_k[k][0] - scores[base][k][0] for k in KS} for method, by_k in scores.items() if method != base}
+    found = {method: {k: (float(each.mean()), interval(each, resamples)) for k, each in by_k.items()} for method, by_k in steps.items()}
+    return {method: found[method] for method in METHODS if method in found}
+
+
+def verdict(gains: Gains, base: str) -> str:
+    """Which methods find more and which less than ``base``, beyond the interval."""
+    said = []
+    for k in KS:
+        ends = {METHODS[method]: by_k[k][1] for method, by_k in gains.items()}
+        more, less = [title for title, (low, _) in ends.items() if low > 0], [title for title, (_, high) in ends.items() if high < 0]
+        said.append(f"At {k}, more than *{base}*: {'; '.join(more) or 'none'}. Less: {'; '.join(less) or 'none'}.")
+    return " ".join(said)
 
 
 def main() -> None:

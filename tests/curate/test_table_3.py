@@ -73,6 +73,15 @@ def test_guided_ranking_finds_more_of_what_captions_rarely_name(seed: int, ranki
 
 
 @SEEDS
+@pytest.mark.parametrize(("count", "margin"), [(8, 0.008), (24, 0.025)])
+def test_counting_captions_does_not_find_as_much_of_what_they_rarely_name(seed: int, count: int, margin: float) -> None:
+    """Though it is as good for all concepts together."""
+    found = conditions(seed, count)
+    assert gain(found, "guided", "count") > margin
+    assert abs(gain(found, "guided", "count", "recall")) < 0.03
+
+
+@SEEDS
 def test_guided_ranking_gains_most_where_the_archive_is_large(seed: int) -> None:
     assert gain(conditions(seed, 24), "guided", "naive") - gain(conditions(seed, 8), "guided", "naive") > 0.014
 
