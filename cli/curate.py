@@ -22,10 +22,10 @@ app = OvsApp(
         ("embeddings first", "ovs-extract --model clip:ViT-B-16/openai --size 224 --pool cls shards/*.tar -o rows.npz"),
         ("then the concepts of every pair", "ovs-curate rows.npz --pairs 'shards/*.tar' -o curated.jsonl"),
         ("why one has the words that it has", "ovs-curate --explain 00000/000000031 curated.jsonl"),
-        ("your own concepts, as an older CLIP's text tower sees them", "ovs-curate rows.npz --pairs pairs.jsonl --vocabulary terms.txt"),
+        ("your own concepts", "ovs-curate rows.npz --pairs pairs.jsonl --vocabulary terms.txt"),
         ("against another set, as the paper's authors did", "ovs-curate cc12m.npz --pairs cc12m/ --from cc3m.npz --from-pairs cc3m/"),
-        ("one of four parts, then all of them", "ovs-curate rows.npz --pairs shards/ --shard 0/4 -o part0.jsonl"),
-        ("", "ovs-curate --join part*.jsonl -o curated.jsonl"),
+        ("one of four parts", "ovs-curate rows.npz --pairs shards/ --shard 0/4 -o part0.jsonl"),
+        ("and the parts joined", "ovs-curate --join part*.jsonl -o curated.jsonl"),
         ("a vocabulary from captions", "ovs-curate --mine --pairs shards/ -o terms.txt"),
     ],
 )  # fmt: skip
