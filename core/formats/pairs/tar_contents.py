@@ -176,6 +176,9 @@ class _Found:
         columns[2].append(place.length)
 
     def packed(self) -> TarContents:
-        (a, b, c), (d, e, f) = ([np.array(column) for column in columns] for columns in (self.image, self.part))
-        ends = np.array(self.ends, np.int64)
-        return TarContents(Packed.of(self.keys), tuple(self.suffixes), a, b, c, ends, d, e, f, dict(self.left_out))
+        image_suffix, image_offset, image_length = map(np.array, self.image)
+        part_suffix, part_offset, part_length = map(np.array, self.part)
+        return TarContents(
+            Packed.of(self.keys), tuple(self.suffixes), image_suffix, image_offset, image_length, np.array(self.ends, np.int64),
+            part_suffix, part_offset, part_length, dict(self.left_out),
+        )  # fmt: skip
