@@ -171,11 +171,15 @@ def test_second_names_of_a_file_are_files(tmp_path: Path) -> None:
     (tmp_path / "d" / "a.txt").write_bytes(b"said of both")
     for suffix in ("jpg", "txt"):
         os.link(tmp_path / "d" / f"a.{suffix}", tmp_path / "d" / f"b.{suffix}")
+    os.link(tmp_path / "d" / "a.txt", tmp_path / "d" / "c.json")  # which it is not
+    (tmp_path / "d" / "c.jpg").write_bytes(b"two")
     with tarfile.open(tmp_path / "t.tar", "w") as tar:
         for path in sorted((tmp_path / "d").iterdir()):
             tar.add(path, path.name)
-    found = list(pairs(tmp_path, tmp_path / "t.tar").read())
+    whole = pairs(tmp_path, tmp_path / "t.tar")
+    found = list(whole.read())
     assert said(found) == {"t/a": ("said of both",), "t/b": ("said of both",)}
+    assert whole.left_out == {"captions in damaged JSON or rows": 1}
     assert [pair.image.read() for pair in found] == [b"one", b"one"]
 
 
