@@ -6,7 +6,7 @@ import io
 import json
 import subprocess
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -246,7 +246,8 @@ def test_what_does_not_fit_is_one_line(
 def test_a_tar_that_cannot_be_used_is_skipped_if_asked(images: Path, folder: Path, ovs: Run, tmp_path: Path) -> None:
     tar_of(tmp_path / "good.tar", images)
     (tmp_path / "bad.tar").write_bytes((tmp_path / "good.tar").read_bytes()[:700])
-    write_rows(tmp_path / "rows.npz", [f"{tar}.tar/{k:04d}.png" for tar in ("bad", "good") for k in range(5)], MADE.rows[:10], root=str(tmp_path))
+    names = [f"{tar}.tar/{k:04d}.png" for tar in ("bad", "good") for k in range(5)]
+    write_rows(tmp_path / "rows.npz", names, MADE.rows[:10], root=str(tmp_path))
     more = ("--concept-rows", folder / "words.npz", "--vocabulary", folder / "words.txt")
     done = ovs("ovs-curate", tmp_path / "rows.npz", "--pairs", tmp_path / "*.tar", *more, "--on-error", "skip")
     assert done.returncode == 3
@@ -292,11 +293,18 @@ def here(tool: str, *arguments: object) -> int:
     return int(found or 0)
 
 
-def test_two_towers(images: Path, tower: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
-    from ovskit.core.runtime import cache_folder
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The user's cache, for this process, in a folder of its own."""
+    from ovskit.core.runtime.cache_folder import own_folder
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    cache_folder.own_folder.cache_clear()
+    own_folder.cache_clear()
+    yield tmp_path / "cache"
+    own_folder.cache_clear()
+
+
+def test_two_towers(images: Path, tower: Path, tmp_path: Path, cache: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "pairs.jsonl").write_text(
         "".join(json.dumps({"file_name": path.name, "caption": "a dog and a cat"}) + "\n" for path in sorted(images.iterdir()))
     )
@@ -305,7 +313,7 @@ def test_two_towers(images: Path, tower: Path, tmp_path: Path, monkeypatch: pyte
     assert here("extract", images, *model, "--size", 32, "--pool", "cls", "-o", rows) == 0
     asked = (rows, "--pairs", tmp_path / "pairs.jsonl", "--root", images, "--vocabulary", "dog,cat,sky", "--weights", tower)
     assert here("curate", *asked, "-o", tmp_path / "a.jsonl") == 0
-    kept = list((tmp_path / "cache").rglob("concepts/*.npz"))
+    kept = list(cache.rglob("concepts/*.npz"))
     assert len(kept) == 1
     assert here("curate", *asked, "-o", tmp_path / "b.jsonl") == 0
     assert (tmp_path / "a.jsonl").read_bytes() == (tmp_path / "b.jsonl").read_bytes()
@@ -325,12 +333,11 @@ def test_two_towers(images: Path, tower: Path, tmp_path: Path, monkeypatch: pyte
     wanted = max(1e-6, float(image @ text / np.linalg.norm(image) / np.linalg.norm(text)))
     assert next(c["alignment"] for c in first["concepts"] if c["name"] == "cat") == pytest.approx(wanted, abs=1e-6)
     assert here("curate", *asked, "--template", "a drawing of a {}", "-o", tmp_path / "c.jsonl") == 0
-    assert len(list((tmp_path / "cache").rglob("concepts/*.npz"))) == 2
+    assert len(list(cache.rglob("concepts/*.npz"))) == 2
     capfd.readouterr()
     other = (*asked[:-1], tower.parent / "other.safetensors", "--template", "{}")
     assert here("curate", *other, "-o", tmp_path / "d.jsonl") == 65
     assert "the rows were made by clip:ovskit-curate with weights sha256" in capfd.readouterr().err
-    cache_folder.own_folder.cache_clear()
 
 
 def test_rows_of_a_model_without_words(images: Path, ovs: Run, tmp_path: Path) -> None:

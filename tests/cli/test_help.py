@@ -14,7 +14,7 @@ import pytest
 from .conftest import Run
 
 ROOT = Path(__file__).parents[2]
-COMMANDS = ("ovs-extract", "ovs-cluster", "ovs-refine", "ovs-hier", "ovs-label", "ovs-curate", "ovs-train", "ovs-predict", "ovs-eval", "ovs-show")
+COMMANDS = tuple(f"ovs-{name}" for name in "extract cluster refine hier label curate train predict eval show".split())
 
 
 def app_of(tool: str) -> Any:

@@ -32,8 +32,8 @@ class PairSet:
     """The image-text pairs that ``inputs`` (files, globs, folders) name, ascending by key.
 
     A *unit* is a tar, or a file that lists images and captions. At most ``open_units`` units' indices and files are in memory at a time;
-    of lists, the index is kept. Indices of tars are kept in ``index_folder`` (default: ``$XDG_CACHE_HOME/ovskit/pairs`` or
-    ``~/.cache/ovskit/pairs``), so that each tar is walked through once.
+    of lists, the index is kept. Indices of tars are kept in ``index_folder`` (default: ``pairs`` in
+    the user's own cache), so that each tar is walked through once.
 
     ``root``: what names are relative to, and where the images of lists are; by default the deepest folder that holds all inputs, where a
     tar counts as one. ``columns``: of TSV and CSV, see ``tables.Table``.

@@ -24,6 +24,7 @@ from ovskit.core.formats.pairs.packed import Packed
 from ovskit.core.formats.pairs.tar_contents import TarContents
 from ovskit.core.formats.paths import show_path
 from ovskit.core.formats.photographs.tars import SUFFIXES
+from ovskit.core.runtime.cache_folder import own_folder
 from ovskit.core.runtime.errors import InputError
 from ovskit.core.runtime.logs import get_logger
 
@@ -33,7 +34,7 @@ _FORMAT = "ovskit.pairs-index/1"
 
 
 class Sidecars:
-    """The indices of tars in one folder, by default ``$XDG_CACHE_HOME/ovskit/pairs`` or ``~/.cache/ovskit/pairs``."""
+    """The indices of tars in one folder, by default ``pairs`` in the user's own (``runtime.cache_folder``)."""
 
     def __init__(self, folder: str | None = None) -> None:
         self._folder = folder if folder is not None else _default_folder()
@@ -58,7 +59,7 @@ class Sidecars:
         """Keep the contents that the tar had when ``status`` was taken. That it cannot be written is a warning, once."""
         place = self._place(tar)
         if place is None:
-            self._say_lost("there is no home folder")
+            self._say_lost("there is no folder for it")
             return
         temporary = None
         try:
@@ -85,9 +86,8 @@ class Sidecars:
 
 
 def _default_folder() -> str | None:
-    caches = (os.environ.get("XDG_CACHE_HOME", ""), os.path.join(os.path.expanduser("~"), ".cache"))
-    # A path that is not absolute counts as not given, as XDG has it; a user without an entry has no home either.
-    return next((os.path.join(path, "ovskit", "pairs") for path in caches if os.path.isabs(path)), None)
+    own = own_folder()
+    return None if own is None else os.path.join(own, "pairs")
 
 
 class _UnfitError(Exception):

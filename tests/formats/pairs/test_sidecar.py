@@ -10,6 +10,7 @@ import pytest
 from ovskit.core.formats.pairs import unit
 from ovskit.core.formats.pairs.sidecar import Sidecars
 from ovskit.core.formats.pairs.tar_contents import TarContents, read_tar_contents
+from ovskit.core.runtime.cache_folder import own_folder
 from tests.formats.pairs.shards import pairs, said, sample, shard, tar_bytes, write_tar
 
 
@@ -181,12 +182,15 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.M
     assert list((tmp_path / "index").iterdir()) == []
 
 
-def test_the_usual_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_usual_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    request.addfinalizer(own_folder.cache_clear)
     path = write_tar(tmp_path / "t.tar", shard(0, 2))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    own_folder.cache_clear()
     assert pairs(tmp_path, path, index_folder=None).count() == 2
     assert len(list((tmp_path / "cache" / "ovskit" / "pairs").iterdir())) == 1
     monkeypatch.setenv("XDG_CACHE_HOME", "not/absolute")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    own_folder.cache_clear()
     assert pairs(tmp_path, path, index_folder=None).count() == 2
     assert len(list((tmp_path / "home" / ".cache" / "ovskit" / "pairs").iterdir())) == 1
