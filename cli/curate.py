@@ -136,7 +136,7 @@ def _curate(
         output = StreamOutput(out, CuratedWriter, "curating", failures)
         if output.is_there(header):
             return
-        output.write(header, job.pairs, at_end=lambda: _report(job))
+        output.write(header, job.pairs, at_end=lambda: _report(job), total=len(job))
 
 
 def _report(job: CurateJob) -> None:

@@ -41,11 +41,18 @@ class StreamOutput:
         )
 
     def write(
-        self, header: Any, records: Records, *, watch: Callable[[Any], None] | None = None, at_end: Callable[[], None] | None = None
+        self,
+        header: Any,
+        records: Records,
+        *,
+        watch: Callable[[Any], None] | None = None,
+        at_end: Callable[[], None] | None = None,
+        total: int | None = None,
     ) -> int:
         """Write ``records`` under ``header``, say what was left out, and give the number of images in the output.
 
-        ``watch`` sees every record, in order; ``at_end`` is called when the output is complete, before what was left out is said.
+        ``watch`` sees every record, in order; ``at_end`` is called when the output is complete, before what was left out is said. ``total``
+        is how many records there are, if it is known and not the number of the chosen images.
         Raises PartialError if images were left out, UsageError if those of an output that is resumed are not among the ``chosen``, and
         what writing and making records raises.
         """
@@ -61,7 +68,10 @@ class StreamOutput:
                 self._say_resumed(done, str(part_path(output)))
             else:
                 writer = self.kind(stream, header)
-            total = None if self.chosen is None else len(self.chosen) - len(done)
+            if self.chosen is not None:
+                total = len(self.chosen) - len(done)
+            elif total is not None:
+                total -= len(done)
             finished = len(done)
             for record in track(records(frozenset(done)), self.doing, total=total):
                 writer.write(record)

@@ -71,7 +71,7 @@ class CurateJob:
         self._shard = parse_shard(source.shard)
         self.counts = Counts()
         try:
-            self._open(source, options, concepts, search, failures, choose_device(device))
+            self._open(source, options, concepts, search, failures, choose_device(device), workers)
         except BaseException:  # whatever it is goes on up; the files must not stay open
             self._stack.close()
             raise
@@ -90,6 +90,7 @@ class CurateJob:
         search: SearchOptions,
         failures: Failures,
         device: torch.device,
+        workers: int,
     ) -> None:
         rows = self._stack.enter_context(RowFiles(source.rows))
         if not len(rows):
@@ -109,14 +110,16 @@ class CurateJob:
             check_together(base, base_pairs)
         chosen = choose_index(search.index, len(base), -(-len(rows) // self._shard.count), gpu=device.type == "cuda")
         self._index: dict[str, Any] = {"factory": "exact"}
-        candidates: Any = ExactSearch(base, device, lambda items, total: self._watch(items, "searching", total))
+        candidates: Any = ExactSearch(
+            base, device if device.type == "cuda" else None, lambda items, total: self._watch(items, "searching", total)
+        )
         if chosen != "exact":
             candidates = open_index(
                 base, chosen, options.neighbours, search.recall, sorting_keys(base), path=search.index_file, watch=self._watch
             )
             self._index = candidates.report.to_json()
         reference = Reference(base, base_pairs, candidates, is_own)
-        self._run = Curation(rows, self._pairs, reference, vocabulary, Matcher(vocabulary), texts, options, self.counts)
+        self._run = Curation(rows, self._pairs, reference, vocabulary, Matcher(vocabulary), texts, options, workers, self.counts)
 
     def _texts(self, rows: RowFiles, vocabulary: Vocabulary, concepts: VocabularyOptions, device: torch.device) -> Float32:
         if concepts.concept_rows is not None:
@@ -127,6 +130,10 @@ class CurateJob:
         return embed_concepts(
             spec, vocabulary, concepts.template, rows.width, weights=concepts.weights, device=device, watch=self._watch
         )  # fmt: skip
+
+    def __len__(self) -> int:
+        """How many rows are of this shard."""
+        return len(range(self._shard.index, len(self._run.rows), self._shard.count))
 
     def header(self, provenance: Provenance) -> CuratedHeader:
         """The header of the output."""

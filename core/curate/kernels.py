@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import prange
 
 from ovskit.core.records import Int64
 from ovskit.core.runtime.kernels import njit
@@ -30,17 +29,17 @@ def dot(one: Any, other: Any) -> float:
     return (a + b) + (c + d)
 
 
-@njit(cache=True, nogil=True, parallel=True)
+@njit(cache=True, nogil=True)
 def normalise(rows: Any) -> None:
     """Make the rows (n, c) float32 of length 1 in place; rows of zeros stay."""
-    for r in prange(len(rows)):
+    for r in range(len(rows)):
         length = np.sqrt(dot(rows[r], rows[r]))
         if length > 0.0:
             for k in range(rows.shape[1]):
                 rows[r, k] = np.float32(rows[r, k] / length)
 
 
-@njit(cache=True, nogil=True, parallel=True)
+@njit(cache=True, nogil=True)
 def settle(queries: Any, rows: Any, places: Any, found: Any, own: Any, limit: float) -> Any:
     """What candidates are really like, and in which order.
 
@@ -51,7 +50,7 @@ def settle(queries: Any, rows: Any, places: Any, found: Any, own: Any, limit: fl
     count, k = found.shape
     positions = np.full((count, k), -1, np.int64)
     similarity = np.full((count, k), -np.inf)
-    for q in prange(count):
+    for q in range(count):
         kept = 0
         for c in range(k):
             if found[q, c] < 0 or found[q, c] == own[q]:
@@ -70,11 +69,11 @@ def settle(queries: Any, rows: Any, places: Any, found: Any, own: Any, limit: fl
     return positions, similarity
 
 
-@njit(cache=True, nogil=True, parallel=True)
+@njit(cache=True, nogil=True)
 def merge(values: Any, positions: Any, other_values: Any, other_positions: Any) -> None:
     """Merge two lists (q, k) of candidates, each the best first, into the first one; equal ones by position; -1 is nothing."""
     count, k = values.shape
-    for q in prange(count):
+    for q in range(count):
         first = values[q].copy()
         where = positions[q].copy()
         i = j = 0

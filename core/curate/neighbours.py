@@ -14,6 +14,7 @@ import numpy as np
 
 from ovskit.core.curate.kernels import Float32, Float64, compact, merge, normalise, settle, unit
 from ovskit.core.records import Int64
+from ovskit.core.runtime.workers import prefetch
 
 if TYPE_CHECKING:
     import torch
@@ -50,14 +51,13 @@ class Candidates(Protocol):
 
 
 class ExactSearch:
-    """All rows are looked at, in blocks: by faiss on a CPU, by torch on a GPU."""
+    """All rows are looked at, in blocks, the next of which is read meanwhile."""
 
     def __init__(
         self, rows: RowFiles, device: torch.device | None = None, watch: Callable[[Iterator[Any], int], Any] | None = None
     ) -> None:
-        """``watch`` sees the blocks go by, and how many there are."""
-        self._rows, self._watch = rows, watch
-        self._device = device if device is not None and device.type == "cuda" else None
+        """torch searches on ``device``, faiss where there is none. ``watch`` sees the blocks go by, and how many there are."""
+        self._rows, self._watch, self._device = rows, watch, device
         # A sum of c products of numbers whose squares sum to 1, in any order, twice over [Higham, Accuracy and Stability, 3.1].
         self._error = 2 * (rows.width + 8) * 2.0**-24
 
@@ -72,7 +72,7 @@ class ExactSearch:
         values = np.full((len(queries), count), -np.inf, np.float32)
         positions = np.full((len(queries), count), -1, np.int64)
         top = self._by_torch(queries) if self._device is not None else _by_faiss(queries)
-        chunks: Any = self._rows.chunks(CHUNK)
+        chunks: Any = prefetch(self._rows.chunks(CHUNK), depth=1)
         if self._watch is not None:
             chunks = self._watch(chunks, -(-len(self._rows) // CHUNK))
         for start, rows in chunks:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -23,19 +24,18 @@ from ovskit.core.formats.paths import show_path
 from ovskit.core.formats.streams.curated import Concept, CuratedPair, Neighbour
 from ovskit.core.records import Int32, Int64
 from ovskit.core.runtime.errors import InputError
-from ovskit.core.runtime.logs import get_logger
+from ovskit.core.runtime.workers import ordered_map
 
 if TYPE_CHECKING:
     from ovskit.core.curate.options import CurateOptions
     from ovskit.core.formats.pairs.pair_set import PairSet
     from ovskit.core.formats.streams.row_files import RowFiles
 
-log = get_logger("curate")
-
 BATCH = 1 << 17  # images whose neighbours are searched at once: 268 MB at 512 numbers
 _PART = 1 << 12  # images that are ranked at once
 _LOOKED_UP = 1 << 16  # keys whose captions are asked for at once
 _SAMPLE = 1000
+_EXAMPLES = 3
 _DIGITS = 6
 
 
@@ -60,11 +60,20 @@ class Counts:
     clamped: int = 0
     examples: list[str] = field(default_factory=list)
 
+    def add(self, other: Counts) -> None:
+        """Count what ``other`` has counted."""
+        self.done += other.done
+        self.unpaired += other.unpaired
+        self.empty += other.empty
+        self.clamped += other.clamped
+        self.examples = [*self.examples, *other.examples][:_EXAMPLES]
+
 
 @dataclass(frozen=True, slots=True)
 class Curation:
     """One run: the ``rows`` of images and their ``pairs``, the ``reference`` to expand them by, the concepts, what finds them in captions,
-    and their rows ``texts`` (C, c) float32 of length 1; and the options. ``counts`` grows as it goes."""
+    and their rows ``texts`` (C, c) float32 of length 1; and the options. ``workers`` threads rank and cluster.
+    ``counts`` grows as it goes."""
 
     rows: RowFiles
     pairs: PairSet
@@ -73,6 +82,7 @@ class Curation:
     matcher: Matcher
     texts: Float32
     options: CurateOptions
+    workers: int = 1
     counts: Counts = field(default_factory=Counts)
 
 
@@ -88,6 +98,21 @@ class _Batch(NamedTuple):
     others: Int64
     other_keys: list[str]
     named: Named
+
+
+class _Part(NamedTuple):
+    """Some images of a batch: the ``places`` of those that have a pair, the ``pairs``, and the keys of those that have none."""
+
+    places: list[int]
+    pairs: list[Pair]
+    lost: list[str]
+
+
+class _Ranked(NamedTuple):
+    """What became of a part."""
+
+    pairs: list[CuratedPair]
+    counts: Counts
 
 
 def keys_at(rows: RowFiles, positions: Int64) -> list[str]:
@@ -106,7 +131,7 @@ def check_together(rows: RowFiles, pairs: PairSet) -> None:
     keys = keys_at(rows, sample)
     if any(pair is not None for pair in pairs.find(keys)):
         return
-    theirs = [name for name, _ in zip(pairs.names(), range(3), strict=False)]
+    theirs = [name for name, _ in zip(pairs.names(), range(_EXAMPLES), strict=False)]
     raise InputError(
         f"rows and pairs do not belong together: of {len(keys)} rows looked at, such as {_some(keys)}, none has a pair; pairs are "
         f"{_some(theirs) or 'missing'}; name the files that the rows were extracted from"
@@ -120,8 +145,9 @@ def curate(run: Curation, positions: Int64) -> Iterator[CuratedPair]:
     """
     for start in range(0, len(positions), BATCH):
         batch = _expanded(run, positions[start : start + BATCH])
-        for first in range(0, len(batch.positions), _PART):
-            yield from _ranked(run, batch, slice(first, first + _PART))
+        for ranked in ordered_map(partial(_ranked, run, batch), _parts(run, batch), run.workers):
+            run.counts.add(ranked.counts)
+            yield from ranked.pairs
 
 
 def _expanded(run: Curation, positions: Int64) -> _Batch:
@@ -175,34 +201,40 @@ def _named(matcher: Matcher, pair: Pair) -> list[int]:
     return sorted({concept for caption in pair.captions for concept in matcher.concepts_of(caption)})
 
 
-def _ranked(run: Curation, batch: _Batch, part: slice) -> Iterator[CuratedPair]:
-    options = run.options
-    pairs = list(run.pairs.find(batch.keys[part]))
-    there = [k for k, pair in zip(range(part.start, part.stop), pairs, strict=False) if pair is not None]
-    _count_unpaired(run.counts, [batch.keys[k] for k in range(part.start, part.start + len(pairs)) if pairs[k - part.start] is None])
-    if not there:
-        return
-    found = [pair for pair in pairs if pair is not None]
-    own = [_named(run.matcher, pair) for pair in found]
-    places = batch.places[there]
+def _parts(run: Curation, batch: _Batch) -> Iterator[_Part]:
+    """Some images at a time, with their pairs, which one thread reads."""
+    for start in range(0, len(batch.positions), _PART):
+        pairs = list(run.pairs.find(batch.keys[start : start + _PART]))
+        places = [start + k for k, pair in enumerate(pairs) if pair is not None]
+        lost = [batch.keys[start + k] for k, pair in enumerate(pairs) if pair is None]
+        yield _Part(places, [pair for pair in pairs if pair is not None], lost)
+
+
+def _ranked(run: Curation, batch: _Batch, part: _Part) -> _Ranked:
+    options, counts = run.options, Counts(unpaired=len(part.lost), examples=part.lost[:_EXAMPLES])
+    if not part.pairs:
+        return _Ranked([], counts)
+    own = [_named(run.matcher, pair) for pair in part.pairs]
+    places = batch.places[part.places]
     wanted = np.unique(places[places >= 0])
     local = np.where(places >= 0, np.searchsorted(wanted, places), -1)
     guided = options.is_guided
     rows = unit(run.reference.rows.take(batch.others[wanted])) if guided else np.zeros((len(wanted), run.rows.width), np.float32)
     archive = rank(
-        unit(run.rows.take(batch.positions[there])), rows, run.texts, local, _lists(own), _chosen(batch.named, wanted),
+        unit(run.rows.take(batch.positions[part.places])), rows, run.texts, local, _lists(own), _chosen(batch.named, wanted),
         include_own=options.own, guided=guided, score=options.score if guided else "eq8",
     )  # fmt: skip
-    keys = [batch.keys[k] for k in there]
+    keys = [batch.keys[k] for k in part.places]
     clusters = cluster_concepts(run.texts, archive.ids, archive.starts, options.texts, seeds_of(keys, options.seed))
-    run.counts.clamped += archive.clamped
-    for row, (k, pair) in enumerate(zip(there, found, strict=True)):
+    found = []
+    for row, (k, pair) in enumerate(zip(part.places, part.pairs, strict=True)):
         concepts = _archive_of(run.vocabulary, archive, clusters, row)
-        run.counts.done += 1
-        run.counts.empty += not concepts
         near = zip(batch.places[k].tolist(), batch.neighbours.similarity[k].tolist(), strict=True)
         neighbours = tuple(Neighbour(batch.other_keys[place], round(value, _DIGITS)) for place, value in near if place >= 0)
-        yield CuratedPair(int(batch.positions[k]) + 1, pair.key, batch.file_names[k], pair.captions, concepts, neighbours)
+        found.append(CuratedPair(int(batch.positions[k]) + 1, pair.key, batch.file_names[k], pair.captions, concepts, neighbours))
+    counts.done, counts.clamped = len(found), archive.clamped
+    counts.empty = sum(not pair.concepts for pair in found)
+    return _Ranked(found, counts)
 
 
 def _archive_of(vocabulary: Vocabulary, archive: Archive, clusters: Int32, row: int) -> tuple[Concept, ...]:
@@ -231,10 +263,5 @@ def _chosen(named: Named, wanted: Int64) -> Named:
     return Named(named.ids[places], starts)
 
 
-def _count_unpaired(counts: Counts, keys: Sequence[str]) -> None:
-    counts.unpaired += len(keys)
-    counts.examples += keys[: max(0, 3 - len(counts.examples))]
-
-
 def _some(keys: Sequence[str]) -> str:
-    return ", ".join(map(show_path, keys[:3]))
+    return ", ".join(map(show_path, keys[:_EXAMPLES]))

@@ -15,7 +15,6 @@ from __future__ import annotations
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from numba import prange
 
 from ovskit.core.curate.kernels import Float32, Float64, dot
 from ovskit.core.records import Int32, Int64
@@ -123,12 +122,12 @@ def _collect(neighbours: Any, own_ids: Any, own_starts: Any, ids: Any, starts: A
     return sizes, listed[:end].copy(), seen[:end].copy(), is_own[:end].copy()
 
 
-@njit(cache=True, nogil=True, parallel=True)
+@njit(cache=True, nogil=True)
 def _score(anchors: Any, others: Any, texts: Any, neighbours: Any, listed: Any, seen: Any, starts: Any, guided: bool, by_code: bool) -> Any:
     score = np.empty(len(listed))
     alignment = np.empty(len(listed))
     clamped = np.zeros(len(neighbours), np.int64)
-    for q in prange(len(neighbours)):
+    for q in range(len(neighbours)):
         largest = LEAST
         for m in range(starts[q], starts[q + 1]):
             text = texts[listed[m]]

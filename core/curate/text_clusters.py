@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numba import prange
 
 from ovskit.core.curate.kernels import Float32, dot
 from ovskit.core.records import Int32, Int64
@@ -36,10 +35,10 @@ def cluster_concepts(texts: Float32, ids: Int32, starts: Int64, count: int, seed
     return np.asarray(_cluster(texts, ids, starts, count, seeds, ITERATIONS), np.int32)
 
 
-@njit(cache=True, nogil=True, parallel=True)
+@njit(cache=True, nogil=True)
 def _cluster(texts: Any, ids: Any, starts: Any, count: int, seeds: Any, iterations: int) -> Any:
     found = np.empty(len(ids), np.int32)
-    for q in prange(len(starts) - 1):
+    for q in range(len(starts) - 1):
         first, last = starts[q], starts[q + 1]
         m = last - first
         if m <= count:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -65,19 +66,20 @@ def test_they_are_the_references(tmp_path: Path, seed: int, n: int, groups: int,
 
 
 @pytest.mark.parametrize("chunk", [3, 16, 1000])
+@pytest.mark.parametrize("device", [None, torch.device("cpu")])
 def test_exact_search_does_not_depend_on_blocks_nor_on_what_is_asked_together(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int, device: torch.device | None
 ) -> None:
     rows = rows_of(1, 333, 60)
     names = [f"{k:03d}" for k in range(333)]
     monkeypatch.setattr(neighbours, "CHUNK", chunk)
     with RowFiles([str(write_rows(tmp_path / "a.npz", names, rows))]) as files:
         there, own = unit(rows.astype(np.float32)), np.arange(333)
-        found = find_neighbours(there, own, files, 8, ExactSearch(files), keys_of(names))
+        found = find_neighbours(there, own, files, 8, ExactSearch(files, device), keys_of(names))
         expected = [nearest(there[k], there, names, k, 8)[0] for k in range(333)]
         assert found.positions.tolist() == expected
         some = np.array([300, 7, 7, 42])
-        part = find_neighbours(there[some], own[some], files, 8, ExactSearch(files), keys_of(names))
+        part = find_neighbours(there[some], own[some], files, 8, ExactSearch(files, device), keys_of(names))
         np.testing.assert_array_equal(part.positions, found.positions[some])
         np.testing.assert_array_equal(part.similarity, found.similarity[some])
 

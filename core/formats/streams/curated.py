@@ -74,8 +74,8 @@ class CuratedPair:
                     "key": self.key,
                     "file_name": self.file_name,
                     "captions": list(self.captions),
-                    "concepts": [{**concept._asdict(), "seen": list(concept.seen)} for concept in self.concepts],
-                    "neighbours": [neighbour._asdict() for neighbour in self.neighbours],
+                    "concepts": [dict(zip(Concept._fields, concept, strict=True)) for concept in self.concepts],
+                    "neighbours": [dict(zip(Neighbour._fields, neighbour, strict=True)) for neighbour in self.neighbours],
                 }
             )
             + b"\n"
