@@ -2,9 +2,10 @@
 
 Sets: ``captions`` (114 photographs, most of COCO) and ``flickr8k`` (4,400 of Flickr8k). Each photograph retrieves within its set, from
 first captions alone; what is ranked never is a concept that its own first caption names. *recall@k*: the share of the missed concepts that
-are among the first k, *precision@k*: hits divided by k; means over the photographs that miss something, 95 % intervals by bootstrap over
-them. A concept that captions 2 to 5 do not name either counts as wrong, also where the photograph shows it; and another word for what the
-first caption says, person for man, counts as missed. So compare within a table only.
+are among the first k, *precision@k*: hits divided by k, *uncommon@5*: recall@5 of missed concepts that less than 1 % of the set's first
+captions name. Means over the photographs that miss such concepts, 95 % intervals by bootstrap over them. A concept that captions 2 to 5 do
+not name either counts as wrong, also where the photograph shows it; and another word for what the first caption says, person for man,
+counts as missed. So compare within a table only.
 
 Without ``--concept-rows`` there is no text tower, and what stands in for one is weak: the row of a concept is the mean image row of
 photographs whose first caption names it, and the row of a caption is the mean of its concepts' rows. These photographs are never among
@@ -56,6 +57,7 @@ from tests.curate.conditions import nearest
 SETS = ("captions", "flickr8k")
 KS = (1, 3, 5)
 MOST = max(KS)
+UNCOMMON = 0.01
 CAPTIONS = 3  # of language-driven expansion
 BASES = ("frequent", "naive")
 METHODS = {
@@ -267,7 +269,9 @@ def of_set(
     """The lines about a set, and the numbers; ``most`` photographs make a concept's row, 0 for all."""
     whole = sets[name]
     given, told = text_rows(arguments.concept_rows), text_rows(arguments.caption_rows)
+    often = np.bincount([c for one in whole.named for c in one], minlength=len(names))
     values: dict[str, dict[int, list[Float64]]] = {}
+    uncommon: dict[str, list[Float64]] = {}
     abouts, sizes = [], []
     for number in range(int(whole.of.max()) + 1):
         part = whole.part(whole.of == number)
@@ -282,7 +286,9 @@ def of_set(
         for k, key in enumerate(part.keys):
             captions[k] = told.get(key, captions[k])
         found, about = curated(part, texts, known, captions, arguments.neighbours)
+        rest = [frozenset(c for c in one if often[c] < UNCOMMON * len(whole.keys)) for one in part.missed]
         for method, lists in found.items():
+            uncommon.setdefault(method, []).append(measured(lists[MOST], rest, MOST)[0])
             for k in KS:
                 values.setdefault(method, {}).setdefault(k, []).append(measured(lists[k], part.missed, k))
         abouts.append(about)
@@ -290,11 +296,16 @@ def of_set(
     scores = {method: {k: np.concatenate(each, axis=1) for k, each in by_k.items()} for method, by_k in values.items()}
     about = {key: float(np.average([one[key] for one in abouts], weights=sizes)) for key in abouts[0]}
     title = name if given else f"{name}, a concept's row the mean of {f'at most {most}' if most else 'all its'} photographs"
-    return described(title, whole, scores, about, arguments)
+    return described(title, whole, scores, {method: np.concatenate(each) for method, each in uncommon.items()}, about, arguments)
 
 
 def described(
-    name: str, whole: Photographs, scores: dict[str, dict[int, Float64]], about: dict[str, float], arguments: argparse.Namespace
+    name: str,
+    whole: Photographs,
+    scores: dict[str, dict[int, Float64]],
+    uncommon: dict[str, Float64],
+    about: dict[str, float],
+    arguments: argparse.Namespace,
 ) -> tuple[list[str], dict[str, Any]]:
     """The lines about a set, and the numbers."""
     many = scores["frequent"][1].shape[1]
@@ -315,8 +326,10 @@ def described(
                 mean, ends = float(value.mean()), interval(value, arguments.bootstrap)
                 found["scores"].setdefault(method, {})[f"{share}@{k}"] = {"mean": mean, "interval": ends}
                 cells.append(with_interval(mean, ends))
-        rows.append((title, *cells))
-    columns = ("", *(f"recall@{k}" for k in KS), *(f"precision@{k}" for k in KS))
+        mean, ends = float(uncommon[method].mean()), interval(uncommon[method], arguments.bootstrap)
+        found["scores"][method][f"uncommon@{MOST}"] = {"mean": mean, "interval": ends}
+        rows.append((title, *cells, with_interval(mean, ends)))
+    columns = ("", *(f"recall@{k}" for k in KS), *(f"precision@{k}" for k in KS), f"uncommon@{MOST}")
     lines = section(name, columns, rows, text)
     for base in BASES:
         gains = gained(scores, base, arguments.bootstrap)
