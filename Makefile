@@ -57,7 +57,7 @@ man: $(STAMP)
 	$(BIN)/python man/generate.py
 
 # How good masks are takes an hour and more a table: bench/quality.py, builtin.py, descriptor.py, segmenter.py, phases.py, by themselves.
-SPEED := startup rle stream read_masks merge pool hier eval miou kmeans pipeline refine convcrf train
+SPEED := startup rle stream pairs read_masks merge pool hier eval miou kmeans pipeline refine convcrf concepts neighbours train
 bench: $(STAMP)
 	@for name in $(SPEED); do echo "== bench/$$name.py"; $(BIN)/python bench/$$name.py || exit 1; done
 

@@ -90,6 +90,8 @@ def main() -> None:
     default = DATA / "captions" / "flickr8k_text_only.jsonl"
     parser.add_argument("--captions", type=Path, default=default, metavar="FILE", help="captions [captions/flickr8k_text_only.jsonl]")
     arguments = parser.parse_args()
+    if not arguments.captions.is_file():
+        parser.error(f"no file {arguments.captions}: name one with --captions, or set OVSKIT_TEST_DATA")
     captions = captions_in(arguments.captions)
     vocabularies = {
         "default": open_vocabulary(None),

@@ -22,10 +22,10 @@ app = OvsApp(
         ("embeddings first", "ovs-extract --model clip:ViT-B-16/openai --size 224 --pool cls shards/*.tar -o rows.npz"),
         ("then the concepts of every pair", "ovs-curate rows.npz --pairs 'shards/*.tar' -o curated.jsonl"),
         ("why one has the words that it has", "ovs-curate --explain 00000/000000031 curated.jsonl"),
-        ("your own concepts, as an older CLIP's text tower sees them", "ovs-curate rows.npz --pairs pairs.jsonl --vocabulary terms.txt"),
+        ("your own concepts", "ovs-curate rows.npz --pairs pairs.jsonl --vocabulary terms.txt"),
         ("against another set, as the paper's authors did", "ovs-curate cc12m.npz --pairs cc12m/ --from cc3m.npz --from-pairs cc3m/"),
-        ("one of four parts, then all of them", "ovs-curate rows.npz --pairs shards/ --shard 0/4 -o part0.jsonl"),
-        ("", "ovs-curate --join part*.jsonl -o curated.jsonl"),
+        ("one of four parts", "ovs-curate rows.npz --pairs shards/ --shard 0/4 -o part0.jsonl"),
+        ("and the parts joined", "ovs-curate --join part*.jsonl -o curated.jsonl"),
         ("a vocabulary from captions", "ovs-curate --mine --pairs shards/ -o terms.txt"),
     ],
 )  # fmt: skip
@@ -51,7 +51,7 @@ class RowsIn(Faults):
     )
     from_pairs: tuple[str, ...] = option(
         (), "The pairs of the rows of --from; those of --pairs if not given.", flag=True, metavar="PATH",
-        effect=Effect(lambda g: bool(g["from_rows"]), "has no effect without --from"),
+        effect=Effect(lambda g: bool(g["from"]), "has no effect without --from"),
     )  # fmt: skip
     shard: str | None = option(
         None, "Curate part I of N (from 0) of the rows; auto reads SLURM's array and step variables.", flag=True, metavar="I/N",
@@ -180,7 +180,7 @@ def _mine(source: RowsIn, instead: Instead, out: StreamOut) -> None:
     if not source.pairs:
         raise UsageError("--mine reads captions: name them with --pairs, such as --pairs 'shards/*.tar'")
     failures = source.failures()
-    pairs = PairSet(source.pairs, root=source.root, columns=source.columns, failures=failures)
+    pairs = PairSet(source.pairs, root=source.root, columns=source.columns, failures=failures, need_images=False)
     captions = (caption for pair in track(pairs.read(), "mining") for caption in pair.captions)
     terms = mine(captions, min_count=instead.min_count)
     if not terms:

@@ -18,7 +18,7 @@ from typing import Any
 from ovskit.cli.help import ALL, COMMON, parser_rows, rows_of, sections
 
 HERE = Path(__file__).parent
-COMMANDS = ("extract", "cluster", "refine", "hier", "label", "train", "predict", "eval", "show")
+COMMANDS = ("extract", "cluster", "refine", "hier", "label", "curate", "train", "predict", "eval", "show")
 DATE = "2026-11-21"
 
 

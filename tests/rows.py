@@ -19,7 +19,7 @@ def write_rows(
 ) -> Path:
     """Write the rows (n, c) of the images ``names`` in blocks of five."""
     with path.open("wb") as file:
-        writer = FeatureWriter(file, FeatureHeader(model, (16, 16), str(rows.dtype), root, pool, ({"id": "ovs-extract"},)))
+        writer = FeatureWriter(file, FeatureHeader(model, (16, 16), str(rows.dtype), root, pool, ({"id": "ovs-extract", "previous": None},)))
         for start in range(0, len(names), BLOCK):
             images = tuple(Image(start + k + 1, name, 16, 16) for k, name in enumerate(names[start : start + BLOCK]))
             writer.write(EmbeddingBlock(images, rows[start : start + BLOCK]))

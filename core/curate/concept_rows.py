@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import zipfile
@@ -94,8 +95,10 @@ def embed_concepts(
             f"the text tower of {spec.name} makes rows of {rows.shape[1]} numbers, and the images' have {width}: extract --pool cls"
         )
     if kept is not None:
+        arrays = io.BytesIO()
+        np.savez(arrays, names=np.array(vocabulary.names), rows=rows)
         with open_output(str(kept)) as file:
-            np.savez(file, names=np.array(vocabulary.names), rows=rows)
+            file.write(arrays.getvalue())
     return rows
 
 

@@ -50,7 +50,7 @@ class IndexReport:
 
     def to_json(self) -> dict[str, Any]:
         """As the header of a curated stream has it."""
-        return {"factory": self.factory, "nprobe": self.nprobe, "recall": round(self.recall, 4)}
+        return {"factory": self.factory, "nprobe": self.nprobe, "recall": self.recall}
 
 
 def choose_index(wanted: str, rows: int, queries: int, *, gpu: bool) -> str:
@@ -135,7 +135,7 @@ def _tuned(found: IndexSearch, rows: RowFiles, count: int, wanted: float, keys: 
         nprobe = min(2 * nprobe, most)
     say = log.info if share >= wanted else log.warning
     say("%s with nprobe %d finds %.4f of the %d nearest of %d rows", found.report.factory, nprobe, share, count, len(own))
-    return IndexSearch(found._index, replace(found.report, recall=share))
+    return IndexSearch(found._index, replace(found.report, recall=round(share, 4)))
 
 
 def _ivf(index: Any) -> Any:
@@ -155,8 +155,9 @@ def _about(rows: RowFiles) -> str:
 def _write(path: Path, found: IndexSearch, rows: RowFiles) -> None:
     import faiss
 
+    library: Any = faiss  # whose stubs lack the writer
     with open_output(str(path)) as file:
-        faiss.write_index(found._index, faiss.PyCallbackIOWriter(file.write))
+        library.write_index(found._index, library.PyCallbackIOWriter(file.write))
     with open_output(str(path) + _SUFFIX) as file:
         file.write(json.dumps({"rows": _about(rows), **found.report.to_json()}, indent=1).encode() + b"\n")
 

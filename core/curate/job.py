@@ -96,14 +96,14 @@ class CurateJob:
             raise InputError(f"{', '.join(map(show_path, source.rows[:3]))}: there are no rows")
         vocabulary = open_vocabulary(concepts.vocabulary)
         texts = self._texts(rows, vocabulary, concepts, device)
-        self._pairs = PairSet(source.pairs, root=source.root, columns=source.columns, failures=failures)
+        self._pairs = PairSet(source.pairs, root=source.root, columns=source.columns, failures=failures, need_images=False)
         check_together(rows, self._pairs)
         base, base_pairs, is_own = rows, self._pairs, True
         other = options.caption_rows if options.expansion == "language" else source.from_rows
         if other:
             base, is_own = self._stack.enter_context(RowFiles(other)), False
             if source.from_pairs:
-                base_pairs = PairSet(source.from_pairs, root=source.root, columns=source.columns, failures=failures)
+                base_pairs = PairSet(source.from_pairs, root=source.root, columns=source.columns, failures=failures, need_images=False)
             if base.width != rows.width or base.header.model != rows.header.model:
                 raise InputError(f"{show_path(other[0])} is of another model than {show_path(source.rows[0])}: they cannot be compared")
             check_together(base, base_pairs)

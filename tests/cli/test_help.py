@@ -14,7 +14,7 @@ import pytest
 from .conftest import Run
 
 ROOT = Path(__file__).parents[2]
-COMMANDS = ("ovs-extract", "ovs-cluster", "ovs-refine", "ovs-hier", "ovs-label", "ovs-train", "ovs-predict", "ovs-eval", "ovs-show")
+COMMANDS = ("ovs-extract", "ovs-cluster", "ovs-refine", "ovs-hier", "ovs-label", "ovs-curate", "ovs-train", "ovs-predict", "ovs-eval", "ovs-show")
 
 
 def app_of(tool: str) -> Any:

@@ -18,6 +18,7 @@ from PIL import Image as Picture
 
 from ovskit.core.formats.labels.maps import open_label_folder, painted_prediction
 from ovskit.core.formats.labels.spaces import parse_label_space
+from ovskit.core.formats.pairs.pair_set import PairSet
 from ovskit.core.formats.photographs.coco_sources import sources_from_coco
 from ovskit.core.formats.photographs.decoding import decode_ids, decode_image, image_size
 from ovskit.core.formats.photographs.sources import list_sources, parse_path_list
@@ -52,6 +53,8 @@ SAM = [{"segmentation": CODED, "predicted_iou": 0.9, "stability_score": 1.0, "ar
 SA1B = {"image": {"image_id": 7, "file_name": "sa_7.jpg", "width": 10, "height": 8}, "annotations": [{"id": 4, **SAM[0]}]}
 SEGMENTS = [{"id": 5, "category_id": 1, "iscrowd": 0, "area": 9}]
 PANOPTIC = {**INSTANCES, "annotations": [{"image_id": k, "file_name": "p.png", "segments_info": SEGMENTS} for k in (1, 2)]}
+PAIRS = [{"file_name": "im/1.jpg", "caption": "one"}, {"image": "im/2.jpg", "captions": ["two", "three\n"], "status": "success"}]
+CAPTIONS = {"images": IMAGES, "annotations": [{"id": k, "image_id": k, "caption": "c"} for k in (1, 2)]}
 SPACE = {
     "format": "ovskit.labels/1", "name": "s", "version": 1, "background": 0, "ignore": [255], "templates": ["a {}"],
     "classes": [{"id": 0, "name": "ground", "synonyms": []}, {"id": 1, "name": "cat", "synonyms": ["kitten"]}],
@@ -167,6 +170,65 @@ def read_tar(path: Path) -> None:
         source.read()
 
 
+def pair_images(path: Path) -> None:
+    folder = path.parent
+    (folder / "im").mkdir(exist_ok=True)
+    for k in (1, 2):
+        (folder / "im" / f"{k}.jpg").touch()
+
+
+def pairs_in_tar() -> bytes:
+    out = io.BytesIO()
+    members = {"a.jpg": b"1", "a.txt": b"one", "b.PNG": b"2", "b.json": as_json({"caption": "two", "captions": ["x"], "status": "success"})}
+    with tarfile.open(fileobj=out, mode="w") as archive:
+        for name, data in members.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(data)
+            archive.addfile(entry, io.BytesIO(data))
+    return out.getvalue()
+
+
+def pairs_in_list(path: Path, data: bytes) -> bytes:
+    pair_images(path)
+    return data
+
+
+def pairs_in_parquet(path: Path) -> bytes:
+    arrow = pytest.importorskip("pyarrow", reason="no pyarrow: pip install 'ovskit[parquet]'")
+    from pyarrow import parquet
+
+    pair_images(path)
+    out = io.BytesIO()
+    parquet.write_table(arrow.table({"image_path": ["im/1.jpg", "im/2.jpg", None], "caption": ["one", None, "three"]}), out)
+    return out.getvalue()
+
+
+def read_pairs(path: Path) -> None:
+    for failures in (Failures(skip=False), Failures(skip=True)):
+        with contextlib.suppress(OvsError):
+            found = PairSet([str(path)], failures=failures, index_folder=str(path.parent / "index"))
+            whole = list(found.read())
+            assert list(found.find([pair.key for pair in whole])) == whole
+            assert all(pair.captions and all(text.strip() and text.encode() for text in pair.captions) for pair in whole)
+            for pair in whole:
+                with contextlib.suppress(OvsError):
+                    pair.image.read()
+
+
+def index_of_pairs(path: Path) -> bytes:
+    folder = path.parent
+    (folder / "t.tar").write_bytes(pairs_in_tar())
+    read_pairs(folder / "t.tar")
+    return next((folder / "index").iterdir()).read_bytes()
+
+
+def read_index_of_pairs(path: Path) -> None:
+    (place,) = (path.parent / "index").iterdir()
+    place.write_bytes(path.read_bytes())
+    found = PairSet([str(path.parent / "t.tar")], failures=Failures(skip=False), index_folder=str(place.parent))
+    assert [(pair.key, pair.captions, pair.image.read()) for pair in found.read()] == [("t/a", ("one",), b"1"), ("t/b", ("two", "x"), b"2")]
+
+
 def read_maps(path: Path) -> LabelMap:
     return open_label_folder(str(path.parent)).load(0)
 
@@ -203,6 +265,17 @@ KINDS: dict[str, tuple[str, Callable[[Path], bytes], Read]] = {
     "WebP": ("p.webp", lambda _: picture("WEBP"), read_picture),
     "label map": ("map.png", lambda _: picture("PNG", "L"), read_maps),
     "tar": ("t.tar", lambda _: tar(), read_tar),
+    "pairs in a tar": ("t.tar", lambda _: pairs_in_tar(), read_pairs),
+    "pairs in lines": ("p.jsonl", lambda path: pairs_in_list(path, lines(PAIRS)), read_pairs),
+    "pairs of COCO": ("c.json", lambda path: pairs_in_list(path, as_json(CAPTIONS)), read_pairs),
+    "pairs in a table": ("t.tsv", lambda path: pairs_in_list(path, b"one\tim/1.jpg\ntwo\thttp://h/x/2.jpg\n"), read_pairs),
+    "pairs in a CSV file": (
+        "t.csv",
+        lambda path: pairs_in_list(path, b'caption,url\r\n"one, ""two""\n",http://h/x/1.jpg\r\n'),
+        read_pairs,
+    ),
+    "pairs in Parquet": ("p.parquet", pairs_in_parquet, read_pairs),
+    "index of pairs": ("i.pairs", index_of_pairs, read_index_of_pairs),
     "path list": ("p.txt", lambda _: b"\xef\xbb\xbfa.jpg\r\nb\n", lambda path: parse_path_list(path.read_bytes())),
 }
 

@@ -67,7 +67,8 @@ def captions_of(entry: Mapping[str, Any]) -> tuple[str, ...]:
     Raises LeftOutError where there are some and none can be used, or where the object says that the image could not be downloaded, as
     img2dataset's ``status`` does.
     """
-    if entry.get("status", "success") != "success":
+    status = entry.get("status")
+    if isinstance(status, str) and status != "success":
         raise LeftOutError(Left.FAILED)
     reasons: list[Left] = []
     for keys in (("caption", "captions"), ("text",), ("TEXT",), ("txt",)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, BinaryIO
 
@@ -53,8 +54,7 @@ class JsonLines(Listing):
 
     def captions(self, file: BinaryIO | None, offset: int, length: int) -> Sequence[str]:
         assert file is not None
-        file.seek(offset)
-        return captions_of(parsed(file.read(length)))
+        return captions_of(parsed(os.pread(file.fileno(), length, offset)))
 
     def _lines(self) -> Iterator[tuple[int, bytes]]:
         """The lines with their offsets."""

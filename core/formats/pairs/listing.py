@@ -85,6 +85,8 @@ class Listing(Unit):
     kind = "file"
     prefix = b""
     part = "line"  # what a number of a part counts
+    need_images = True
+    """Whether a pair counts only if its image is there; else a list is believed."""
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -138,7 +140,9 @@ class Listing(Unit):
     def name_of(self, name: object) -> bytes | None:
         """The name relative to the root of an image that the list calls ``name``, None if it is not there. Raises UsageError where the root
         does not hold it."""
-        if not isinstance(name, str) or not name or not exists(name, self.base):
+        if not isinstance(name, str) or not name or to_bytes(name) is None:
+            return None
+        if self.need_images and not exists(name, self.base):
             return None
         if self.base == self._root and not name.startswith(("/", "./", "../")) and "//" not in name and "/." not in name:
             return to_bytes(name)

@@ -37,6 +37,8 @@ class PairSet:
 
     ``root``: what names are relative to, and where the images of lists are; by default the deepest folder that holds all inputs, where a
     tar counts as one. ``columns``: of TSV and CSV, see ``tables.Table``.
+    ``need_images``: whether pairs of lists whose image is not there are left out; without, lists are believed, which is enough for those
+    who have embeddings. Tables name images by URLs or by rows, so theirs must be there.
 
     A unit that cannot be used goes to ``failures``, and none of its pairs is used. Pairs without an image or a caption that can be used
     are left out, see ``left_out``; how many is logged once, after the first ``read``, ``count`` or ``names`` that came to its end. One
@@ -55,8 +57,9 @@ class PairSet:
         failures: Failures,
         open_units: int = 8,
         index_folder: str | None = None,
+        need_images: bool = True,
     ) -> None:
-        self._failures = failures
+        self._failures, self._need_images = failures, need_images
         self._limit = max(1, open_units)
         self._open: OrderedDict[int, Opened] = OrderedDict()
         self._left_out: dict[int, Counter[str]] = {}
@@ -137,6 +140,12 @@ class PairSet:
             found.update(((k, row), pair) for row, pair in zip(rows, pairs, strict=True))
         return [found[place] for place in places]
 
+    def __enter__(self) -> PairSet:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def close(self) -> None:
         """Close all files. They are opened again when they are needed."""
         while self._open:
@@ -149,6 +158,7 @@ class PairSet:
             if path.endswith(".tar"):
                 continue
             listing = open_list(path, columns)
+            listing.need_images = self._need_images
             try:
                 listing.choose_base(root)
             except (InputError, MissingInputError) as error:

@@ -109,9 +109,8 @@ class Table(Listing):
 
     def captions(self, file: BinaryIO | None, offset: int, length: int) -> Sequence[str]:
         assert file is not None
-        file.seek(offset)
         try:
-            row = next(self._parsed(iter([file.read(length)]), offset), None)
+            row = next(self._parsed(iter([os.pread(file.fileno(), length, offset)]), offset), None)
         except csv.Error:
             row = None
         return () if row is None else self._texts(row.cells)

@@ -7,6 +7,7 @@ from array import array
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -63,8 +64,8 @@ def read_tar_contents(path: str) -> TarContents:
             before = os.fstat(file.fileno())
             samples = _collect(path, what)
             found = _Found()
-            places = {part[2].offset: part[2] for sample in samples.values() if sample.images for part in sample.parts}
-            verdicts = {at: _look(places[at], os.pread(file.fileno(), places[at].length, at)) for at in sorted(places)}  # front to back
+            places = sorted({_place(part[2]) for sample in samples.values() if sample.images for part in sample.parts})  # front to back
+            verdicts = {place: _look(place.suffix, os.pread(file.fileno(), place.length, place.offset)) for place in places}
             after = os.fstat(file.fileno())
     except OSError as error:
         raise MissingInputError(f"cannot read {what}: {error.strerror}") from None
@@ -85,10 +86,22 @@ def _captions_in(suffix: str, data: bytes) -> tuple[str, ...]:
     return json_captions(data) if suffix.lower() == JSON else text_captions(data)
 
 
-def _look(member: Member, data: bytes) -> Left | bool:
+class _Place(NamedTuple):
+    """Where captions are and how to read them: a file and a link to it may have different suffixes."""
+
+    offset: int
+    length: int
+    suffix: str
+
+
+def _place(member: Member) -> _Place:
+    return _Place(member.offset, member.length, member.name[member.name.rfind(".") :])
+
+
+def _look(suffix: str, data: bytes) -> Left | bool:
     """Whether a member has captions, or why it has none."""
     try:
-        return bool(_captions_in(member.name[member.name.rfind(".") :], data))
+        return bool(_captions_in(suffix, data))
     except LeftOutError as left:
         return left.why
 
@@ -134,7 +147,7 @@ class _Found:
         self.part: tuple[array[int], array[int], array[int]] = (array("B"), array("q"), array("q"))
         self.left_out: Counter[str] = Counter()
 
-    def add(self, key: bytes, sample: _Sample, verdicts: Mapping[int, Left | bool], what: str) -> None:
+    def add(self, key: bytes, sample: _Sample, verdicts: Mapping[_Place, Left | bool], what: str) -> None:
         """One sample, or the reason why it is left out."""
         if not sample.images:
             self.left_out[Left.NO_IMAGE] += 1
@@ -142,7 +155,7 @@ class _Found:
         if len(sample.images) > 1:
             first, second = sorted(show_path(member.name) for member in sample.images)[:2]
             raise InputError(f"{what}: two images have the key {show_path(os.fsdecode(key))}: {first} and {second}; rename one of them")
-        parts = [(verdicts[member.offset], member) for _, _, member in sorted(sample.parts)]
+        parts = [(verdicts[_place(member)], member) for _, _, member in sorted(sample.parts)]
         usable = [member for verdict, member in parts if verdict is True]
         reasons = [verdict for verdict, _ in parts if isinstance(verdict, Left)]
         self.left_out.update(why for why in reasons if usable and why in (Left.DAMAGED, Left.UNDECODABLE))
@@ -157,12 +170,15 @@ class _Found:
         self.ends.append(len(self.part[0]))
 
     def _member(self, columns: tuple[array[int], array[int], array[int]], member: Member) -> None:
-        suffix = member.name[member.name.rfind(".") :]
-        columns[0].append(self.suffixes.setdefault(suffix, len(self.suffixes)))
-        columns[1].append(member.offset)
-        columns[2].append(member.length)
+        place = _place(member)
+        columns[0].append(self.suffixes.setdefault(place.suffix, len(self.suffixes)))
+        columns[1].append(place.offset)
+        columns[2].append(place.length)
 
     def packed(self) -> TarContents:
-        (a, b, c), (d, e, f) = ([np.array(column) for column in columns] for columns in (self.image, self.part))
-        ends = np.array(self.ends, np.int64)
-        return TarContents(Packed.of(self.keys), tuple(self.suffixes), a, b, c, ends, d, e, f, dict(self.left_out))
+        image_suffix, image_offset, image_length = map(np.array, self.image)
+        part_suffix, part_offset, part_length = map(np.array, self.part)
+        return TarContents(
+            Packed.of(self.keys), tuple(self.suffixes), image_suffix, image_offset, image_length, np.array(self.ends, np.int64),
+            part_suffix, part_offset, part_length, dict(self.left_out),
+        )  # fmt: skip

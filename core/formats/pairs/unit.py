@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from io import FileIO
 from typing import NamedTuple
 
 import numpy as np
@@ -74,11 +75,11 @@ class TarUnit(Unit):
     def open(self) -> Opened:
         what = show_path(self.path)
         try:
-            file = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+            file = open(self.path, "rb", buffering=0)  # of which places are read, never the next bytes
         except OSError as error:
             raise MissingInputError(f"cannot read {what}: {error.strerror}") from None
         try:
-            status = os.fstat(file)
+            status = os.fstat(file.fileno())
             state = (status.st_size, status.st_mtime_ns)
             if self._state not in (None, state):
                 raise InputError(f"{what} was changed since this run began; run it again")
@@ -88,13 +89,13 @@ class TarUnit(Unit):
                 contents = read_tar_contents(self.path)
                 self._sidecars.save(self.path, contents, status)
         except BaseException:
-            os.close(file)
+            file.close()
             raise
         return _OpenTar(self, contents, file, self._folder)
 
 
 class _OpenTar(Opened):
-    def __init__(self, unit: TarUnit, contents: TarContents, file: int, folder: str) -> None:
+    def __init__(self, unit: TarUnit, contents: TarContents, file: FileIO, folder: str) -> None:
         self.keys = contents.keys
         self.left_out = contents.left_out
         self._contents = contents
@@ -127,7 +128,7 @@ class _OpenTar(Opened):
 
     def _read(self, offset: int, length: int) -> bytes:
         try:
-            data = os.pread(self._file, length, offset)
+            data = os.pread(self._file.fileno(), length, offset)
         except OSError as error:
             raise MissingInputError(f"cannot read {self._what}: {error.strerror}") from None
         if len(data) != length:
@@ -135,7 +136,7 @@ class _OpenTar(Opened):
         return data
 
     def close(self) -> None:
-        os.close(self._file)
+        self._file.close()
 
 
 class NothingOpened(Opened):

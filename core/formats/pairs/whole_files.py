@@ -12,6 +12,7 @@ from ovskit.core.formats import jsonbytes
 from ovskit.core.formats.coco.lvis import image_name
 from ovskit.core.formats.pairs.captions import Left, is_utf8
 from ovskit.core.formats.pairs.listing import PEEK, Listing, Rows
+from ovskit.core.formats.paths import show_path
 from ovskit.core.runtime.errors import InputError, MissingInputError, UsageError
 
 
@@ -111,14 +112,26 @@ class Parquet(WholeFile):
                     raise InputError(f"{self.what}: {_other_columns(names)}")
                 number = 0
                 for batch in table.iter_batches(columns=["image_path", "caption"], batch_size=8192):
-                    columns = (batch.column(key).to_pylist() for key in ("image_path", "caption"))
+                    columns = (_texts(arrow, batch.column(key)) for key in ("image_path", "caption"))
                     for name, caption in zip(*columns, strict=True):
                         yield number, name, caption
                         number += 1
-        except arrow.ArrowException as error:
-            raise InputError(f"{self.what} is not a readable Parquet file: {str(error).splitlines()[0]}; make it again") from None
-        except OSError as error:
-            raise MissingInputError(f"cannot read {self.what}: {error.strerror or error}") from None
+        except (arrow.ArrowException, OSError, ValueError) as error:  # any of these for what is damaged
+            if isinstance(error, OSError) and error.errno is not None:
+                raise MissingInputError(f"cannot read {self.what}: {error.strerror}") from None
+            why = next(iter(str(error).splitlines()), type(error).__name__)
+            raise InputError(f"{self.what} is not a readable Parquet file: {show_path(why)}; make it again") from None
+
+
+def _texts(arrow: Any, column: Any) -> list[Any]:
+    """The values of a column; bytes that are not UTF-8 are carried as surrogates, which pyarrow would not read."""
+    kind = column.type
+    if arrow.types.is_dictionary(kind):
+        column, kind = column.dictionary_decode(), kind.value_type
+    if arrow.types.is_string(kind) or arrow.types.is_large_string(kind):
+        column = column.cast(arrow.large_binary())
+    values = column.to_pylist()
+    return [value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else value for value in values]
 
 
 def _other_columns(names: set[str]) -> str:

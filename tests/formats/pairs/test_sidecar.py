@@ -39,7 +39,7 @@ def only(tmp_path: Path) -> Path:
     return found
 
 
-def test_a_tar_is_walked_through_once(tmp_path: Path, walked: list[str]) -> None:
+def test_a_tar_is_walked_through_once(tmp_path: Path, walked: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     for k in range(3):
         write_tar(tmp_path / "x" / f"{k}.tar", shard(k, 2))
     for _ in range(3):
@@ -47,7 +47,7 @@ def test_a_tar_is_walked_through_once(tmp_path: Path, walked: list[str]) -> None
         assert found.count() == 6
         assert len(list(found.read())) == 6
     assert walked == ["0.tar", "1.tar", "2.tar"]
-    os.chdir(tmp_path)
+    monkeypatch.chdir(tmp_path)
     assert pairs(tmp_path, "x/0.tar").count() == 2  # the same tar by another path
     assert len(walked) == 3
 

@@ -67,6 +67,7 @@ def test_every_way_to_write_captions(tmp_path: Path) -> None:
         ("f.jpg", b""), ("f.json", b'{"TEXT": "laion", "url": "u", "status": "success"}'),
         ("g.jpg", b""), ("g.json", b'{"txt": "t", "text": "x"}'), ("g.caption", b"c"), ("g.text", b"b"), ("g.txt", b"a"),
         ("d/h.i.jpg", b""), ("d/h.i.txt", b"dots"), ("__meta__", b"?"), ("j.cls", b"1"),
+        ("l.jpg", b""), ("l.json", b'{"caption": "of others", "status": 200}'),
         ("k.jpg", b""), ("k.json", b'{"sha256": "none of these"}'), ("k.txt", "zwölf\r\nzeilen".encode()),
     ]  # fmt: skip
     write_tar(tmp_path / "t.tar", members)
@@ -80,6 +81,7 @@ def test_every_way_to_write_captions(tmp_path: Path) -> None:
         "t/e": ("from text", "first", "two", "one"),
         "t/f": ("laion",),
         "t/g": ("a", "b", "c", "x"),
+        "t/l": ("of others",),
         "t/k": ("zwölf\r\nzeilen",),
     }
     assert found.left_out == {}
@@ -169,11 +171,15 @@ def test_second_names_of_a_file_are_files(tmp_path: Path) -> None:
     (tmp_path / "d" / "a.txt").write_bytes(b"said of both")
     for suffix in ("jpg", "txt"):
         os.link(tmp_path / "d" / f"a.{suffix}", tmp_path / "d" / f"b.{suffix}")
+    os.link(tmp_path / "d" / "a.txt", tmp_path / "d" / "c.json")  # which it is not
+    (tmp_path / "d" / "c.jpg").write_bytes(b"two")
     with tarfile.open(tmp_path / "t.tar", "w") as tar:
         for path in sorted((tmp_path / "d").iterdir()):
             tar.add(path, path.name)
-    found = list(pairs(tmp_path, tmp_path / "t.tar").read())
+    whole = pairs(tmp_path, tmp_path / "t.tar")
+    found = list(whole.read())
     assert said(found) == {"t/a": ("said of both",), "t/b": ("said of both",)}
+    assert whole.left_out == {"captions in damaged JSON or rows": 1}
     assert [pair.image.read() for pair in found] == [b"one", b"one"]
 
 
