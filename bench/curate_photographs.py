@@ -2,16 +2,19 @@
 
 Sets: ``captions`` (114 photographs, most of COCO) and ``flickr8k`` (4,400 of Flickr8k). Each photograph retrieves within its set, from
 first captions alone; what is ranked never is a concept that its own first caption names. *recall@k*: the share of the missed concepts that
-are among the first k, *precision@k*: hits divided by k; means over the photographs that miss something, 95 % intervals by bootstrap over
-them. A concept that captions 2 to 5 do not name either counts as wrong, also where the photograph shows it; and another word for what the
-first caption says, person for man, counts as missed. So compare within a table only.
+are among the first k, *precision@k*: hits divided by k, *uncommon@5*: recall@5 of missed concepts that less than 1 % of the set's first
+captions name. Means over the photographs that miss such concepts, 95 % intervals by bootstrap over them. A concept that captions 2 to 5 do
+not name either counts as wrong, also where the photograph shows it; and another word for what the first caption says, person for man,
+counts as missed. So compare within a table only.
 
 Without ``--concept-rows`` there is no text tower, and what stands in for one is weak: the row of a concept is the mean image row of
 photographs whose first caption names it, and the row of a caption is the mean of its concepts' rows. These photographs are never among
 those that are being curated: flickr8k is curated in two halves, each with rows from the other half and from captions, and captions with
 rows from flickr8k. Concepts of which there is no row cannot be found. The built-in extractor knows textures and colours rather than
-things, and many of its cosines are below 0, where Eq. 7 is clamped; a row of the tables is of cosines that are raised. So this tells
-whether the machinery does any good with what needs no download; it is no measurement of CoCu, which asks for CLIP.
+things, and many of its cosines are below 0, where Eq. 7 is clamped; a row of the tables is of cosines that are raised. The mean of many
+photographs is nearer to any photograph than that of a few, so alignment prefers frequent concepts, which Eq. 7 divides out: hence tables
+with few photographs for every concept. All this tells whether the machinery does any good with what needs no download; it is no
+measurement of CoCu, which asks for CLIP.
 
 *language-driven*: of the concepts of the 3 captions nearest to the photograph, the best by alignment with it. *naive*: of those of its
 neighbours, the best by alignment. *guided*: by CoCu's ranking. *cluster*: the best of each of k clusters, guided. Beside these, what tells
@@ -54,6 +57,7 @@ from tests.curate.conditions import nearest
 SETS = ("captions", "flickr8k")
 KS = (1, 3, 5)
 MOST = max(KS)
+UNCOMMON = 0.01
 CAPTIONS = 3  # of language-driven expansion
 BASES = ("frequent", "naive")
 METHODS = {
@@ -138,12 +142,15 @@ def gathered(name: str, matcher: Matcher, arguments: argparse.Namespace, folder:
     return Photographs(keys, named, missed, np.stack([rows[key] for key in keys]), np.arange(len(keys)) % parts)
 
 
-def means(rows: Float32, named: Iterable[Sequence[int]], count: int) -> tuple[Float32, Any]:
-    """The mean row (count, c) of each concept's photographs, of length 1, and whether it has any."""
+def means(rows: Float32, named: Iterable[Sequence[int]], count: int, most: int = 0) -> tuple[Float32, Any]:
+    """The mean row (count, c) of each concept's photographs, of length 1, and whether it has any; of the first ``most`` only, if not 0."""
     sums = np.zeros((count, rows.shape[1]))
+    seen = np.zeros(count, np.int64)
     for row, concepts in zip(rows, named, strict=True):
-        sums[list(concepts)] += row
-    return unit(sums.astype(np.float32)), sums.any(axis=1)
+        places = [concept for concept in concepts if not most or seen[concept] < most]
+        sums[places] += row
+        seen[places] += 1
+    return unit(sums.astype(np.float32)), seen > 0
 
 
 def in_a_cone(rows: Float32) -> Float32:
@@ -257,12 +264,14 @@ def interval(values: Float64, resamples: int) -> tuple[float, float]:
 
 
 def of_set(
-    name: str, sets: dict[str, Photographs], names: Sequence[str], arguments: argparse.Namespace
+    name: str, sets: dict[str, Photographs], names: Sequence[str], most: int, arguments: argparse.Namespace
 ) -> tuple[list[str], dict[str, Any]]:
-    """The lines about a set, and the numbers."""
+    """The lines about a set, and the numbers; ``most`` photographs make a concept's row, 0 for all."""
     whole = sets[name]
     given, told = text_rows(arguments.concept_rows), text_rows(arguments.caption_rows)
+    often = np.bincount([c for one in whole.named for c in one], minlength=len(names))
     values: dict[str, dict[int, list[Float64]]] = {}
+    uncommon: dict[str, list[Float64]] = {}
     abouts, sizes = [], []
     for number in range(int(whole.of.max()) + 1):
         part = whole.part(whole.of == number)
@@ -272,23 +281,31 @@ def of_set(
         else:
             away = [whole.part(whole.of != number), *(other for key, other in sets.items() if key != name)]
             rows, words = np.concatenate([each.rows for each in away]), [one for each in away for one in each.named]
-            texts, known = means(rows, words, len(names))
+            texts, known = means(rows, words, len(names), most)
         captions = unit(np.stack([texts[list(one)].sum(axis=0) for one in part.named]).astype(np.float32))
         for k, key in enumerate(part.keys):
             captions[k] = told.get(key, captions[k])
         found, about = curated(part, texts, known, captions, arguments.neighbours)
+        rest = [frozenset(c for c in one if often[c] < UNCOMMON * len(whole.keys)) for one in part.missed]
         for method, lists in found.items():
+            uncommon.setdefault(method, []).append(measured(lists[MOST], rest, MOST)[0])
             for k in KS:
                 values.setdefault(method, {}).setdefault(k, []).append(measured(lists[k], part.missed, k))
         abouts.append(about)
         sizes.append(len(part.keys))
     scores = {method: {k: np.concatenate(each, axis=1) for k, each in by_k.items()} for method, by_k in values.items()}
     about = {key: float(np.average([one[key] for one in abouts], weights=sizes)) for key in abouts[0]}
-    return described(name, whole, scores, about, arguments)
+    title = name if given else f"{name}, a concept's row the mean of {f'at most {most}' if most else 'all its'} photographs"
+    return described(title, whole, scores, {method: np.concatenate(each) for method, each in uncommon.items()}, about, arguments)
 
 
 def described(
-    name: str, whole: Photographs, scores: dict[str, dict[int, Float64]], about: dict[str, float], arguments: argparse.Namespace
+    name: str,
+    whole: Photographs,
+    scores: dict[str, dict[int, Float64]],
+    uncommon: dict[str, Float64],
+    about: dict[str, float],
+    arguments: argparse.Namespace,
 ) -> tuple[list[str], dict[str, Any]]:
     """The lines about a set, and the numbers."""
     many = scores["frequent"][1].shape[1]
@@ -309,8 +326,10 @@ def described(
                 mean, ends = float(value.mean()), interval(value, arguments.bootstrap)
                 found["scores"].setdefault(method, {})[f"{share}@{k}"] = {"mean": mean, "interval": ends}
                 cells.append(with_interval(mean, ends))
-        rows.append((title, *cells))
-    columns = ("", *(f"recall@{k}" for k in KS), *(f"precision@{k}" for k in KS))
+        mean, ends = float(uncommon[method].mean()), interval(uncommon[method], arguments.bootstrap)
+        found["scores"][method][f"uncommon@{MOST}"] = {"mean": mean, "interval": ends}
+        rows.append((title, *cells, with_interval(mean, ends)))
+    columns = ("", *(f"recall@{k}" for k in KS), *(f"precision@{k}" for k in KS), f"uncommon@{MOST}")
     lines = section(name, columns, rows, text)
     for base in BASES:
         gains = gained(scores, base, arguments.bootstrap)
@@ -350,6 +369,8 @@ def main() -> None:
     )
     parser.add_argument("--concept-rows", type=Path, metavar="FILE", help="a text tower's rows of concepts: .npz with names and rows")
     parser.add_argument("--caption-rows", type=Path, metavar="FILE", help="a text tower's rows of first captions, by photographs' names")
+    text = "photographs of which a concept's row is the mean at most, 0 for all [0,3]"
+    parser.add_argument("--per-concept", type=list_of(int), default="0,3", metavar="N,N", help=text)
     parser.add_argument("--vocabulary", help="the concepts, as ovs-curate takes them [those that ship]")
     parser.add_argument("--neighbours", type=int, default=8, help="images of an archive [8]")
     arguments = parser.parse_args()
@@ -358,18 +379,20 @@ def main() -> None:
     matcher = Matcher(vocabulary)
     sets = {}
     with tempfile.TemporaryDirectory() as folder:
-        for name in SETS:  # all, since one set's concept rows are from the others
+        # All of them without a text tower, since one set's concept rows are from the others.
+        for name in SETS if arguments.concept_rows is None else arguments.sets:
             parts = 2 if name == "flickr8k" and arguments.concept_rows is None else 1
             sets[name] = gathered(name, matcher, arguments, Path(folder), parts)
             progress(f"{name}: {len(sets[name].keys)} photographs")
-    text = [" ".join(part.split()) for part in (__doc__ or "").split("\n\n")]
+    about_it = [" ".join(part.split()) for part in (__doc__ or "").split("\n\n")]
     lines = ["# Concept curation on photographs with five captions", ""]
     lines += [f"{made_by(about)}; {len(vocabulary.names):,} concepts, vocabulary {vocabulary.hash}. Percent."]
-    lines += [line for part in text for line in ("", part)]
+    lines += [line for part in about_it for line in ("", part)]
     numbers = {}
     for name in arguments.sets:
-        more, numbers[name] = of_set(name, sets, vocabulary.names, arguments)
-        lines += more
+        for most in arguments.per_concept if arguments.concept_rows is None else [0]:
+            more, numbers[f"{name} {most}"] = of_set(name, sets, vocabulary.names, most, arguments)
+            lines += more
     publish(lines, arguments.markdown)
     write_json(arguments.json, {**about, "vocabulary": vocabulary.hash, "sets": numbers})
 

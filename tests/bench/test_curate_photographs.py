@@ -39,6 +39,9 @@ def test_a_concepts_row_is_the_mean_of_its_photographs() -> None:
     rows, known = means(np.array([[1, 0], [0, 1], [0, 1]], np.float32), [(0, 1), (0,), ()], 3)
     np.testing.assert_allclose(rows, [[np.sqrt(0.5), np.sqrt(0.5)], [1, 0], [0, 0]], atol=1e-6)
     assert known.tolist() == [True, True, False]
+    rows, known = means(np.array([[1, 0], [0, 1], [0, 1]], np.float32), [(0, 1), (0,), (2,)], 3, 1)
+    np.testing.assert_allclose(rows, [[1, 0], [1, 0], [0, 1]], atol=1e-6)
+    assert known.all()
 
 
 def test_a_cone_raises_cosines() -> None:
