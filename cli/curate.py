@@ -53,6 +53,10 @@ class RowsIn(Faults):
         (), "The pairs of the rows of --from; those of --pairs if not given.", flag=True, metavar="PATH",
         effect=Effect(lambda g: bool(g["from"]), "has no effect without --from"),
     )  # fmt: skip
+    metadata: tuple[str, ...] = option(
+        (), "Which images the rows of clip-retrieval's img_emb_*.npy are of: its metadata_*.parquet, one for each, in the same order.",
+        flag=True, metavar="FILE", rare=True,
+    )  # fmt: skip
     shard: str | None = option(
         None, "Curate part I of N (from 0) of the rows; auto reads SLURM's array and step variables.", flag=True, metavar="I/N",
         decides=False,
@@ -126,7 +130,9 @@ def _curate(
     if not source.pairs:
         raise UsageError("name the pairs that the embeddings are of with --pairs, such as --pairs 'shards/*.tar'")
     failures = source.failures()
-    files = CurateInputs(source.inputs, source.pairs, source.root, source.columns, source.from_rows, source.from_pairs, source.shard)
+    files = CurateInputs(
+        source.inputs, source.pairs, source.root, source.columns, source.from_rows, source.from_pairs, source.metadata, source.shard
+    )
     with CurateJob(files, curation, concepts, search, failures, compute.device, compute.threads(), track) as job:
         header = job.header(
             lambda previous, spec: provenance(

@@ -22,7 +22,7 @@ from ovskit.core.formats.paths import show_path
 from ovskit.core.formats.streams.curated import CuratedHeader, CuratedPair
 from ovskit.core.formats.streams.row_files import RowFiles
 from ovskit.core.runtime.device import choose_device
-from ovskit.core.runtime.errors import InputError
+from ovskit.core.runtime.errors import InputError, UsageError
 from ovskit.core.runtime.failures import Failures
 from ovskit.core.runtime.progress import Watch
 from ovskit.core.runtime.shard import parse_shard
@@ -38,7 +38,8 @@ _OF_TRAINING = ("expansion", "neighbours", "near_duplicates", "own", "score", "t
 
 class CurateInputs(NamedTuple):
     """Files: ``rows`` of the images and the ``pairs`` that they are of, the ``root`` of images and the ``columns`` of tables among the
-    pairs, the rows and pairs to expand them by (empty for the images themselves), and which ``shard`` of the rows is curated."""
+    pairs, the rows and pairs to expand them by (empty for the images themselves), the
+    ``metadata`` of rows that are matrices, and which ``shard`` of the rows is curated."""
 
     rows: tuple[str, ...]
     pairs: tuple[str, ...]
@@ -46,6 +47,7 @@ class CurateInputs(NamedTuple):
     columns: str = "auto"
     from_rows: tuple[str, ...] = ()
     from_pairs: tuple[str, ...] = ()
+    metadata: tuple[str, ...] = ()
     shard: str | None = None
 
 
@@ -92,7 +94,7 @@ class CurateJob:
         device: torch.device,
         workers: int,
     ) -> None:
-        rows = self._stack.enter_context(RowFiles(source.rows))
+        rows = self._stack.enter_context(RowFiles(source.rows, metadata=source.metadata, root=source.root))
         if not len(rows):
             raise InputError(f"{', '.join(map(show_path, source.rows[:3]))}: there are no rows")
         vocabulary = open_vocabulary(concepts.vocabulary)
@@ -124,6 +126,8 @@ class CurateJob:
     def _texts(self, rows: RowFiles, vocabulary: Vocabulary, concepts: VocabularyOptions, device: torch.device) -> Float32:
         if concepts.concept_rows is not None:
             return read_concept_rows(concepts.concept_rows, vocabulary.names, rows.width)
+        if rows.header.model["model"] is None:
+            raise UsageError("a .npy file does not say which model made its rows: give the concepts' with --concept-rows FILE.npz")
         from ovskit.core.models.backbones.interface import BackboneSpec
 
         spec = BackboneSpec.from_json(rows.header.model)

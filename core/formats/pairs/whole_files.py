@@ -122,6 +122,14 @@ class Parquet(WholeFile):
             why = next(iter(str(error).splitlines()), type(error).__name__)
             raise InputError(f"{self.what} is not a readable Parquet file: {show_path(why)}; make it again") from None
 
+    def image_names(self, root: str | None) -> list[bytes]:
+        """The name of the image of each row, relative to ``root`` or else to the images' folder; empty where a row names none. Raises as
+        ``rows``."""
+        self.need_images = False
+        self.choose_base(root)
+        self._root = self.base
+        return [self.name_of(name) or b"" for _, name, _ in self.entries()]
+
 
 def _texts(arrow: Any, column: Any) -> list[Any]:
     """The values of a column; bytes that are not UTF-8 are carried as surrogates, which pyarrow would not read."""

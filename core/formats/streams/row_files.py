@@ -1,7 +1,8 @@
 """Pooled embeddings of many images, left on disk: rows by position, names when they are asked for.
 
-Files are the pooled streams that ``ovs-extract --pool`` writes. A position counts their rows in the order of the files, from 0. In memory
-is where the blocks are, some 2 bytes a row, and what a caller asks for.
+Files are the pooled streams that ``ovs-extract --pool`` writes, or the matrices of clip-retrieval (``img_emb_*.npy``), whose images are
+named by its metadata (``metadata_*.parquet``). A position counts rows in the order of the files, from 0. In memory is where the blocks are,
+some 2 bytes a row, and what a caller asks for; and of matrices the names of the images.
 """
 
 from __future__ import annotations
@@ -17,12 +18,14 @@ import numpy as np
 import numpy.typing as npt
 
 from ovskit.core.formats import jsonbytes
+from ovskit.core.formats.pairs.record import to_text
+from ovskit.core.formats.pairs.whole_files import Parquet
 from ovskit.core.formats.paths import show_path
 from ovskit.core.formats.streams.features import HEADER, FeatureHeader
 from ovskit.core.formats.streams.npy import parse_header
 from ovskit.core.formats.streams.zipstream import Member, data_start, read_directory, read_members
 from ovskit.core.records import Int64
-from ovskit.core.runtime.errors import InputError
+from ovskit.core.runtime.errors import InputError, UsageError
 from ovskit.core.runtime.limits import allow_open_files
 from ovskit.core.runtime.output import open_input
 
@@ -30,6 +33,7 @@ Float32 = npt.NDArray[np.float32]
 
 _IMAGES, _ROWS = "/images.json", "/embedding.npy"
 _GAP = 16  # rows that are read between two wanted ones, rather than by another call
+_MATRIX_BLOCK = 1024  # rows of a matrix that are read at once
 _NPY_HEADER = 256  # bytes that hold the header of any embedding.npy
 _MODEL = ("model", "weights_sha256", "dim")
 
@@ -43,8 +47,8 @@ class Named(NamedTuple):
 
 class _Block(NamedTuple):
     file: int
-    images: Member
-    rows: Member
+    images: Member | None  # None in a matrix, whose names are given
+    rows: Member | None
     start: int  # position of its first row
     size: int  # rows
     data: int  # byte of its first row
@@ -54,23 +58,33 @@ class _Block(NamedTuple):
 class RowFiles:
     """The rows of the pooled feature streams ``paths``, of one model, by position.
 
-    ``header`` is the first one's, ``width`` the length of a row. Raises MissingInputError for a file that is not there; InputError for one
-    that is not a whole stream of pooled embeddings, and where two are of different models.
+    ``header`` is the first one's, ``width`` the length of a row. Of matrices in ``.npy`` files the n-th is of the images that the n-th of
+    ``metadata`` lists, relative to ``root`` if it is given. Raises MissingInputError for a file that is not there; InputError for one that
+    is not a whole stream of pooled embeddings, for a matrix that has not one row for each image, and where two are of different models.
     """
 
-    def __init__(self, paths: Sequence[str]) -> None:
+    def __init__(self, paths: Sequence[str], *, metadata: Sequence[str] = (), root: str | None = None) -> None:
         allow_open_files(len(paths))
         self._stack = ExitStack()
         self._names = [show_path(path) for path in paths]
         self._files: list[BinaryIO] = []
         self._blocks: list[_Block] = []
         self.headers: list[FeatureHeader] = []
+        self._given: dict[int, list[bytes]] = {}
+        self._first: dict[int, int] = {}
         self.width = 0
+        matrices = [path for path in paths if path.endswith(".npy")]
+        if len(matrices) != len(metadata):
+            raise UsageError(f"{len(matrices)} .npy files and {len(metadata)} metadata files: give one of each, in the same order")
+        lists = dict(zip(matrices, metadata, strict=True))
         total = 0
         try:
             for path, name in zip(paths, self._names, strict=True):
                 self._files.append(self._stack.enter_context(open_input(path)))
-                total = self._open(len(self._files) - 1, name, total)
+                if path in lists:
+                    total = self._open_matrix(len(self._files) - 1, name, Parquet(lists[path]), root, total)
+                else:
+                    total = self._open(len(self._files) - 1, name, total)
         except BaseException:  # whatever it is goes on up; the files must not stay open
             self._stack.close()
             raise
@@ -143,6 +157,9 @@ class RowFiles:
             yield self._blocks[int(of[first])], slice(first, last)
 
     def _images(self, block: _Block) -> list[str]:
+        if block.images is None:
+            first = block.start - self._first[block.file]
+            return [to_text(name) for name in self._given[block.file][first : first + block.size]]
         what = f"{self._names[block.file]}: {block.images.name}"
         data = self._bytes(block.file, data_start(block.images), block.images.size)
         if crc32(data) != block.images.crc:
@@ -156,6 +173,11 @@ class RowFiles:
             raise InputError(f"{what}: an image needs a file_name") from None
 
     def _whole(self, block: _Block) -> Float32:
+        if block.rows is None:
+            rows = self._read(block, 0, block.size)
+            if not np.isfinite(rows).all():
+                raise self._not_finite(block.start + int(np.flatnonzero(~np.isfinite(rows).all(axis=1))[0]))
+            return rows
         data = self._bytes(block.file, data_start(block.rows), block.rows.size)
         if crc32(data) != block.rows.crc:
             raise InputError(f"{self._names[block.file]}: {block.rows.name} is damaged; extract the embeddings again")
@@ -206,12 +228,31 @@ class RowFiles:
             total += self._add(file, name, images, rows, total)
         return total
 
-    def _add(self, file: int, name: str, images: Member, rows: Member, start: int) -> int:
-        what, at = f"{name}: {rows.name}", data_start(rows)
-        count, width, dtype, header = _shape(self._bytes(file, at, min(_NPY_HEADER, rows.size)), rows.size, what)
+    def _open_matrix(self, file: int, name: str, images: Parquet, root: str | None, total: int) -> int:
+        stream = self._files[file]
+        size = stream.seek(0, os.SEEK_END)
+        count, width, dtype, start = _shape(self._bytes(file, 0, min(_NPY_HEADER, size)), size, name)
+        self._check_width(width, name)
+        names = images.image_names(root)
+        if len(names) != count:
+            raise InputError(f"{name} has {count} rows, and {images.what} lists {len(names)} images: they do not belong together")
+        self._given[file], self._first[file] = names, total
+        self.headers.append(FeatureHeader({"model": None, "weights_sha256": None, "dim": width}, None, str(dtype), images.base, "cls"))
+        wide = width * dtype.itemsize
+        for first in range(0, count, _MATRIX_BLOCK):
+            rows = min(_MATRIX_BLOCK, count - first)
+            self._blocks.append(_Block(file, None, None, total + first, rows, start + first * wide, dtype))
+        return total + count
+
+    def _check_width(self, width: int, what: str) -> None:
         if self.width not in (0, width):
             raise InputError(f"{what} has rows of {width} numbers, and those before have {self.width}")
         self.width = width
+
+    def _add(self, file: int, name: str, images: Member, rows: Member, start: int) -> int:
+        what, at = f"{name}: {rows.name}", data_start(rows)
+        count, width, dtype, header = _shape(self._bytes(file, at, min(_NPY_HEADER, rows.size)), rows.size, what)
+        self._check_width(width, what)
         self._blocks.append(_Block(file, images, rows, start, count, at + header, dtype))
         return count
 
