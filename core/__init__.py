@@ -13,17 +13,17 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from ovskit.core.python.segment import segment
     from ovskit.core.python.steps import cluster_features, evaluate_masks, extract_features, grow_forest, label_masks, refine_masks
-    from ovskit.core.python.streams import Features, Masks, read_features, read_masks, write_features, write_masks
+    from ovskit.core.python.streams import Features, Masks, read_curated, read_features, read_masks, write_features, write_masks
 
 __all__ = [
-    "Features", "Masks", "cluster_features", "evaluate_masks", "extract_features", "grow_forest", "label_masks", "read_features",
-    "read_masks", "refine_masks", "segment", "write_features", "write_masks",
+    "Features", "Masks", "cluster_features", "evaluate_masks", "extract_features", "grow_forest", "label_masks", "read_curated",
+    "read_features", "read_masks", "refine_masks", "segment", "write_features", "write_masks",
 ]  # fmt: skip
 
 _WHERE = {
     "segment": ("segment",),
     "steps": ("cluster_features", "evaluate_masks", "extract_features", "grow_forest", "label_masks", "refine_masks"),
-    "streams": ("Features", "Masks", "read_features", "read_masks", "write_features", "write_masks"),
+    "streams": ("Features", "Masks", "read_curated", "read_features", "read_masks", "write_features", "write_masks"),
 }
 
 

@@ -3,6 +3,11 @@
 An inverted file keeps the rows by the nearest of some centroids and looks into the lists of ``nprobe`` of them only, so it misses
 neighbours. How many is measured: ``nprobe`` is doubled until the index, with the re-ranking that follows, finds the wanted share of the
 true neighbours of rows that lie evenly among all, by exact search.
+
+Many queries at once go through the lists, not lists through the queries (faiss' ``big_batch_search``): each list is read once, and its rows
+are compared with all queries that look into it by one matrix product, three to seven times as fast. Which candidate is the last is then
+decided by float32 sums whose rounding depends on what is searched together; that it is also one of the nearest is most unlikely, but with
+an index, unlike exact search, nothing rules it out.
 """
 
 from __future__ import annotations
@@ -10,6 +15,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
+from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,6 +43,7 @@ _RERANK = 4  # candidates for each neighbour that is wanted
 _SAMPLE = 1000
 _PER_CENTROID = 64  # rows to train on; faiss warns below 39
 _FIRST_PROBES = 8
+_A_LIST = 8  # queries on average from which on a list is read once for all of them
 _SUFFIX = ".json"
 
 
@@ -73,8 +81,12 @@ class IndexSearch:
 
     def search(self, queries: Float32, count: int) -> tuple[Float32, Int64]:
         """See ``Candidates``; ``count`` grows by what re-ranking wants."""
-        values, positions = self._index.search(queries, min(count * _RERANK, self._index.ntotal))
+        count = min(count * _RERANK, self._index.ntotal)
+        values, positions = _by_lists(self._index, queries, count) if self._by_lists(len(queries)) else self._index.search(queries, count)
         return values, positions
+
+    def _by_lists(self, queries: int) -> bool:
+        return _has_lists(self._index) and queries * self._index.nprobe >= _A_LIST * self._index.nlist
 
     def probing(self, nprobe: int) -> IndexSearch:
         """The same, looking into ``nprobe`` lists."""
@@ -110,6 +122,8 @@ def _build(rows: RowFiles, factory: str, watch: Watch) -> Any:
     wanted = max(_PER_CENTROID * (1 if ivf is None else ivf.nlist), 4 * _PER_CENTROID**2)
     if ivf is not None and len(rows) < ivf.nlist:
         raise UsageError(f"--index {factory} has {ivf.nlist} lists for {len(rows)} rows: give fewer, or --index exact")
+    if isinstance(index, faiss.IndexIVFScalarQuantizer):
+        index.by_residual = False  # the product with a residual is not that with its row; eight bits are enough for the row
     if not index.is_trained:
         places = np.unique(np.linspace(0, len(rows) - 1, min(wanted, len(rows))).astype(np.int64))
         log.info("training %s on %d of %d rows", factory, len(places), len(rows))
@@ -136,6 +150,21 @@ def _tuned(found: IndexSearch, rows: RowFiles, count: int, wanted: float, keys: 
     say = log.info if share >= wanted else log.warning
     say("%s with nprobe %d finds %.4f of the %d nearest of %d rows", found.report.factory, nprobe, share, count, len(own))
     return IndexSearch(found._index, replace(found.report, recall=round(share, 4)))
+
+
+def _has_lists(index: Any) -> bool:
+    """Whether its lists can be compared with many queries at once: plain rows in plain lists."""
+    import faiss
+
+    return isinstance(index, faiss.IndexIVFFlat | faiss.IndexIVFScalarQuantizer) and not index.by_residual
+
+
+def _by_lists(index: Any, queries: Float32, count: int) -> tuple[Float32, Int64]:
+    from faiss.contrib.big_batch_search import big_batch_search
+
+    with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):  # it prints how far it is, whatever it is told
+        values, positions = big_batch_search(index, queries, count)
+    return values, positions
 
 
 def _ivf(index: Any) -> Any:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from ovskit.core.formats.streams.row_files import RowFiles
 
-CHUNK = 1 << 16  # rows that are searched at once
+CHUNK = 1 << 15  # rows that are searched at once
 _QUERIES = 1 << 13  # whose candidates are settled at once
 _SPARE = 8  # candidates beyond what is wanted
 _GROW = 4

@@ -1,4 +1,4 @@
-"""The two streams as Python sees them: a header and records, read from a file or made by a step."""
+"""The streams as Python sees them: a header and records, read from a file or made by a step."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ovskit.core.cluster.streams import FeatureInputs
+from ovskit.core.formats.streams.curated import CuratedHeader, CuratedInputs, CuratedPair
 from ovskit.core.formats.streams.features import FeatureHeader, FeatureWriter
 from ovskit.core.formats.streams.mask_inputs import MaskInputs
 from ovskit.core.formats.streams.masks import MasksHeader, MasksWriter
@@ -45,6 +46,30 @@ class Masks:
 
     def __iter__(self) -> Iterator[MaskSet]:
         return self.records()
+
+
+@dataclass(frozen=True)
+class Curated:
+    """Curated pairs: ``header``, and one ``CuratedPair`` after the other when iterated over, as often as one likes."""
+
+    header: CuratedHeader
+    records: Callable[[], Iterator[CuratedPair]] = field(repr=False)
+    path: tuple[str, ...]
+
+    def __iter__(self) -> Iterator[CuratedPair]:
+        return self.records()
+
+
+def read_curated(paths: Paths) -> Curated:
+    """What ``ovs-curate`` wrote, in one file or in all parts of a run as one. Raises as ``read_features`` does."""
+    names = as_paths(paths)
+
+    def records() -> Iterator[CuratedPair]:
+        with CuratedInputs(names) as inputs:
+            yield from inputs.pairs()
+
+    with CuratedInputs(names) as inputs:
+        return Curated(inputs.header, records, tuple(names))
 
 
 def read_features(paths: Paths) -> Features:

@@ -263,6 +263,38 @@ def test_one_concept_and_an_archive_of_one(folder: Path, ovs: Run) -> None:
     assert b"pairs have no concept: a training step sees their captions alone" in done.stderr
 
 
+def test_captions_without_a_concept_stay_alone(folder: Path, ovs: Run) -> None:
+    done = ovs("ovs-curate", *asked(folder, "--vocabulary", "dog,more", "-k", 1))
+    assert done.returncode == 0, done.stderr
+    found = [json.loads(line) for line in done.stdout.splitlines()[1:-1]]
+    empty = [pair for pair in found if not pair["concepts"]]
+    assert len(found) == 60
+    assert f"{len(empty)} pairs have no concept".encode() in done.stderr
+    said = ovs("ovs-curate", "--explain", empty[0]["key"], stdin=done.stdout).stdout.decode()
+    assert "no concepts: neither its captions nor its neighbours' name one of the vocabulary" in said
+    assert " ".join(empty[0]["captions"][0].split()) in said
+
+
+def test_rows_of_clip_retrieval(folder: Path, curated: Path, ovs: Run, tmp_path: Path) -> None:
+    arrow = pytest.importorskip("pyarrow", reason="pyarrow is not installed (extra: parquet)")
+    from pyarrow import parquet
+
+    for k, part in enumerate((slice(0, 25), slice(25, 60))):
+        np.save(tmp_path / f"img_emb_{k}.npy", MADE.rows[part])
+        columns = {"image_path": MADE.names[part], "caption": MADE.captions[part]}
+        parquet.write_table(arrow.table(columns), tmp_path / f"metadata_{k}.parquet")
+    lists = [word for k in (0, 1) for word in ("--metadata", tmp_path / f"metadata_{k}.parquet")]
+    pairs = [word for k in (0, 1) for word in ("--pairs", tmp_path / f"metadata_{k}.parquet")]
+    matrices = [tmp_path / f"img_emb_{k}.npy" for k in (0, 1)]
+    words = ("--vocabulary", folder / "words.txt")
+    done = ovs("ovs-curate", *matrices, *lists, *pairs, "--concept-rows", folder / "words.npz", *words)
+    assert done.returncode == 0, done.stderr
+    assert [json.loads(line) for line in done.stdout.splitlines()[1:]] == lines(curated)[1:]
+    without = ovs("ovs-curate", *matrices, *lists, *pairs, *words)
+    assert without.returncode == 2
+    one_line(without, "does not say which model", "--concept-rows")
+
+
 # Words of a CLIP, in this process: no published model is small enough, and another process does not know ours.
 
 

@@ -47,6 +47,19 @@ def test_it_finds_what_it_says(rows: RowFiles, factory: str) -> None:
     assert np.all(np.diff(found.similarity, axis=1) <= 0)
 
 
+@pytest.mark.parametrize("factory", ["IVF32,SQ8", "IVF64,Flat"])
+@pytest.mark.parametrize("n", [1, 700])
+def test_lists_with_many_queries_give_what_queries_give(rows: RowFiles, factory: str, n: int, capfd: pytest.CaptureFixture[str]) -> None:
+    search = open_index(rows, factory, 8, 0.9, KEYS, path=None, watch=unwatched)
+    queries = unit(ROWS[:n].astype(np.float32))
+    values, positions = search.search(queries, 5)
+    one_by_one, others = search._index.search(queries, 20)
+    np.testing.assert_allclose(values, one_by_one, atol=1e-5)
+    differ = positions != others
+    assert differ.mean() < 0.02
+    assert capfd.readouterr().out == ""
+
+
 def test_more_is_searched_until_enough_is_found(rows: RowFiles) -> None:
     little = open_index(rows, "IVF64,SQ8", 8, 0.01, KEYS, path=None, watch=unwatched).report
     all_of_it = open_index(rows, "IVF64,SQ8", 8, 0.9999, KEYS, path=None, watch=unwatched).report

@@ -113,3 +113,22 @@ def test_what_is_refused(scenes: Path, tmp_path: Path) -> None:
     for array in (np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3)), np.zeros((0, 4, 3), np.uint8)):
         with pytest.raises(InputError, match="is not an image"):
             ovs.segment(array)
+
+
+def test_curated_pairs_are_read_and_drawn_from(tmp_path: Path) -> None:
+    from ovskit.core.concepts.draws import draw_concepts
+    from ovskit.core.formats.streams.curated import Concept, CuratedHeader, CuratedPair, CuratedWriter
+
+    concepts = tuple(Concept(name, 1.0, 0.5, place, True, ()) for place, name in enumerate(("dog", "grass")))
+    pairs = [CuratedPair(k, f"{k}", f"{k}.jpg", ("a dog",), concepts, ()) for k in (1, 2)]
+    with (tmp_path / "curated.jsonl").open("wb") as file:
+        writer = CuratedWriter(file, CuratedHeader("imgs", {}, {}, {"texts": 2}))
+        for pair in pairs:
+            writer.write(pair)
+        writer.finish()
+    curated = ovs.read_curated(tmp_path / "curated.jsonl")
+    assert (list(curated), list(curated)) == (pairs, pairs)
+    drawn = [draw_concepts(pair, seed=0, step=1, texts=curated.header.curation["texts"]) for pair in curated]
+    assert drawn == [("dog", "grass")] * 2
+    with pytest.raises(MissingInputError):
+        ovs.read_curated(tmp_path / "none.jsonl")

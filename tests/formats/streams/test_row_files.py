@@ -13,7 +13,7 @@ from ovskit.core.formats.streams import row_files
 from ovskit.core.formats.streams.features import FeatureHeader, FeatureWriter
 from ovskit.core.formats.streams.row_files import Named, RowFiles
 from ovskit.core.records import FeatureMap, Image
-from ovskit.core.runtime.errors import InputError, MissingInputError
+from ovskit.core.runtime.errors import InputError, MissingInputError, UsageError
 from tests.rows import write_rows
 
 RNG = np.random.default_rng(0)
@@ -104,3 +104,46 @@ def test_rows_of_two_models_are_not_mixed(tmp_path: Path) -> None:
     wide = write_rows(tmp_path / "c.npz", NAMES, np.ones((37, 9), np.float16))
     with pytest.raises(InputError, match="rows of 9 numbers, and those before have 8"):
         RowFiles([str(one), str(wide)])
+
+
+def write_metadata(path: Path, names: list[str]) -> str:
+    arrow = pytest.importorskip("pyarrow", reason="pyarrow is not installed (extra: parquet)")
+    from pyarrow import parquet
+
+    parquet.write_table(arrow.table({"image_path": names, "caption": ["a dog"] * len(names)}), path)
+    return str(path)
+
+
+@pytest.mark.parametrize("kind", ["<f2", "<f4"])
+def test_matrices_of_clip_retrieval(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    monkeypatch.setattr(row_files, "_MATRIX_BLOCK", 7)
+    for k, part in enumerate((slice(0, 20), slice(20, 37))):
+        np.save(tmp_path / f"img_emb_{k}.npy", ROWS[part].astype(kind))
+        write_metadata(tmp_path / f"metadata_{k}.parquet", [str(tmp_path / name) for name in NAMES[part]] if k else NAMES[part])
+    paths, lists = ([str(tmp_path / form.format(k)) for k in (0, 1)] for form in ("img_emb_{}.npy", "metadata_{}.parquet"))
+    where = np.array([36, 0, 19, 20, 7])
+    with RowFiles(paths, metadata=lists) as files:
+        np.testing.assert_array_equal(np.concatenate([rows for _, rows in files.chunks(9)]), ROWS.astype(np.float32))
+        np.testing.assert_array_equal(files.take(where), ROWS[where].astype(np.float32))
+        assert files.names(where) == [Named(NAMES[k], str(tmp_path)) for k in where]
+    with pytest.raises(UsageError, match=r"2 \.npy files and 1 metadata files"):
+        RowFiles(paths, metadata=lists[:1])
+    with pytest.raises(InputError, match="20 rows, and .*metadata_1.parquet lists 17 images: they do not belong together"):
+        RowFiles(paths, metadata=lists[::-1])
+
+
+def test_matrices_that_are_broken(tmp_path: Path) -> None:
+    names = write_metadata(tmp_path / "m.parquet", NAMES)
+    rows = ROWS.astype(np.float32)
+    rows[30, 1] = np.nan
+    np.save(tmp_path / "nan.npy", rows)
+    with RowFiles([str(tmp_path / "nan.npy")], metadata=[names]) as files, pytest.raises(InputError, match=r"030\.jpg holds infinities"):
+        list(files.chunks(100))
+    np.save(tmp_path / "objects.npy", np.array([{}], dtype=object), allow_pickle=True)
+    np.save(tmp_path / "flat.npy", rows[0])
+    whole = (tmp_path / "nan.npy").read_bytes()
+    (tmp_path / "cut.npy").write_bytes(whole[:-8])
+    (tmp_path / "empty.npy").write_bytes(b"")
+    for name in ("objects", "flat", "cut", "empty"):
+        with pytest.raises(InputError, match=f"{name}.npy"):
+            RowFiles([str(tmp_path / f"{name}.npy")], metadata=[names])
