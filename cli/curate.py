@@ -72,6 +72,9 @@ class Instead(Options):
         None, "Print why the pair of this key has its words, from curated files.", flag=True, metavar="KEY", environment="never"
     )
     join: bool = option(False, "Join curated files, such as the parts of --shard, into one.", flag=True, environment="never")
+    make_index: bool = option(
+        False, "Make the index of --index-file and nothing else: for the first task of many.", flag=True, environment="never", rare=True
+    )
     mine: bool = option(False, "Write a vocabulary: the nouns that captions of --pairs name often.", flag=True, environment="never")
     min_count: int = option(
         5, "How often a noun must be named.", flag=True, low=1, metavar="N",
@@ -80,8 +83,8 @@ class Instead(Options):
 
     def check(self) -> None:
         """See ``Options``."""
-        if (self.explain is not None) + self.join + self.mine > 1:
-            raise UsageError("--explain, --join and --mine do different things: give one of them")
+        if (self.explain is not None) + self.join + self.mine + self.make_index > 1:
+            raise UsageError("--explain, --join, --mine and --make-index do different things: give one of them")
 
 
 @app.ovs_command()
@@ -109,7 +112,7 @@ def curate(
     elif instead.mine:
         _mine(source, instead, out)
     else:
-        _curate(ctx, source, curation, concepts, search, out, compute)
+        _curate(ctx, source, curation, concepts, search, instead, out, compute)
 
 
 def _curate(
@@ -118,6 +121,7 @@ def _curate(
     curation: CurateOptions,
     concepts: VocabularyOptions,
     search: SearchOptions,
+    instead: Instead,
     out: StreamOut,
     compute: Compute,
 ) -> None:
@@ -127,6 +131,8 @@ def _curate(
 
     if not source.inputs:
         raise UsageError("name the embeddings of the images, as ovs-extract --pool cls writes them; see ovs-curate --help")
+    if instead.make_index and (search.index_file is None or search.index in ("auto", "exact")):
+        raise UsageError("--make-index keeps an index: say which, and where, with --index FACTORY and --index-file FILE")
     if not source.pairs:
         raise UsageError("name the pairs that the embeddings are of with --pairs, such as --pairs 'shards/*.tar'")
     failures = source.failures()
@@ -139,6 +145,8 @@ def _curate(
                 ctx, previous, arguments=source.inputs, model=spec.get("model"), model_sha256=spec.get("weights_sha256")
             )
         )
+        if instead.make_index:
+            return
         output = StreamOutput(out, CuratedWriter, "curating", failures)
         if output.is_there(header):
             return

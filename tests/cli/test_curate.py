@@ -228,6 +228,7 @@ def broken(folder: Path, tmp_path: Path) -> Path:
         (("--explain=001", "--join"), 2, ["give one of them"]),
         (("--min-count=3", "{f}/rows.npz", "{p}"), 2, ["has no effect without --mine"]),
         (("--mine",), 2, ["--pairs"]),
+        (("{f}/rows.npz", "{p}", "{w}", "{v}", "--make-index"), 2, ["--index FACTORY and --index-file FILE"]),
     ],
 )
 def test_what_does_not_fit_is_one_line(

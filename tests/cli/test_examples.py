@@ -1,7 +1,8 @@
-"""The scripts of examples/ that train: run as one would, on a few small pictures."""
+"""The scripts of examples/ that train and curate: run as one would, on a few small pictures."""
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
@@ -14,6 +15,8 @@ from PIL import Image
 
 from ovskit.core.formats.photographs.decoding import decode_image
 from ovskit.core.formats.photographs.sources import list_sources
+
+from .conftest import Run
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 TINY = (
@@ -113,3 +116,39 @@ def test_lightcluster_from_photographs_to_classes(images: Path, environment: dic
     done = subprocess.run(arguments, capture_output=True, env=given, timeout=600, check=False)
     assert done.returncode == 0, done.stderr.decode()
     assert (out / "pieces.json").stat().st_ino == kept
+
+
+def test_curation_on_a_cluster_gives_what_one_run_gives(images: Path, environment: dict[str, str], process: Run, tmp_path: Path) -> None:
+    shards, out = tmp_path / "shards", tmp_path / "out"
+    shards.mkdir()
+    for k in range(2):
+        with tarfile.open(shards / f"{k:05d}.tar", "w") as tar:
+            for number, image in enumerate(sorted(images.iterdir())):
+                for name, data in (
+                    (f"{number}.png", image.read_bytes()),
+                    (f"{number}.txt", ("a dog", "a cat on grass")[(number + k) % 2].encode()),
+                ):
+                    member = tarfile.TarInfo(name)
+                    member.size = len(data)
+                    tar.addfile(member, io.BytesIO(data))
+    np.savez(tmp_path / "words.npz", names=np.array(["dog", "cat", "grass"]), rows=np.random.default_rng(0).normal(size=(3, 128)))
+    words = f"--concept-rows {tmp_path}/words.npz --vocabulary dog,cat,grass --near-duplicates inf"
+
+    def run(phase: str, task: int = 0, count: int = 1) -> None:
+        slurm = {"SLURM_ARRAY_TASK_ID": str(task), "SLURM_ARRAY_TASK_COUNT": str(count), "SLURM_ARRAY_TASK_MAX": str(count - 1)}
+        env = {**environment, "MODEL": "builtin", "CURATE": words, "INDEX": "IVF2,SQ8", **slurm, "SLURM_ARRAY_TASK_MIN": "0"}
+        done = subprocess.run(["bash", EXAMPLES / "slurm" / "curate.sbatch", phase, shards, out], env=env, capture_output=True, check=False)
+        assert done.returncode == 0, done.stderr.decode()
+
+    for task in range(2):
+        run("rows", task, 2)
+    run("index")
+    for task in range(3):
+        run("curate", task, 3)
+    run("join")
+    rows = sorted(out.glob("rows-*.npz"))
+    more = ("--index", "IVF2,SQ8", "--index-file", out / "rows.index", *words.split())
+    done = process("ovs-curate", *rows, "--pairs", shards, *more)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == (out / "curated.jsonl").read_bytes()
+    assert done.stdout.endswith(b'{"end":10}\n')

@@ -28,6 +28,7 @@ from ovskit.core.records import Int64
 from ovskit.core.runtime.errors import InputError, UsageError
 from ovskit.core.runtime.limits import allow_open_files
 from ovskit.core.runtime.output import open_input
+from ovskit.core.runtime.shard import join_shards
 
 Float32 = npt.NDArray[np.float32]
 
@@ -60,7 +61,8 @@ class RowFiles:
 
     ``header`` is the first one's, ``width`` the length of a row. Of matrices in ``.npy`` files the n-th is of the images that the n-th of
     ``metadata`` lists, relative to ``root`` if it is given. Raises MissingInputError for a file that is not there; InputError for one that
-    is not a whole stream of pooled embeddings, for a matrix that has not one row for each image, and where two are of different models.
+    is not a whole stream of pooled embeddings, for a matrix that has not one row for each image, where two are of different models, and
+    where some shards of a run are missing.
     """
 
     def __init__(self, paths: Sequence[str], *, metadata: Sequence[str] = (), root: str | None = None) -> None:
@@ -85,6 +87,7 @@ class RowFiles:
                     total = self._open_matrix(len(self._files) - 1, name, Parquet(lists[path]), root, total)
                 else:
                     total = self._open(len(self._files) - 1, name, total)
+            self._check_shards()
         except BaseException:  # whatever it is goes on up; the files must not stay open
             self._stack.close()
             raise
@@ -227,6 +230,15 @@ class RowFiles:
                 raise InputError(f"{name}: unexpected member {images.name!r}; this is not a stream that ovs-extract --pool wrote")
             total += self._add(file, name, images, rows, total)
         return total
+
+    def _check_shards(self) -> None:
+        """Raises InputError where some shards of a run are there and others are not. Several runs may be."""
+        runs: dict[tuple[str, int], list[int]] = {}
+        for file, header in enumerate(self.headers):
+            runs.setdefault((header.root, 0 if header.shard is None else header.shard.count), []).append(file)
+        for (_, count), files in runs.items():
+            if count:
+                join_shards([self.headers[file].shard for file in files], [self._names[file] for file in files])
 
     def _open_matrix(self, file: int, name: str, images: Parquet, root: str | None, total: int) -> int:
         stream = self._files[file]

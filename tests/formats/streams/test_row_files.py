@@ -14,6 +14,7 @@ from ovskit.core.formats.streams.features import FeatureHeader, FeatureWriter
 from ovskit.core.formats.streams.row_files import Named, RowFiles
 from ovskit.core.records import FeatureMap, Image
 from ovskit.core.runtime.errors import InputError, MissingInputError, UsageError
+from ovskit.core.runtime.shard import Shard
 from tests.rows import write_rows
 
 RNG = np.random.default_rng(0)
@@ -104,6 +105,18 @@ def test_rows_of_two_models_are_not_mixed(tmp_path: Path) -> None:
     wide = write_rows(tmp_path / "c.npz", NAMES, np.ones((37, 9), np.float16))
     with pytest.raises(InputError, match="rows of 9 numbers, and those before have 8"):
         RowFiles([str(one), str(wide)])
+
+
+def test_shards_of_a_run_are_all_there_or_one_alone(tmp_path: Path) -> None:
+    parts = [str(write_rows(tmp_path / f"{k}.npz", NAMES[k::3], ROWS[k::3], shard=Shard(k, 3))) for k in range(3)]
+    other = str(write_rows(tmp_path / "other.npz", NAMES, ROWS, root="elsewhere"))
+    for paths in (parts, parts[::-1], [*parts, other], parts[:1], [parts[1], other]):
+        with RowFiles(paths) as files:
+            assert len(files) == sum(len(NAMES[k::3]) for k in range(3) if parts[k] in paths) + 37 * (other in paths)
+    with pytest.raises(InputError, match="1/3 is missing"):
+        RowFiles([parts[0], other, parts[2]])
+    with pytest.raises(InputError, match="both shard 0/3"):
+        RowFiles([*parts, parts[0]])
 
 
 def write_metadata(path: Path, names: list[str]) -> str:
