@@ -70,7 +70,7 @@ def _uniform(text: str) -> Iterator[float]:
     """Numbers in [0, 1) that depend on ``text`` alone."""
     block = 0
     while True:
-        digest = hashlib.sha256(f"{block}:{text}".encode("utf-8", "surrogateescape")).digest()
+        digest = hashlib.sha256(f"{block}:{text}".encode("utf-8", "surrogatepass")).digest()
         for at in range(0, 32, 8):
             yield (int.from_bytes(digest[at : at + 8], "little") >> 11) / (1 << 53)
         block += 1

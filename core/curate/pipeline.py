@@ -122,7 +122,7 @@ def keys_at(rows: RowFiles, positions: Int64) -> list[str]:
 
 def sorting_keys(rows: RowFiles) -> Callable[[Int64], list[bytes]]:
     """Keys as bytes, by which equally similar rows are ordered."""
-    return lambda positions: [key.encode("utf-8", "surrogateescape") for key in keys_at(rows, positions)]
+    return lambda positions: [key.encode("utf-8", "surrogatepass") for key in keys_at(rows, positions)]
 
 
 def check_together(rows: RowFiles, pairs: PairSet) -> None:

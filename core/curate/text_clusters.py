@@ -22,7 +22,7 @@ ITERATIONS = 20
 
 def seeds_of(keys: Sequence[str], seed: int) -> Any:
     """A number (n,) uint64 for each key: the first 64 bits of the SHA-256 of ``SEED:KEY``."""
-    texts = (f"{seed}:{key}".encode("utf-8", "surrogateescape") for key in keys)
+    texts = (f"{seed}:{key}".encode("utf-8", "surrogatepass") for key in keys)
     return np.array([int.from_bytes(hashlib.sha256(text).digest()[:8], "little") for text in texts], np.uint64)
 
 

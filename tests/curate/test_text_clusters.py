@@ -39,7 +39,7 @@ def test_equal_texts_do_not_leave_a_cluster_empty() -> None:
 def test_seeds_are_of_seed_and_key_alone() -> None:
     assert seeds_of(["a", "b"], 1).tolist() == [seeds_of(["a"], 1)[0], seeds_of(["b"], 1)[0]]
     assert len({*seeds_of(["a", "b"], 1).tolist(), *seeds_of(["a", "b"], 2).tolist()}) == 4
-    assert seeds_of(["\udcff"], 0).dtype == np.uint64
+    assert seeds_of(["\udcff", "\ud800"], 0).dtype == np.uint64
 
 
 @settings(max_examples=60, deadline=None)
