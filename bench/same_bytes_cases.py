@@ -15,6 +15,7 @@ OPTIONS = {
     "ovs-refine": "-q -j 1 --device cpu --no-pg",
     "ovs-hier": "-q -j 1 --no-pg",
     "ovs-label": "-q -j 1 --device cpu --no-pg",
+    "ovs-curate": "-q -j 1 --device cpu --no-pg",
     "ovs-predict": "-q -j 1 --device cpu --no-pg",
     "ovs-eval": "-q -j 1 --no-pg",
     "ovs-show": "-q -j 1",
@@ -32,6 +33,7 @@ DINO = (
     "--set hidden=16 --set bottleneck=8 --set prototypes=16 --set freeze_last=1"
 )
 VOC = "--gt voc --layout voc"
+CURATE = "extract/builtin-pool.npz --pairs pairs.jsonl --concept-rows words.npz --vocabulary terms.txt"
 
 CASES: dict[str, dict[str, str]] = {
     "extract": {
@@ -175,6 +177,21 @@ CASES: dict[str, dict[str, str]] = {
         "provenance": "hier/provenance.json --clusters 3 --seed 1 --save @.npz -o @.json",
         "bad-way": "refine/default.json -o @.json",
         "bad-names": "refine/default.json --names a,b -o @.json",
+    },
+    "curate": {
+        "clip": "extract/clip-pool.npz --pairs pairs.jsonl --weights weights/clip.safetensors -o @.jsonl",
+        "space": "extract/clip-pool.npz --pairs pairs.jsonl --vocabulary coco-object-81 --weights weights/clip.safetensors -k 3 -o @.jsonl",
+        "rows": f"{CURATE} --near-duplicates inf -o @.jsonl",
+        "naive": f"{CURATE} --ranking naive -o @.jsonl",
+        "code": f"{CURATE} --score code --no-own -k 4 --texts 2 --seed 3 -o @.jsonl",
+        "index": f"{CURATE} --index IVF2,SQ8 -o @.jsonl",
+        "shard-0": f"{CURATE} --shard 0/2 -o @.jsonl",
+        "shard-1": f"{CURATE} --shard 1/2 -o @.jsonl",
+        "joined": "--join curate/shard-0.jsonl curate/shard-1.jsonl -o @.jsonl",
+        "mined": "--mine --pairs pairs.jsonl --min-count 1 -o @.txt",
+        "provenance": f"{CURATE} -o @.jsonl",
+        "bad-words": "extract/builtin-pool.npz --pairs pairs.jsonl -o @.jsonl",
+        "bad-pairs": f"{CURATE.replace('pairs.jsonl', 'nowhere.jsonl')} -o @.jsonl",
     },
     "train": {
         "segment": f"ovs-train segment {SEGMENT} -o @",

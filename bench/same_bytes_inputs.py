@@ -55,6 +55,7 @@ def write_inputs(folder: Path, photographs: int) -> None:
     names = _photographs(folder, source.parent, images)
     _odd(folder, folder / "photos" / names[0])
     _arrays(folder, names)
+    _pairs(folder, names)
     _truths(folder / "truth", document, images, names)
     _voc(folder, voc, photographs)
     _scenes(folder / "scenes")
@@ -90,6 +91,19 @@ def _arrays(folder: Path, names: list[str]) -> None:
     grids = {name: rng.standard_normal((12, 16, 8)).astype(np.float32) for name in names}
     np.savez_compressed(folder / "arrays.npz", **grids)  # type: ignore[arg-type]
     np.savez(folder / "rows.npz", **{name: np.concatenate([grid[0, :1], grid.reshape(-1, 8)]) for name, grid in grids.items()})  # type: ignore[arg-type]
+
+
+def _pairs(folder: Path, names: list[str]) -> None:
+    """Captions of the photographs that are not theirs, ``pairs.jsonl``; six terms, and rows of them as wide as the built-in
+    model's features."""
+    terms = ("bus", "cat", "dog", "grass", "sky", "tree")
+    rng = np.random.default_rng(0)
+    said = [" and ".join(rng.choice(terms, 2, replace=False)) for _ in names]
+    (folder / "pairs.jsonl").write_text(
+        "".join(json.dumps({"file_name": name, "caption": f"two {words}s"}) + "\n" for name, words in zip(names, said, strict=True))
+    )
+    (folder / "terms.txt").write_text("\n".join(terms) + "\n")
+    np.savez(folder / "words.npz", names=np.array(terms), rows=rng.standard_normal((len(terms), 64)))
 
 
 def _odd(folder: Path, photograph: Path) -> None:

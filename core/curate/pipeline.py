@@ -134,7 +134,7 @@ def check_together(rows: RowFiles, pairs: PairSet) -> None:
     theirs = [name for name, _ in zip(pairs.names(), range(_EXAMPLES), strict=False)]
     raise InputError(
         f"rows and pairs do not belong together: of {len(keys)} rows looked at, such as {_some(keys)}, none has a pair; pairs are "
-        f"{_some(theirs) or 'missing'}; name the files that the rows were extracted from"
+        f"{_some(theirs) or 'missing'}; name the pairs that the rows are of, or extract the rows with the --root that these names are below"
     )
 
 

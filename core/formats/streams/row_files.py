@@ -68,7 +68,7 @@ class RowFiles:
     def __init__(self, paths: Sequence[str], *, metadata: Sequence[str] = (), root: str | None = None) -> None:
         allow_open_files(len(paths))
         self._stack = ExitStack()
-        self._names = [show_path(path) for path in paths]
+        self._names = ["stdin" if path == "-" else show_path(path) for path in paths]
         self._files: list[BinaryIO] = []
         self._blocks: list[_Block] = []
         self.headers: list[FeatureHeader] = []
