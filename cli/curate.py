@@ -41,7 +41,7 @@ class RowsIn(Faults):
         (), "Image-text pairs: tar shards, folders or globs of them, JSONL, COCO captions, TSV, parquet; may be given several times.",
         flag=True, metavar="PATH",
     )  # fmt: skip
-    root: str | None = option(None, "Folder that the images of JSONL, COCO and TSV files are in.", flag=True, metavar="DIR")
+    root: str | None = option(None, "Folder that the images of JSONL, COCO and TSV files are in.", flag=True, metavar="DIR", decides=False)
     columns: str = option(
         "auto", "Columns of TSV files: caption,image or image,caption; auto looks for paths and URLs.", flag=True, metavar="NAMES",
         rare=True,

@@ -27,6 +27,7 @@ ANOTHER = {
 NOT_TRIED = {
     "output": "given in any case",
     "root": "is in the header, and part of names",
+    "index_file": "keeps an index, whose recall is in the header",
     "weights": "their hash is in the provenance",
     "no_pg": "leaves all of it out",
     "null": "is of a list on stdin; tried by itself",
