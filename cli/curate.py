@@ -41,13 +41,15 @@ class RowsIn(Faults):
         (), "Image-text pairs: tar shards, folders or globs of them, JSONL, COCO captions, TSV, parquet; may be given several times.",
         flag=True, metavar="PATH",
     )  # fmt: skip
-    root: str | None = option(None, "Folder that the images of JSONL, COCO and TSV files are in.", flag=True, metavar="DIR", decides=False)
+    root: str | None = option(
+        None, "Folder that the images of JSONL, COCO and TSV files are in.", flag=True, metavar="DIR", decides=False, environment="never"
+    )
     columns: str = option(
         "auto", "Columns of TSV files: caption,image or image,caption; auto looks for paths and URLs.", flag=True, metavar="NAMES",
         rare=True,
     )  # fmt: skip
     from_rows: tuple[str, ...] = option(
-        (), "Look for neighbours among these rows instead of the images themselves.", flag="--from", metavar="ROWS.npz"
+        (), "Look for neighbours among these rows instead of the images themselves.", flag="--from", metavar="ROWS.npz", environment="never"
     )
     from_pairs: tuple[str, ...] = option(
         (), "The pairs of the rows of --from; those of --pairs if not given.", flag=True, metavar="PATH",

@@ -22,7 +22,7 @@ import typer
 from ovskit.core.runtime.errors import MissingInputError, UsageError
 from ovskit.core.runtime.settings import Declared, either, wanted
 
-COMMANDS = tuple("extract cluster refine hier label train predict eval show".split())
+COMMANDS = tuple("extract cluster refine hier label curate train predict eval show".split())
 
 _PLACES = "ovskit.places"  # in a context's ``meta``: where in a file the values come from, by parameter
 _TRUE, _FALSE = "1 true t yes y on".split(), "0 false f no n off".split()

@@ -194,6 +194,6 @@ def _claim(forms: dict[str, int], words: Iterable[tuple[int, str]]) -> None:
         form = normalised(word)
         apart = form.replace("-", " ")
         beside_particle = not _PARTICLES.isdisjoint(token.removesuffix("s") for token in apart.split(" "))  # stand-ins, too
-        for spelling in (form, form if beside_particle else apart, apart.replace(" ", "-")):
+        for spelling in map(normalised, (form, form if beside_particle else apart, apart.replace(" ", "-"))):
             if spelling.count(" ") < LONGEST:
                 forms.setdefault(spelling, concept)

@@ -78,7 +78,7 @@ class CurateOptions(Options):
         "cluster", "What a training step draws: one of each cluster, some of all, or always the best.", flag=True, source="CoCu section 3.2"
     )
     temperature: float = option(
-        1.0, "Temperature of the draw; 0 takes the best.", flag=True, low=0.0, metavar="T", source="CoCu, code", environment="by command",
+        1.0, "Temperature of the draw; 0 takes the best.", flag=True, low=0.0, metavar="T", source="CoCu, code",
         effect=Effect(lambda g: g["sampling"] != "naive", "has no effect with --sampling naive"),
     )  # fmt: skip
     seed: int = option(0, "Random seed of clusters and draws.", flag=True, low=0, metavar="SEED")

@@ -28,6 +28,11 @@ REFUSED: list[tuple[str, list[str]]] = [
         (f"ovs-label --clusters 3 {words} x", [words.split()[0], "--names"])
         for words in ("--top-k 3", "--min-prob 0.1", "--drop", "--score label")
     ),
+    ("ovs-curate --caption-rows x --pairs x x", ["--caption-rows", "--expansion language"]),
+    ("ovs-curate --sampling naive --temperature 2 --pairs x x", ["--temperature", "--sampling naive"]),
+    ("ovs-curate --min-count 2 --pairs x x", ["--min-count", "--mine"]),
+    ("ovs-curate --from-pairs x --pairs x x", ["--from-pairs", "--from"]),
+    ("ovs-curate --concept-rows x --template {}s --pairs x x", ["--template", "--concept-rows"]),
     ("ovs-label --names x --restarts 1 x", ["--restarts", "--clusters"]),
     ("ovs-label --names x --iterations 1 x", ["--iterations", "--clusters"]),
     ("ovs-predict --checkpoint x --hier none --ancestor-threshold 0.3 x", ["--ancestor-threshold", "--hier head"]),

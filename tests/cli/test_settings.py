@@ -26,6 +26,7 @@ from .test_help import LEAVES, app_of
 
 # Flags that several commands declare or describe differently and that mean the same: one value is right for all.
 ALIKE = {
+    "shard": "part of the images, or of their rows",
     "batch_size": "of images or crops, and decides nothing",
     "cache": "a folder for what is prepared, by names that tell it apart",
     "device": "where to compute",
