@@ -29,10 +29,10 @@ from ovskit.cli.help import OvsCommand
 from ovskit.cli.plain_text import never_fail, plain
 from ovskit.cli.settings import declared_of, listen, options_of, parse_error, unheard, with_origins, word_of
 from ovskit.core import __version__
+from ovskit.core.runtime.declared import decides
 from ovskit.core.runtime.errors import Exit, OvsError
 from ovskit.core.runtime.logs import get_logger, setup_logging
 from ovskit.core.runtime.provenance import append_entry, command_line
-from ovskit.core.runtime.settings import decides
 from ovskit.core.runtime.signals import Terminated, handle_sigterm
 
 log = get_logger("cli")

@@ -10,8 +10,9 @@ from ovskit.cli.command import OvsApp, log, provenance
 from ovskit.cli.groups import Common, Compute, Faults, StreamOut
 from ovskit.cli.output import StreamOutput, check_stream
 from ovskit.core.curate.options import CurateOptions, SearchOptions, VocabularyOptions
+from ovskit.core.runtime.declared import Effect
 from ovskit.core.runtime.errors import UsageError
-from ovskit.core.runtime.settings import Effect, Options, option
+from ovskit.core.runtime.settings import Options, option
 
 if TYPE_CHECKING:
     from ovskit.core.curate.job import CurateJob

@@ -19,10 +19,11 @@ from typing import Annotated, Any, NamedTuple, get_args, get_origin, get_type_hi
 
 import typer
 
+from ovskit.core.runtime.declared import Declared, fault, text_of, value_of
 from ovskit.core.runtime.errors import UsageError
 from ovskit.core.runtime.logs import get_logger
 from ovskit.core.runtime.methods import ChosenMethod, GivenBy, Method, Registry
-from ovskit.core.runtime.settings import Declared, assignments, fault, fields_of, setting, text_of, value_of
+from ovskit.core.runtime.settings import assignments, fields_of, setting
 
 log = get_logger("cli")
 

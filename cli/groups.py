@@ -26,8 +26,9 @@ from ovskit.cli.settings import load_config
 from ovskit.core import __version__
 from ovskit.core.formats.photographs.options import PhotographsAt
 from ovskit.core.runtime import values
+from ovskit.core.runtime.declared import Effect, Given
 from ovskit.core.runtime.logs import get_logger
-from ovskit.core.runtime.settings import Effect, Given, Options, option
+from ovskit.core.runtime.settings import Options, option
 from ovskit.core.runtime.shared_options import NO_PG, OUTPUT, WEIGHTS, WORKERS
 
 if TYPE_CHECKING:

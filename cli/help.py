@@ -10,8 +10,9 @@ from typer.core import TyperCommand
 
 from ovskit.cli.expand import Expanded, Part
 from ovskit.cli.plain_text import plain
+from ovskit.core.runtime.declared import Declared, wanted
 from ovskit.core.runtime.methods import Method
-from ovskit.core.runtime.settings import Declared, fields_of, wanted
+from ovskit.core.runtime.settings import fields_of
 
 _ABOUT = "ovskit.help"  # in a context's ``meta``: the method whose options are asked for, or all
 ALL = "all"

@@ -19,8 +19,8 @@ from typing import Any
 
 import typer
 
+from ovskit.core.runtime.declared import Declared, either, wanted
 from ovskit.core.runtime.errors import MissingInputError, UsageError
-from ovskit.core.runtime.settings import Declared, either, wanted
 
 COMMANDS = tuple("extract cluster refine hier label curate train predict eval show".split())
 

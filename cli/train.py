@@ -15,9 +15,10 @@ from ovskit.cli.groups import Common, Faults
 from ovskit.cli.images import find_images
 from ovskit.cli.training_display import Display
 from ovskit.core.formats.photographs.options import EXIF, ROOT
+from ovskit.core.runtime.declared import Effect
 from ovskit.core.runtime.errors import UsageError
 from ovskit.core.runtime.methods import ChosenMethod
-from ovskit.core.runtime.settings import Effect, Options, option, with_defaults
+from ovskit.core.runtime.settings import Options, option, with_defaults
 from ovskit.core.runtime.shared_options import NO_PG
 from ovskit.core.train.engine.options import TrainOptions
 from ovskit.core.train.job import TrainJob, TrainMethod

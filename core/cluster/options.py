@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from ovskit.core.runtime import values
-from ovskit.core.runtime.settings import Effect, Options, option
+from ovskit.core.runtime.declared import Effect
+from ovskit.core.runtime.settings import Options, option
 from ovskit.core.runtime.shared_options import WEIGHTS
 
 if TYPE_CHECKING:

@@ -6,8 +6,9 @@ import math
 from pathlib import Path
 from typing import ClassVar, Literal
 
+from ovskit.core.runtime.declared import Effect
 from ovskit.core.runtime.errors import UsageError
-from ovskit.core.runtime.settings import Effect, Options, option
+from ovskit.core.runtime.settings import Options, option
 from ovskit.core.runtime.shared_options import WEIGHTS
 
 TEMPLATE = "a photo of a {}"

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from ovskit.core.eval.metric import Images, Metric
+from ovskit.core.runtime.declared import Effect
 from ovskit.core.runtime.errors import UsageError
-from ovskit.core.runtime.settings import REQUIRED, Effect, Options, option
+from ovskit.core.runtime.settings import REQUIRED, Options, option
 
 _INTERVALS = Effect(lambda g: g["bootstrap"] > 0, "has no effect without resamples: add --bootstrap N")
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
+from ovskit.core.runtime.declared import Effect, Given
 from ovskit.core.runtime.errors import UsageError
-from ovskit.core.runtime.settings import Effect, Given, Options, option
+from ovskit.core.runtime.settings import Options, option
 from ovskit.core.runtime.values import count_or_auto
 
 _LARGEST = 16_384  # pixels of a side [choice]

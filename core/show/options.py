@@ -6,8 +6,9 @@ import os
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
+from ovskit.core.runtime.declared import Effect
 from ovskit.core.runtime.errors import UsageError
-from ovskit.core.runtime.settings import Effect, Options, option
+from ovskit.core.runtime.settings import Options, option
 from ovskit.core.runtime.values import void_ids
 
 PAGE_SIDE, SHEET_SIDE = 1024, 320

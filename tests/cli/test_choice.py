@@ -8,8 +8,9 @@ import typer
 
 from ovskit.cli.command import OvsApp
 from ovskit.cli.expand import Choice
+from ovskit.core.runtime.declared import Effect
 from ovskit.core.runtime.methods import ChosenMethod, GivenBy, Method, Registry
-from ovskit.core.runtime.settings import REQUIRED, Effect, Options, option
+from ovskit.core.runtime.settings import REQUIRED, Options, option
 
 
 class ByCount(Options):

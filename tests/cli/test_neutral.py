@@ -8,7 +8,7 @@ import pytest
 from safetensors import safe_open
 
 from ovskit.cli.settings import flag_of, options_of, word_of
-from ovskit.core.runtime.settings import decides
+from ovskit.core.runtime.declared import decides
 from tests.scenes import Faults, write_scenes
 
 from .conftest import Run

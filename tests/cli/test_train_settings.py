@@ -10,7 +10,8 @@ import pytest
 from ovskit.cli.train import groups_of
 from ovskit.core.models.segmenter.config import KINDS, PLACE_QUERIES, SIZES
 from ovskit.core.models.segmenter.network import MULTIPLE
-from ovskit.core.runtime.settings import Declared, fields_of, value_of
+from ovskit.core.runtime.declared import Declared, value_of
+from ovskit.core.runtime.settings import fields_of
 from ovskit.core.train.engine.devices import PRECISIONS
 from ovskit.core.train.engine.options import BETAS, TrainOptions
 from ovskit.core.train.engine.schedule import SCHEDULES

@@ -4,8 +4,9 @@ import math
 
 import pytest
 
+from ovskit.core.runtime.declared import wanted
 from ovskit.core.runtime.errors import UsageError
-from ovskit.core.runtime.settings import Options, fields_of, option, redeclared, wanted
+from ovskit.core.runtime.settings import Options, fields_of, option, redeclared
 
 
 class Bounds(Options):

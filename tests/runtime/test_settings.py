@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ovskit.core.runtime.declared import decides, fault, text_of, value_of, wanted
 from ovskit.core.runtime.errors import UsageError
-from ovskit.core.runtime.settings import Options, assignments, decides, fault, fields_of, option, settings_from, text_of, value_of, wanted
+from ovskit.core.runtime.settings import Options, assignments, fields_of, option, settings_from
 from ovskit.core.runtime.values import thresholds
 
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from ovskit.core.cluster.job import ClusterJob
 from ovskit.core.cluster.options import FittingOptions
+from ovskit.core.runtime.declared import text_of
 from ovskit.core.runtime.errors import InputError, UsageError
 from ovskit.core.runtime.methods import GivenBy
-from ovskit.core.runtime.settings import text_of
 
 if TYPE_CHECKING:
     from ovskit.core.formats.streams.features import FeatureHeader

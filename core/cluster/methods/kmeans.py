@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Literal
 from ovskit.core.cluster.job import Clustered, ClusterJob, left_of
 from ovskit.core.cluster.methods.centroids import check_files, check_fitting, load, save
 from ovskit.core.cluster.options import POINTS, FittingOptions
+from ovskit.core.runtime.declared import Effect
 from ovskit.core.runtime.errors import UsageError
 from ovskit.core.runtime.methods import GivenBy, Method
-from ovskit.core.runtime.settings import Effect, option
+from ovskit.core.runtime.settings import option
 
 if TYPE_CHECKING:
     from ovskit.core.cluster.rereadable import RereadableFeatures

@@ -6,9 +6,10 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from ovskit.core.runtime.declared import Declared
 from ovskit.core.runtime.errors import UsageError
 from ovskit.core.runtime.methods import Method, Registry
-from ovskit.core.runtime.settings import Declared, fields_of
+from ovskit.core.runtime.settings import fields_of
 
 LABEL = Registry("label", __name__, ("clusters", "centroids", "names"))
 

@@ -6,9 +6,10 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from ovskit.core.label.job import LabelJob, Labelled, Records, log
+from ovskit.core.runtime.declared import Effect
 from ovskit.core.runtime.errors import UsageError
 from ovskit.core.runtime.methods import Method
-from ovskit.core.runtime.settings import REQUIRED, Effect, Options, option
+from ovskit.core.runtime.settings import REQUIRED, Options, option
 
 if TYPE_CHECKING:
     from ovskit.core.records import MaskSet

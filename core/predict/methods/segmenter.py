@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Literal
 
 from ovskit.core.predict.job import Predicted, PredictJob, PredictMethod, kind_of
+from ovskit.core.runtime.declared import Effect, Given
 from ovskit.core.runtime.errors import UsageError
-from ovskit.core.runtime.settings import Effect, Given, Options, option
+from ovskit.core.runtime.settings import Options, option
 from ovskit.core.runtime.values import count_or_auto, numbers
 
 if TYPE_CHECKING:

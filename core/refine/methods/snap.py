@@ -6,9 +6,10 @@ import math
 from typing import TYPE_CHECKING
 
 from ovskit.core.refine.job import RefineJob
+from ovskit.core.runtime.declared import text_of
 from ovskit.core.runtime.errors import UsageError
 from ovskit.core.runtime.methods import Method
-from ovskit.core.runtime.settings import Options, option, text_of
+from ovskit.core.runtime.settings import Options, option
 
 if TYPE_CHECKING:
     from ovskit.core.refine.refiner import Refiner

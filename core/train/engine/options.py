@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
+from ovskit.core.runtime.declared import Given
 from ovskit.core.runtime.errors import UsageError
-from ovskit.core.runtime.settings import Given, Options, option
+from ovskit.core.runtime.settings import Options, option
 from ovskit.core.runtime.shared_options import WORKERS
 
 BETAS: dict[str, tuple[float, ...]] = {"adamw": (0.9, 0.999), "adan": (0.98, 0.92, 0.99)}

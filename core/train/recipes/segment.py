@@ -13,8 +13,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from ovskit.core.runtime.declared import Effect
 from ovskit.core.runtime.errors import InputError, UsageError
-from ovskit.core.runtime.settings import Effect, Options, option, with_defaults
+from ovskit.core.runtime.settings import Options, option, with_defaults
 from ovskit.core.runtime.shared_options import WEIGHTS
 from ovskit.core.train.engine.options import TrainOptions
 from ovskit.core.train.job import Prepared, TrainJob, TrainMethod
