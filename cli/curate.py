@@ -50,11 +50,13 @@ class RowsIn(Faults):
         rare=True,
     )  # fmt: skip
     from_rows: tuple[str, ...] = option(
-        (), "Look for neighbours among these rows instead of the images themselves.", flag="--from", metavar="ROWS.npz", environment="never"
-    )
+        (), "Look for neighbours among these rows instead of the images themselves.", flag="--from", metavar="ROWS.npz",
+        environment="never",
+        effect=Effect(lambda g: g["expansion"] == "vision", "has no effect with --expansion language, which looks among --caption-rows"),
+    )  # fmt: skip
     from_pairs: tuple[str, ...] = option(
-        (), "The pairs of the rows of --from; those of --pairs if not given.", flag=True, metavar="PATH",
-        effect=Effect(lambda g: bool(g["from"]), "has no effect without --from"),
+        (), "The pairs of the rows of --from or --caption-rows; those of --pairs if not given.", flag=True, metavar="PATH",
+        effect=Effect(lambda g: bool(g["from"] or g["caption_rows"]), "has no effect without --from or --caption-rows"),
     )  # fmt: skip
     metadata: tuple[str, ...] = option(
         (), "Which images the rows of clip-retrieval's img_emb_*.npy are of: its metadata_*.parquet, one for each, in the same order.",
@@ -109,25 +111,12 @@ def curate(
     """
     check_stream(out)
     if instead.explain is not None:
-        _explain(instead.explain, source, out)
-    elif instead.join:
-        _join(source, out)
-    elif instead.mine:
-        _mine(source, instead, out)
-    else:
-        _curate(ctx, source, curation, concepts, search, instead, out, compute)
+        return _explain(instead.explain, source, out)
+    if instead.join:
+        return _join(source, out)
+    if instead.mine:
+        return _mine(source, instead, out)
 
-
-def _curate(
-    ctx: typer.Context,
-    source: RowsIn,
-    curation: CurateOptions,
-    concepts: VocabularyOptions,
-    search: SearchOptions,
-    instead: Instead,
-    out: StreamOut,
-    compute: Compute,
-) -> None:
     from ovskit.core.curate.job import CurateInputs, CurateJob
     from ovskit.core.formats.streams.curated import CuratedWriter
     from ovskit.core.runtime.progress import track

@@ -22,14 +22,14 @@ from ovskit.core.concepts.lists import default_terms
 from ovskit.core.concepts.words import normalised
 from ovskit.core.formats.labels.spaces import LabelSpace, open_label_space
 from ovskit.core.formats.paths import show_path
-from ovskit.core.runtime.errors import InputError, MissingInputError, OvsError, UsageError
+from ovskit.core.formats.text_files import decode_utf8, read_small
+from ovskit.core.runtime.errors import InputError, OvsError, UsageError
 
 LONGEST = 4
 """Words of a term at most."""
 
 _PLAIN = re.compile(r"[\w' -]+")
 _PARTICLES = frozenset("a all and at back been between by down for in it off on out over the to up with".split())
-_LARGEST_FILE = 16 << 20
 _NAMED = 5  # terms that a message names
 
 
@@ -73,23 +73,7 @@ def read_vocabulary(path: str) -> Vocabulary:
     InputError where it is not UTF-8, larger than 16 MiB, or has no or impossible terms.
     """
     where = show_path(path)
-    try:
-        with open(path, "rb") as file:
-            data = file.read(_LARGEST_FILE + 1)
-    except OSError as error:
-        raise MissingInputError(f"cannot read {where}: {error.strerror}") from None
-    except ValueError:  # NUL, or a surrogate that is not a byte: no file has such a name
-        raise MissingInputError(f"cannot read {where}: not a possible file name") from None
-    if len(data) > _LARGEST_FILE:
-        raise InputError(f"{where} is larger than {_LARGEST_FILE >> 20} MiB, the limit for a vocabulary")
-    data = data.removeprefix(b"\xef\xbb\xbf")
-    try:
-        text = data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise InputError(
-            f"{where}:{data.count(10, 0, error.start) + 1}: byte 0x{data[error.start]:02x} is not UTF-8; save the file as UTF-8, "
-            "for instance with: iconv -f latin1 -t utf-8"
-        ) from None
+    text = decode_utf8(read_small(path, "a vocabulary"), where)
     lines = [line.strip() for line in text.split("\n")]
     return _vocabulary([_split(line) for line in lines if line and not line.startswith("#")], where, InputError)
 

@@ -185,10 +185,10 @@ def _write(path: Path, found: IndexSearch, rows: RowFiles) -> None:
     import faiss
 
     library: Any = faiss  # whose stubs lack the writer
-    with open_output(str(path)) as file:
-        library.write_index(found._index, library.PyCallbackIOWriter(file.write))
     with open_output(str(path) + _SUFFIX) as file:
         file.write(json.dumps({"rows": _about(rows), **found.report.to_json()}, indent=1).encode() + b"\n")
+    with open_output(str(path)) as file:  # last: where it is, what it is is known, whenever a run was killed
+        library.write_index(found._index, library.PyCallbackIOWriter(file.write))
 
 
 def _read(path: Path, rows: RowFiles, factory: str) -> IndexSearch:

@@ -68,15 +68,21 @@ class CurateJob:
         import faiss
 
         faiss.omp_set_num_threads(workers)
-        self._stack = ExitStack()
         self._watch, self._template = watch, concepts.template
         self._shard = parse_shard(source.shard)
         self.counts = Counts()
-        try:
-            self._open(source, options, concepts, search, failures, choose_device(device), workers)
-        except BaseException:  # whatever it is goes on up; the files must not stay open
-            self._stack.close()
-            raise
+        chosen_device = choose_device(device)
+        with ExitStack() as stack:
+            rows = stack.enter_context(RowFiles(source.rows, metadata=source.metadata, root=source.root))
+            if not len(rows):
+                raise InputError(f"{', '.join(map(show_path, source.rows[:3]))}: there are no rows")
+            vocabulary = open_vocabulary(concepts.vocabulary)
+            texts = self._texts(rows, vocabulary, concepts, chosen_device)
+            pairs = _pairs(source.pairs, source, failures)
+            check_together(rows, pairs)
+            reference = self._reference(rows, pairs, source, options, search, failures, chosen_device, stack)
+            self._run = Curation(rows, pairs, reference, vocabulary, Matcher(vocabulary), texts, options, workers, self.counts)
+            self._stack = stack.pop_all()
 
     def __enter__(self) -> Self:
         return self
@@ -84,44 +90,37 @@ class CurateJob:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._stack.close()
 
-    def _open(
+    def _reference(
         self,
+        rows: RowFiles,
+        pairs: PairSet,
         source: CurateInputs,
         options: CurateOptions,
-        concepts: VocabularyOptions,
         search: SearchOptions,
         failures: Failures,
         device: torch.device,
-        workers: int,
-    ) -> None:
-        rows = self._stack.enter_context(RowFiles(source.rows, metadata=source.metadata, root=source.root))
-        if not len(rows):
-            raise InputError(f"{', '.join(map(show_path, source.rows[:3]))}: there are no rows")
-        vocabulary = open_vocabulary(concepts.vocabulary)
-        texts = self._texts(rows, vocabulary, concepts, device)
-        self._pairs = PairSet(source.pairs, root=source.root, columns=source.columns, failures=failures, need_images=False)
-        check_together(rows, self._pairs)
-        base, base_pairs, is_own = rows, self._pairs, True
+        stack: ExitStack,
+    ) -> Reference:
+        """What the images are expanded by, and the search in it."""
         other = options.caption_rows if options.expansion == "language" else source.from_rows
+        base = rows
         if other:
-            base, is_own = self._stack.enter_context(RowFiles(other)), False
-            if source.from_pairs:
-                base_pairs = PairSet(source.from_pairs, root=source.root, columns=source.columns, failures=failures, need_images=False)
+            base = stack.enter_context(RowFiles(other))
             if base.width != rows.width or base.header.model != rows.header.model:
                 raise InputError(f"{show_path(other[0])} is of another model than {show_path(source.rows[0])}: they cannot be compared")
-            check_together(base, base_pairs)
-        chosen = choose_index(search.index, len(base), -(-len(rows) // self._shard.count), gpu=device.type == "cuda")
-        self._index: dict[str, Any] = {"factory": "exact"}
-        candidates: Any = ExactSearch(
-            base, device if device.type == "cuda" else None, lambda items, total: self._watch(items, "searching", total)
-        )
-        if chosen != "exact":
-            candidates = open_index(
-                base, chosen, options.neighbours, search.recall, sorting_keys(base), path=search.index_file, watch=self._watch
-            )
-            self._index = candidates.report.to_json()
-        reference = Reference(base, base_pairs, candidates, is_own)
-        self._run = Curation(rows, self._pairs, reference, vocabulary, Matcher(vocabulary), texts, options, workers, self.counts)
+            pairs = _pairs(source.from_pairs, source, failures) if source.from_pairs else pairs
+            check_together(base, pairs)
+        gpu = device if device.type == "cuda" else None
+        # By all rows and not by this shard's, so that parts are what a single run would have given.
+        chosen = choose_index(search.index, len(base), len(rows), gpu=gpu is not None)
+        if chosen == "exact":
+            self._index: dict[str, Any] = {"factory": "exact"}
+            exact = ExactSearch(base, gpu, lambda items, total: self._watch(items, "searching", total))
+            return Reference(base, pairs, exact, not other)
+        kept = search.index_file
+        index = open_index(base, chosen, options.neighbours, search.recall, sorting_keys(base), path=kept, watch=self._watch)
+        self._index = index.report.to_json()
+        return Reference(base, pairs, index, not other)
 
     def _texts(self, rows: RowFiles, vocabulary: Vocabulary, concepts: VocabularyOptions, device: torch.device) -> Float32:
         if concepts.concept_rows is not None:
@@ -169,3 +168,7 @@ class CurateJob:
             yield f"{counts.empty} pairs have no concept: a training step sees their captions alone", True
         if counts.clamped:
             yield f"{counts.clamped} similarities of image and concept were not positive, and counted as 1e-6", True
+
+
+def _pairs(paths: Sequence[str], source: CurateInputs, failures: Failures) -> PairSet:
+    return PairSet(paths, root=source.root, columns=source.columns, failures=failures, need_images=False)

@@ -103,7 +103,7 @@ class SearchOptions(Options):
     SECTION: ClassVar[str] = "Search"
 
     index: str = option(
-        "auto", "exact, an index of faiss by its factory string, or auto: exact up to 1e12 comparisons, or 1e15 on a GPU, else IVF.",
+        "auto", "exact, an index of faiss by its factory string, or auto: exact up to 1e12 comparisons in all, or 1e15 on a GPU, else IVF.",
         flag=True, metavar="auto|exact|FACTORY",
     )  # fmt: skip
     index_file: Path | None = option(

@@ -57,7 +57,7 @@ def test_a_preposition_has_the_plural_before_it() -> None:
 
 
 def test_single_words_of_the_list_come_back_from_their_plural() -> None:
-    """Of ordinary ones: neither Latin nor ending in s. What does not come back shares its plural with another noun."""
+    """The nouns are ordinary ones: neither Latin nor ending in s. One whose plural leads elsewhere shares it with another noun."""
     ordinary = [word for word in sorted(nouns()) if word.isalpha() and word.isascii() and len(word) > 3 and not word.endswith("s")]
     lost = [word for word in ordinary if singular(plurals(word)[0]) != word]
     assert len(ordinary) > 15_000

@@ -34,6 +34,7 @@ from typing import Any
 
 from ovskit.core.formats import jsonbytes
 from ovskit.core.formats.paths import show_path
+from ovskit.core.formats.text_files import decode_utf8, read_small
 from ovskit.core.runtime.errors import InputError, MissingInputError, OvsError, UsageError
 
 FORMAT = "ovskit.labels/1"
@@ -54,7 +55,6 @@ LARGEST_ID = 65535  # of a 16-bit label map
 VOID = 255
 
 _NO_BACKGROUND = "none"
-_LARGEST_FILE = 16 << 20
 _KEYS = ("format", "name", "version", "background", "ignore", "templates", "classes")
 _CLASS_KEYS = ("id", "name", "synonyms")
 _TEMPLATE = re.compile(r"[^{}]*\{\}[^{}]*")
@@ -146,7 +146,7 @@ def open_label_space(text: str, what: str = "--names") -> LabelSpace:
     if text.casefold() in BUILT_IN:
         return built_in(text.casefold())
     if os.path.exists(text) or text.lower().endswith((".json", ".txt")):
-        return parse_label_space(_read(text), text)
+        return parse_label_space(read_small(text, "a list of classes"), text)
     if "," in text:
         words = [_word(word, what, UsageError) for word in _split(text)]
         return _plain_space(what.lstrip("-"), [(what, word, ()) for word in words], what, UsageError)
@@ -194,16 +194,9 @@ def parse_label_space(data: bytes, path: str) -> LabelSpace:
     ``#`` are passed over. ``path`` is for messages, and the name where the file gives none. Raises InputError.
     """
     where = show_path(path)
-    data = data.removeprefix(b"\xef\xbb\xbf")
-    try:
-        text = data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise InputError(
-            f"{where}:{data.count(10, 0, error.start) + 1}: byte 0x{data[error.start]:02x} is not UTF-8; save the file as UTF-8, "
-            "for instance with: iconv -f latin1 -t utf-8"
-        ) from None
+    text = decode_utf8(data, where)
     if path.lower().endswith(".json") or text.lstrip()[:1] in ("{", "["):
-        return _from_json(jsonbytes.loads(data, where), where, _stem(path))
+        return _from_json(jsonbytes.loads(jsonbytes.without_mark(data), where), where, _stem(path))
     entries = []
     for number, line in enumerate(text.split("\n"), 1):
         line = line.removesuffix("\r").strip(" \t")
@@ -371,19 +364,6 @@ def _show(value: Any) -> str:
 
 def _nfc(text: str) -> str:
     return unicodedata.normalize("NFC", text)
-
-
-def _read(path: str) -> bytes:
-    try:
-        with open(path, "rb") as file:
-            data = file.read(_LARGEST_FILE + 1)
-    except OSError as error:
-        raise MissingInputError(f"cannot read {show_path(path)}: {error.strerror}") from None
-    except ValueError:  # NUL, or a surrogate that is not a byte: no file has such a name
-        raise MissingInputError(f"cannot read {show_path(path)}: not a possible file name") from None
-    if len(data) > _LARGEST_FILE:
-        raise InputError(f"{show_path(path)} is larger than {_LARGEST_FILE >> 20} MiB, the limit for a list of classes")
-    return data
 
 
 def _data(name: str) -> bytes:

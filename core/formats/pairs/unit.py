@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from contextlib import ExitStack
 from io import FileIO
 from typing import NamedTuple
 
@@ -78,7 +79,8 @@ class TarUnit(Unit):
             file = open(self.path, "rb", buffering=0)  # of which places are read, never the next bytes
         except OSError as error:
             raise MissingInputError(f"cannot read {what}: {error.strerror}") from None
-        try:
+        with ExitStack() as stack:
+            stack.enter_context(file)
             status = os.fstat(file.fileno())
             state = (status.st_size, status.st_mtime_ns)
             if self._state not in (None, state):
@@ -88,9 +90,7 @@ class TarUnit(Unit):
             if contents is None:
                 contents = read_tar_contents(self.path)
                 self._sidecars.save(self.path, contents, status)
-        except BaseException:
-            file.close()
-            raise
+            stack.pop_all()  # it stays open
         return _OpenTar(self, contents, file, self._folder)
 
 

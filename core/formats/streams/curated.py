@@ -228,22 +228,19 @@ class CuratedInputs:
         if list(paths).count("-") > 1:
             raise UsageError("stdin (-) can be read once only; name it once")
         allow_open_files(len(paths))
-        self._stack = ExitStack()
         self._names = ["stdin" if path == "-" else show_path(path) for path in paths]
         self._streams: list[Iterator[CuratedPair]] = []
         headers: list[CuratedHeader] = []
-        try:
+        with ExitStack() as stack:
             for path, name in zip(paths, self._names, strict=True):
-                header, pairs = open_curated(self._stack.enter_context(open_input(path)), name)
+                header, pairs = open_curated(stack.enter_context(open_input(path)), name)
                 headers.append(header)
                 self._streams.append(pairs)
                 for what in ("root", "model", "vocabulary", "curation"):
                     if getattr(header, what) != getattr(headers[0], what):
                         raise InputError(f"{name} has another {what} than {self._names[0]}: only shards of one run are joined")
             shard = join_shards([header.shard for header in headers], self._names)
-        except BaseException:  # whatever it is goes on up; the files must not stay open
-            self._stack.close()
-            raise
+            self._stack = stack.pop_all()
         self.header = replace(headers[0], pg=merge_entries([header.pg for header in headers]), shard=shard)
 
     def __enter__(self) -> Self:

@@ -67,7 +67,6 @@ class RowFiles:
 
     def __init__(self, paths: Sequence[str], *, metadata: Sequence[str] = (), root: str | None = None) -> None:
         allow_open_files(len(paths))
-        self._stack = ExitStack()
         self._names = ["stdin" if path == "-" else show_path(path) for path in paths]
         self._files: list[BinaryIO] = []
         self._blocks: list[_Block] = []
@@ -80,17 +79,15 @@ class RowFiles:
             raise UsageError(f"{len(matrices)} .npy files and {len(metadata)} metadata files: give one of each, in the same order")
         lists = dict(zip(matrices, metadata, strict=True))
         total = 0
-        try:
+        with ExitStack() as stack:
             for path, name in zip(paths, self._names, strict=True):
-                self._files.append(self._stack.enter_context(open_input(path)))
+                self._files.append(stack.enter_context(open_input(path)))
                 if path in lists:
                     total = self._open_matrix(len(self._files) - 1, name, Parquet(lists[path]), root, total)
                 else:
                     total = self._open(len(self._files) - 1, name, total)
             self._check_shards()
-        except BaseException:  # whatever it is goes on up; the files must not stay open
-            self._stack.close()
-            raise
+            self._stack = stack.pop_all()
         self._starts = np.array([block.start for block in self._blocks], np.int64)
         self._total = total
 
