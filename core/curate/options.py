@@ -13,6 +13,9 @@ from ovskit.core.runtime.shared_options import WEIGHTS
 
 TEMPLATE = "a photo of a {}"
 _OF_LANGUAGE = Effect(lambda g: g["expansion"] == "language", "has no effect without --expansion language")
+_OF_GUIDED = Effect(
+    lambda g: g["ranking"] == "guided" or (g["ranking"] is None and g["expansion"] == "vision"), "has no effect without --ranking guided"
+)
 
 
 class VocabularyOptions(Options):
@@ -65,11 +68,13 @@ class CurateOptions(Options):
     score: Literal["eq8", "code"] = option(
         "eq8", "Score of the guided ranking: as in the paper, or as in its code, which divides the first term by the largest.", flag=True,
         environment="by command", source="CoCu, Eq. 8", rare=True,
+        effect=_OF_GUIDED,
     )  # fmt: skip
     own: bool = option(True, "Whether the concepts of the image's own captions take part.", flag=True, off="--no-own", source="CoCu, code")
     near_duplicates: float = option(
         0.999, "Leave out neighbours whose cosine with the image is this or more: copies of it; inf leaves out none.", flag=True, low=0.0,
         high=math.inf, metavar="COSINE", rare=True,
+        effect=Effect(lambda g: g["expansion"] == "vision", "has no effect with --expansion language, which finds captions"),
     )  # fmt: skip
     texts: int = option(
         3, "Number of concepts that a training step draws, and of clusters.", flag=True, low=1, high=64, metavar="N",

@@ -31,6 +31,8 @@ REFUSED: list[tuple[str, list[str]]] = [
     ("ovs-curate --caption-rows x --pairs x x", ["--caption-rows", "--expansion language"]),
     ("ovs-curate --sampling naive --temperature 2 --pairs x x", ["--temperature", "--sampling naive"]),
     ("ovs-curate --expansion language --caption-rows x --from x --pairs x x", ["--from", "--expansion language"]),
+    ("ovs-curate --ranking naive --score code --pairs x x", ["--score", "--ranking guided"]),
+    ("ovs-curate --expansion language --caption-rows x --near-duplicates 1 --pairs x x", ["--near-duplicates", "--expansion language"]),
     ("ovs-curate --min-count 2 --pairs x x", ["--min-count", "--mine"]),
     ("ovs-curate --from-pairs x --pairs x x", ["--from-pairs", "--from"]),
     ("ovs-curate --concept-rows x --template {}s --pairs x x", ["--template", "--concept-rows"]),
