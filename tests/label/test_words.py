@@ -12,9 +12,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from ovskit.core.formats.labels.spaces import LabelClass, LabelSpace, open_label_space
-from ovskit.core.label.words import NameOptions, Words, name_categories, read_words, with_names
 from ovskit.core.models.clip.text_tower import ClipText, load_clip_text
 from ovskit.core.models.registry import load_backbone
+from ovskit.core.models.words import NameOptions, Words, name_categories, read_words, with_names
 from ovskit.core.records import MaskSet
 from ovskit.core.runtime.errors import InputError, UsageError, WeightsUnavailableError
 

@@ -1,4 +1,4 @@
-"""``--names SPACE``: names for masks, by a model that knows words; see ``label.words``."""
+"""``--names SPACE``: names for masks, by a model that knows words; see ``models.words``."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def run(job: LabelJob, options: NamesOptions) -> Labelled:
     knows no words, and what reading masks and the model raises."""
     from ovskit.core.formats.labels.spaces import open_label_space
     from ovskit.core.formats.streams.mask_inputs import MaskInputs
-    from ovskit.core.label.words import NameOptions, name_categories, read_words, with_names
+    from ovskit.core.models.words import NameOptions, name_categories, read_words, with_names
 
     space = open_label_space(options.names)
     if options.min_prob is not None and not options.drop and space.background is None:
