@@ -15,6 +15,7 @@ from ovskit.core.runtime.errors import UsageError
 if TYPE_CHECKING:
     import torch
 
+    from ovskit.core.models.backbones.dense import DenseTower
     from ovskit.core.models.backbones.interface import Backbone, BackboneSpec, TextTower
     from ovskit.core.models.pyramids.pyramid import Pyramid
 
@@ -92,6 +93,18 @@ def _clip_text(spec: BackboneSpec, weights: Path | None, device: torch.device) -
     return load_clip_text(spec, weights=weights, device=device)
 
 
+def _load_clip_dense(request: BackboneRequest) -> DenseTower:
+    from ovskit.core.models.weights.source import WeightsSource
+
+    source = WeightsSource(request.name, request.weights)
+    source.fail_early()
+    from ovskit.core.models.clip.dense import load_clip_dense
+
+    return load_clip_dense(
+        request.name, request.model, source=source, device=request.device, dtype=request.dtype, interpolation=request.interpolation
+    )
+
+
 def _clip_size(model: str) -> int | None:
     from ovskit.core.models.clip.image_tower import trained_size
 
@@ -138,6 +151,7 @@ FAMILIES: tuple[Family, ...] = (
         load=_load_clip,
         text=_clip_text,
         image_size=_clip_size,
+        dense=_load_clip_dense,
     ),
     Family(
         names=TIMM_NAMES,
@@ -187,6 +201,19 @@ def has_grouping(name: str) -> bool:
 def has_words(name: str) -> bool:
     """Whether a model knows words, so that ``registry.load_text`` opens its text tower; false for a name of no family."""
     return any(family.text is not None for family in FAMILIES if family.model_of(name) is not None)
+
+
+def has_dense(name: str) -> bool:
+    """Whether a model's family has image towers whose patches can be named (``registry.load_dense``); false for a name of no family.
+
+    Whether this model is one of them is for ``load_dense`` to say.
+    """
+    return any(family.dense is not None for family in FAMILIES if family.model_of(name) is not None)
+
+
+def names_with_dense() -> str:
+    """The models whose patches can be named, for a message: ``clip:ARCH/TAG, such as clip:ViT-B-16/openai``."""
+    return _names_of([family for family in FAMILIES if family.dense is not None])
 
 
 def names_with_words() -> str:

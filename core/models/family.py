@@ -15,6 +15,7 @@ from ovskit.core.models.backbones.names import ModelName
 if TYPE_CHECKING:
     import torch
 
+    from ovskit.core.models.backbones.dense import DenseTower
     from ovskit.core.models.backbones.interface import Backbone, BackboneSpec, Facet, Interpolation, PositionsChoice, TextTower
     from ovskit.core.models.pyramids.pyramid import Pyramid
 
@@ -59,7 +60,8 @@ class Family:
     says whether it can also say what belongs together (``Pyramid.grouped``). ``text`` opens the text tower beside the image tower of a
     specification, from the same weights (a file, or the published ones if None) and on the same device; None for models that know no
     words. ``image_size`` gives, for a model, the side in pixels of the images that its vector of a whole image is best taken of, None
-    where the family does not know. ``has_facets`` says whether facets and layers can be chosen.
+    where the family does not know. ``dense`` opens an image tower for naming its patches; None for a family that has no such towers, while
+    one that has may still have models without. ``has_facets`` says whether facets and layers can be chosen.
     """
 
     load: Callable[[BackboneRequest], Backbone]
@@ -70,6 +72,7 @@ class Family:
     has_grouping: bool = False
     text: Callable[[BackboneSpec, Path | None, torch.device], TextTower] | None = None
     image_size: Callable[[str], int | None] | None = None
+    dense: Callable[[BackboneRequest], DenseTower] | None = None
     has_facets: bool = True
 
     def model_of(self, name: str) -> str | None:

@@ -9,8 +9,9 @@ from typing import Any, get_args
 
 import torch
 
+from ovskit.core.models.backbones.dense import DenseTower
 from ovskit.core.models.backbones.interface import FACETS, Backbone, BackboneSpec, Facet, Interpolation, PositionsChoice, TextTower
-from ovskit.core.models.families import find_family, names_with_grouping, names_with_words
+from ovskit.core.models.families import find_family, names_with_dense, names_with_grouping, names_with_words
 from ovskit.core.models.family import BackboneRequest, PyramidRequest
 from ovskit.core.models.pyramids.pyramid import Pyramid
 from ovskit.core.runtime.errors import InputError, UsageError
@@ -93,6 +94,20 @@ def load_text(spec: BackboneSpec, *, weights: Path | None = None, device: torch.
     if family.text is None:
         raise UsageError(f"{spec.name} knows no words: name {names_with_words()}")
     return family.text(spec, weights, device)
+
+
+def load_dense(name: str, *, weights: Path | None = None, device: torch.device, dtype: torch.dtype = torch.float32) -> DenseTower:
+    """The image tower of that name, opened so that its patches can be named; ``load_text(tower.spec, …)`` opens its text tower.
+
+    ``weights`` and ``dtype`` as for ``load_backbone``. Raises UsageError for a model without such a tower, naming those that have one, and
+    what ``load_backbone`` raises for weights.
+    """
+    family, model = find_family(name)
+    if family.dense is None:
+        raise UsageError(f"{name} has no image tower whose patches can be named: name {names_with_dense()}")
+    if not dtype.is_floating_point:
+        raise UsageError(f"--dtype {dtype}: choose a floating-point type")
+    return family.dense(BackboneRequest(name, model, weights, device, dtype, "token", -1, "official", None))
 
 
 def build_pyramid(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
+from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args, runtime_checkable
 
 from ovskit.core.records import Float, UInt8
 from ovskit.core.runtime.errors import InputError, UsageError
@@ -19,6 +19,7 @@ if TYPE_CHECKING:  # a stream's header is read without torch
 
 Facet = Literal["key", "query", "value", "token"]
 FACETS: tuple[Facet, ...] = ("key", "query", "value", "token")
+Projection = Literal["query", "key", "value"]
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
 # How position embeddings come to another grid of patches, see ``vit.Positions``; and the choice that a person has.
 Sampling = Literal["size", "scale"]
@@ -118,6 +119,18 @@ class Backbone(Protocol):
         Row k of the result depends on image k alone. With ``patch=False`` the patch tensor may be empty (b, 0, 0, c) where that
         saves work. Raises UsageError if ``cls`` is asked of a model that has none, or for images that are not as ``prepare``
         makes them, see ``check_images``.
+        """
+        ...
+
+
+@runtime_checkable
+class Projecting(Protocol):
+    """A backbone with attention, of which several projections can be had at once."""
+
+    def projections(self, batch: torch.Tensor, facets: Sequence[Projection]) -> tuple[torch.Tensor, ...]:
+        """The facets of block ``spec.layer`` by one forward pass of a (b, 3, H, W) uint8 batch: each (b, h, w, d), as ``extract`` gives it.
+
+        Row k depends on image k alone. Raises UsageError as ``Backbone.extract`` does.
         """
         ...
 

@@ -29,12 +29,11 @@ from timm.models.deit import VisionTransformerDistilled
 from timm.models.eva import Eva, EvaBlockPostNorm
 from timm.models.vision_transformer import ResPostBlock, VisionTransformer
 
-from ovskit.core.models.backbones.interface import BackboneSpec, Facet, Interpolation, PositionsChoice, Sampling
+from ovskit.core.models.backbones.interface import BackboneSpec, Facet, Interpolation, PositionsChoice, Projection, Sampling
 from ovskit.core.models.backbones.names import TIMM, short_name, suggest
 from ovskit.core.models.backbones.vit import (
     Linear,
     Positions,
-    Projection,
     Tokens,
     VitBackbone,
     compute_dtype,

@@ -8,18 +8,18 @@ projection itself]. ``token`` is the output of the block, with the network's fin
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
 
-from ovskit.core.models.backbones.interface import BackboneSpec, Facet, Features, Sampling, check_images
+from ovskit.core.models.backbones.interface import BackboneSpec, Facet, Features, Projection, Sampling, check_images
 from ovskit.core.models.backbones.resize import resize_rgb
 from ovskit.core.records import UInt8
 from ovskit.core.runtime.errors import UsageError
 
-Projection = Literal["query", "key", "value"]
 Linear = tuple[torch.Tensor, torch.Tensor | None]
 _THIRD: dict[str, int] = {"query": 0, "key": 1, "value": 2}
 _OFFSET = 0.1  # patches, of DINO's and DINOv2's code
@@ -128,6 +128,19 @@ def compute_dtype(dtype: torch.dtype, device: torch.device) -> torch.dtype:
     return torch.float32 if device.type == "cpu" and dtype == torch.float16 else dtype
 
 
+def normalised(images: torch.Tensor, mean: torch.Tensor, std: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """Images (b, 3, H, W) uint8, normalised in float32 on the device of ``mean`` and ``std`` (1, 3, 1, 1), and given as ``dtype``."""
+    # Moved as bytes: a copy that also converts would convert on the CPU, and carry four times as much.
+    return images.to(mean.device).to(torch.float32).div_(255).sub_(mean).div_(std).to(dtype)
+
+
+def check_size(height: int, width: int, spec: BackboneSpec) -> None:
+    """Raises UsageError if a side of an image in pixels is not a multiple of the model's patch."""
+    stride = spec.stride
+    if height < stride or width < stride or height % stride or width % stride:
+        raise UsageError(f"size {height}×{width}: {spec.name} needs multiples of its {stride}-pixel patch")
+
+
 class VitBackbone:
     """A ``Backbone`` around a ``Trunk``: preprocessing on the device, facet, and no block more than asked for.
 
@@ -148,7 +161,7 @@ class VitBackbone:
 
     def prepare(self, image: UInt8, height: int, width: int) -> torch.Tensor:
         """See ``Backbone.prepare``; the specification says how. Raises UsageError if a side is not a multiple of the patch."""
-        self._check_size(height, width)
+        check_size(height, width, self.spec)
         return resize_rgb(image, height, width, self.spec.interpolation)
 
     def extract(self, batch: torch.Tensor, *, cls: bool = False, patch: bool = True) -> Features:
@@ -156,19 +169,34 @@ class VitBackbone:
         if cls and not self.spec.has_cls:
             raise UsageError(f"{self.spec.name} has no CLS token")
         check_images(batch, self.spec.name)
-        self._check_size(batch.shape[2], batch.shape[3])
+        check_size(batch.shape[2], batch.shape[3], self.spec)
         pieces = batch.split(1) if self.device.type == "cpu" else (batch,)
         with torch.inference_mode():
             found = [self._forward(piece, cls, patch) for piece in pieces]
             patches = torch.cat([each.patch for each in found])
             return Features(patches, torch.cat([each.cls for each in found if each.cls is not None]) if cls else None)
 
+    def projections(self, batch: torch.Tensor, facets: Sequence[Projection]) -> tuple[torch.Tensor, ...]:
+        """See ``Projecting.projections``."""
+        check_images(batch, self.spec.name)
+        check_size(batch.shape[2], batch.shape[3], self.spec)
+        pieces = batch.split(1) if self.device.type == "cpu" else (batch,)
+        with torch.inference_mode():
+            found = [self._project(piece, facets) for piece in pieces]
+            return tuple(torch.cat(each) for each in zip(*found, strict=True))
+
+    def _project(self, images: torch.Tensor, facets: Sequence[Projection]) -> list[torch.Tensor]:
+        tokens = self._trunk.embed(normalised(images, self._mean, self._std, self._dtype))
+        x = tokens.x
+        for index in range(self._layer):
+            x = self._trunk.block(index, x, tokens.positions)
+        entering = self._trunk.attention_input(self._layer, x[:, self._trunk.prefix :])
+        return [self._grid(F.linear(entering, *self._trunk.projection(self._layer, facet)), images) for facet in facets]
+
     def _forward(self, images: torch.Tensor, cls: bool, patch: bool) -> Features:
         if not (patch or cls):
             return Features(torch.empty(len(images), 0, 0, self.spec.dim, dtype=self._dtype, device=self.device), None)
-        # Moved as bytes: a copy that also converts would convert on the CPU, and carry four times as much.
-        x = images.to(self.device).to(torch.float32).div_(255).sub_(self._mean).div_(self._std).to(self._dtype)
-        tokens = self._trunk.embed(x)
+        tokens = self._trunk.embed(normalised(images, self._mean, self._std, self._dtype))
         x, positions = tokens.x, tokens.positions
         facet, last = self.spec.facet, self._trunk.depth - 1
         wanted = torch.empty(len(images), 0, 0, self.spec.dim, dtype=x.dtype, device=self.device)
@@ -189,8 +217,3 @@ class VitBackbone:
     def _grid(self, patches: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
         stride = self.spec.stride
         return patches.reshape(len(images), images.shape[2] // stride, images.shape[3] // stride, -1)
-
-    def _check_size(self, height: int, width: int) -> None:
-        stride = self.spec.stride
-        if height < stride or width < stride or height % stride or width % stride:
-            raise UsageError(f"size {height}×{width}: {self.spec.name} needs multiples of its {stride}-pixel patch")

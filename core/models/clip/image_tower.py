@@ -9,7 +9,7 @@ antialiased.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import open_clip
 import torch
@@ -17,13 +17,12 @@ from open_clip.model import _build_vision_tower  # the public way builds the tex
 from open_clip.timm_model import TimmModel
 from open_clip.transformer import VisionTransformer
 
-from ovskit.core.models.backbones.interface import BackboneSpec, Facet, Interpolation
+from ovskit.core.models.backbones.interface import BackboneSpec, Facet, Interpolation, Projection
 from ovskit.core.models.backbones.names import CLIP, suggest
 from ovskit.core.models.backbones.timm_vit import TimmTrunk, known_interpolation, move
 from ovskit.core.models.backbones.vit import (
     Linear,
     Positions,
-    Projection,
     Tokens,
     VitBackbone,
     compute_dtype,
@@ -116,7 +115,31 @@ def load_clip(
     dtype: torch.dtype,
     interpolation: Interpolation | None = None,
 ) -> VitBackbone:
-    """The backbone for ``model`` (``clip:ARCH/TAG``; the tag may be missing if a weights file is given).
+    """The backbone for ``model``; arguments and errors are those of ``open_tower``."""
+    opened = open_tower(name, model, facet=facet, layer=layer, source=source, device=device, dtype=dtype, interpolation=interpolation)
+    return VitBackbone(opened.spec, opened.trunk, device, opened.dtype)
+
+
+class OpenedTower(NamedTuple):
+    """An image tower on its device, in the type ``dtype`` that it computes in, and what describes it."""
+
+    spec: BackboneSpec
+    trunk: ClipTrunk | ClipTimmTrunk
+    dtype: torch.dtype
+
+
+def open_tower(
+    name: str,
+    model: str,
+    *,
+    facet: Facet,
+    layer: int,
+    source: WeightsSource,
+    device: torch.device,
+    dtype: torch.dtype,
+    interpolation: Interpolation | None = None,
+) -> OpenedTower:
+    """The image tower of ``model`` (``clip:ARCH/TAG``; the tag may be missing if a weights file is given).
 
     ``interpolation`` is by which photographs are resized, the tag's own if None.
 
@@ -153,7 +176,7 @@ def load_clip(
         interpolation=interpolation or known_interpolation(preprocess.get("interpolation", "bicubic")),
         weights_sha256=sha256,
     )
-    return VitBackbone(spec, trunk, device, dtype)
+    return OpenedTower(spec, trunk, dtype)
 
 
 def look_up_clip(name: str, rest: str, *, need_tag: bool) -> tuple[str, str | None, dict[str, Any]]:

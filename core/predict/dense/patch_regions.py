@@ -1,0 +1,55 @@
+"""From regions of pixels to regions of patches, and from one grid of patches to another."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from ovskit.core.records import Int32
+from ovskit.core.runtime.kernels import njit
+
+Labels = TypeVar("Labels", bound=npt.NDArray[np.signedinteger])  # type: ignore[type-arg]
+
+
+def patch_regions(regions: Int32, rows: int, columns: int) -> Int32:
+    """The region of most pixels of each patch: (rows, columns) int32, of regions (H, W) int32 where -1 is none.
+
+    Pixel y lies in row ⌊y·rows/H⌋. Where two have as many, the smaller number wins, and a region before none [choice].
+    """
+    found = np.empty((rows, columns), np.int32)
+    _most_frequent(np.ascontiguousarray(regions, np.int32), found)
+    return found
+
+
+def at_grid(labels: Labels, grid: tuple[int, int]) -> Labels:
+    """Labels (b, h, w) of one grid of patches at another over the same window, by the nearest: patch i of n is at ⌊i·h/n⌋ of h."""
+    down, across = (np.arange(new) * old // new for new, old in zip(grid, labels.shape[1:], strict=True))
+    return labels[:, down[:, None], across]
+
+
+@njit(nogil=True, cache=True)
+def _most_frequent(regions: np.ndarray, found: np.ndarray) -> None:
+    height, width = regions.shape
+    rows, columns = found.shape
+    counts = np.zeros(regions.max() + 2, np.int64)  # the last is that of none, as -1 counts
+    for i in range(rows):
+        top = min(-(-i * height // rows), height - 1)
+        bottom = max(-(-(i + 1) * height // rows), top + 1)
+        for j in range(columns):
+            left = min(-(-j * width // columns), width - 1)
+            right = max(-(-(j + 1) * width // columns), left + 1)
+            best = len(counts) - 1
+            for y in range(top, bottom):
+                for x in range(left, right):
+                    counts[regions[y, x]] += 1
+            for y in range(top, bottom):
+                for x in range(left, right):
+                    at = regions[y, x] if regions[y, x] >= 0 else len(counts) - 1
+                    if counts[at] > counts[best] or (counts[at] == counts[best] and at < best):
+                        best = at
+            for y in range(top, bottom):
+                for x in range(left, right):
+                    counts[regions[y, x]] = 0
+            found[i, j] = best if best < len(counts) - 1 else -1
