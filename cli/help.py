@@ -176,11 +176,15 @@ def _is_default(part: Part, method: str) -> bool:
 
 
 def _other_methods(parts: Sequence[Part]) -> Iterator[tuple[str, str]]:
-    """The methods that are not the default, and their flags."""
+    """The methods that are not the default, and their flags; those with the same flags together."""
+    found: dict[str, list[str]] = {}
     for part in parts:
         for _, method, options in part.sections():
             if method is not None and not _is_default(part, method):
-                yield method, in_short(options) or ("(--set alone)" if fields_of(methods_of(parts)[method].options) else "(no options)")
+                said = in_short(options) or ("(--set alone)" if fields_of(methods_of(parts)[method].options) else "(no options)")
+                found.setdefault(said, []).append(method)
+    for said, methods in found.items():
+        yield ", ".join(methods), said
 
 
 def _with_default(declared: Declared) -> str:

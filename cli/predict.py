@@ -1,9 +1,10 @@
-"""``ovs-predict``: masks, and which is part of which, by a segmenter that ``ovs-train`` made."""
+"""``ovs-predict``: masks, and which is part of which, by a segmenter that ``ovs-train`` made; or names on pixels, by a model of words."""
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import typer
 
@@ -11,10 +12,13 @@ from ovskit.cli.command import OvsApp, provenance
 from ovskit.cli.expand import Choice
 from ovskit.cli.groups import Common, Compute, ImagesIn, PhotographsAt, StreamOut
 from ovskit.cli.output import StreamOutput, check_stream
-from ovskit.core.predict.job import PredictJob
+from ovskit.core.predict.job import Predicted, PredictJob
 from ovskit.core.predict.methods import PREDICT, method_of
+from ovskit.core.runtime.declared import Effect
+from ovskit.core.runtime.errors import UsageError
 from ovskit.core.runtime.methods import ChosenMethod
 from ovskit.core.runtime.settings import Options, option
+from ovskit.core.runtime.shared_options import WEIGHTS
 
 app = OvsApp(
     "ovs-predict",
@@ -27,6 +31,16 @@ app = OvsApp(
             "at twice the size too, which finds smaller things",
             "ovs-predict --checkpoint run --scales 1,2 --hier coverage imgs/ -o masks.json",
         ),
+        ("your own words on pixels, by CLIP", "ovs-predict --model clip:ViT-B-16/openai --names cat,dog,sky imgs/ > named.json"),
+        (
+            "PASCAL VOC's, DINO saying what belongs together",
+            "ovs-predict --model clip:ViT-B-16/openai --proxy dino-vitb8 --names voc-21 imgs/ > named.json",
+        ),
+        (
+            "within masks that no label ever touched",
+            "ovs-extract imgs/ | ovs-cluster | ovs-predict --model clip:ViT-B-16/openai --masks - --names names.txt imgs/ > named.json",
+        ),
+        ("a label map of each photograph", "ovs-predict --model run:towers --names voc-20 --maps maps/ imgs/ -o named.json"),
         (
             "one part of a large set, in a SLURM array",
             "ovs-predict --checkpoint run --shard auto --resume set/*.tar -o part-$SLURM_ARRAY_TASK_ID.json",
@@ -35,20 +49,31 @@ app = OvsApp(
 )
 
 
-class Trained(Options):
-    """The model that ``ovs-train`` made; its kind chooses the method."""
+class Network(Options):
+    """What predicts: a segmenter that ``ovs-train`` made, whose kind chooses the method, or a model that knows words."""
 
     SECTION: ClassVar[str] = "Model"
 
     checkpoint: Path | None = option(
         None, "The folder of a finished run of ovs-train segment or correct, or the folder best in it.", flag=True, metavar="RUN"
     )
+    model: str | None = option(
+        None, "Or a model that knows words, with --names: clip:ARCH/TAG, or run:DIR, a run of ovs-train pairs.", flag=True, metavar="NAME",
+        environment="by command",
+    )  # fmt: skip
+    weights: Path | None = option(
+        None, **WEIGHTS, effect=Effect(lambda g: g["model"] is not None, "is about --model, and a checkpoint has its own: leave it out")
+    )
+    method: str | None = option(
+        None, "How patches are named: plain, clear, sclip, naclip, proxy or corr.", flag=True, metavar="NAME", environment="by command",
+        shown="proxy with --proxy, corr with --masks, else naclip with clip:, plain with run:",
+    )  # fmt: skip
 
 
 @app.ovs_command()
 def predict(
     ctx: typer.Context,
-    trained: Trained,
+    network: Network,
     source: ImagesIn,
     chosen: Annotated[ChosenMethod, Choice(PREDICT, "segmenter", by=method_of)],
     at: PhotographsAt,
@@ -56,24 +81,44 @@ def predict(
     compute: Compute,
     common: Common,
 ) -> None:
-    """Write the masks that a trained segmenter sees in every image, with scores and parents, one COCO annotation per line.
+    """Write the masks that a trained segmenter sees in every image, with scores and parents; or name pixels with words of your choice.
 
-    A score is the probability that a mask is an entity times the mean probability of its pixels. Images are resized to the
-    size that the segmenter was trained at, their aspect kept.
+    With --checkpoint a score is the probability that a mask is an entity times the mean probability of its pixels. Images are resized to
+    the size that the segmenter was trained at, their aspect kept. With --model and --names every pixel gets the name that is nearest to
+    the patch around it, and a mask of each name that is seen is written; nothing is trained for that.
     """
     check_stream(out)
+    _check_stdin(chosen.options, source)
     failures = source.failures()
     images = source.choose(at, failures)
 
     from ovskit.core.formats.photographs.sources import left_of
-    from ovskit.core.formats.streams.masks import MasksHeader, MasksWriter
+    from ovskit.core.formats.streams.masks import MasksWriter
     from ovskit.core.hier.coverage_forest import grow_forest
+    from ovskit.core.runtime.progress import track
 
-    assert trained.checkpoint is not None  # or no method would be chosen
-    job = PredictJob(trained.checkpoint, failures, grow_forest, compute.device, compute.threads(), at.max_pixels)
-    predicted = chosen.method.run(job, chosen.options)
-    pg = provenance(ctx, [], arguments=source.inputs, model=predicted.model, model_sha256=predicted.model_sha256)
-    header = MasksHeader("masks by ovs-predict", root=images.root, pg=pg, exif=images.exif, shard=images.shard.stated)
-    output = StreamOutput(out, MasksWriter, "predicting", failures, images.items)
-    if not output.is_there(header):
-        output.write(header, lambda done: predicted.masks(left_of(images.items, done)))
+    with ExitStack() as stack:
+        job = PredictJob(
+            network.checkpoint, failures, grow_forest, compute.device, compute.threads(), at.max_pixels, network.model, network.weights,
+            images.exif, stack, track,
+        )  # fmt: skip
+        predicted = chosen.method.run(job, chosen.options)
+        pg = provenance(ctx, predicted.pg, arguments=source.inputs, model=predicted.model, model_sha256=predicted.model_sha256)
+        header = _header(predicted, root=images.root, pg=pg, exif=images.exif, shard=images.shard.stated)
+        output = StreamOutput(out, MasksWriter, "predicting", failures, images.items)
+        if not output.is_there(header):
+            output.write(header, lambda done: predicted.masks(left_of(images.items, done)))
+
+
+def _header(predicted: Predicted, **said: Any) -> Any:
+    from ovskit.core.formats.streams.masks import MasksHeader
+
+    if predicted.labels is None:
+        return MasksHeader("masks by ovs-predict", **said)
+    return MasksHeader("masks named by ovs-predict", categories=predicted.categories, labels=predicted.labels, **said)
+
+
+def _check_stdin(options: Any, source: ImagesIn) -> None:
+    """Raises UsageError where both masks and the list of images are to come from stdin."""
+    if getattr(options, "masks", None) == "-" and source.images is None and (not source.inputs or "-" in source.inputs):
+        raise UsageError("--masks - reads the masks from stdin, so the images cannot be listed there: name them as arguments")

@@ -3,20 +3,20 @@
 As in CLIP (Radford et al., ICML 2021, section 3.1.4): every prompt's vector at length 1, their mean over the templates for each word,
 at length 1 again. A class has the cosine of its best word (METHODS §5); a softmax with the model's own scale makes probabilities.
 
-The background of a label space stands for what the others are not, so its word takes no part [choice]; it is what a mask gets whose
-best probability is below ``min_prob``.
+The background of a label space stands for what the others are not, so its word takes no part [choice], unless there are words for it
+(sky, wall …); it is what a mask gets whose best probability is below ``min_prob``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from ovskit.core.formats.labels.spaces import LabelClass, LabelSpace, prompt
+from ovskit.core.formats.labels.spaces import LabelClass, LabelSpace, comparable, prompt
 from ovskit.core.masks.forest import kept_masks
 from ovskit.core.models.backbones.interface import TextTower
 from ovskit.core.records import Float, Mask, MaskSet
@@ -24,6 +24,12 @@ from ovskit.core.runtime.errors import UsageError
 
 Score = Literal["keep", "label", "product"]
 _DIGITS = 6
+USUAL_BACKGROUND = (
+    "sky", "cloud", "wall", "ceiling", "floor", "ground", "road", "pavement", "grass", "tree", "bush", "leaves", "water", "sea", "river",
+    "sand", "snow", "mountain", "hill", "rock", "building", "house", "fence", "door", "window", "curtain", "shelf", "cupboard", "stairs",
+    "bed", "lamp",
+)  # fmt: skip
+"""Words for what label spaces of things leave to their background [choice]; the published methods have such lists, others each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,20 +65,37 @@ class Words:
         return found
 
 
-def read_words(space: LabelSpace, text: TextTower, watch: Callable[[Iterable[LabelClass]], Iterable[LabelClass]] = iter) -> Words:
-    """The words of a label space as vectors. Raises UsageError for a space without a class other than its background."""
-    classes = tuple(each for each in space.classes if each.id != space.background)
+def read_words(
+    space: LabelSpace,
+    text: TextTower,
+    watch: Callable[[Iterable[LabelClass]], Iterable[LabelClass]] = iter,
+    *,
+    templates: Sequence[str] | None = None,
+    background: Sequence[str] = (),
+) -> Words:
+    """The words of a label space as vectors, by its own templates or others.
+
+    With words for the ``background`` that class takes part as well, if the space has one: it is as probable as the best of them. Those that
+    are words of other classes are left out. Raises UsageError for a space without a class other than its background.
+    """
+    classes = [each for each in space.classes if each.id != space.background]
     if not classes:
         raise UsageError(f"the label space {space.name} has no class but its background: there is nothing to choose from")
-    rows = []
+    words = {each.id: each.words for each in classes}
+    taken = {comparable(word) for each in classes for word in each.words}
+    left = tuple(word for word in dict.fromkeys(background) if comparable(word) not in taken)
+    if left:
+        classes += [each for each in space.classes if each.id == space.background]
+        words |= {each.id: left for each in classes if each.id == space.background}
+    rows: list[Float] = []
     first = [0]
     for each in watch(classes):
-        for word in each.words:
-            found = text.embed([prompt(template, word) for template in space.templates]).astype(np.float64)
+        for word in words[each.id]:
+            found = text.embed([prompt(template, word) for template in templates or space.templates]).astype(np.float64)
             mean = found.mean(axis=0)
             rows.append((mean / np.sqrt(np.square(mean).sum())).astype(np.float32))
         first.append(len(rows))
-    return Words(classes, np.stack(rows), np.array(first[:-1], np.int64), text.scale, space.background)
+    return Words(tuple(classes), np.stack(rows), np.array(first[:-1], np.int64), text.scale, space.background)
 
 
 def name_categories(space: LabelSpace) -> tuple[dict[str, Any], ...]:

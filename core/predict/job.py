@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ovskit.core.runtime.methods import Method
+from ovskit.core.runtime.progress import Watch, unwatched
 
 if TYPE_CHECKING:
     from ovskit.core.formats.photographs.sources import Source
@@ -23,25 +25,38 @@ _LONGEST = 100_000_000  # bytes of a header, as safetensors has it
 class PredictJob:
     """A run of ``ovs-predict`` but for its method.
 
-    ``checkpoint`` is what --checkpoint names. Images that cannot be used go to ``failures``; those of more than ``max_pixels`` are refused
-    before they are decoded. ``grow_forest`` gives masks parents by coverage.
+    ``checkpoint`` is what --checkpoint names, ``model`` and ``weights`` what --model and --weights do. Images that cannot be used go to
+    ``failures``; those of more than ``max_pixels`` are refused before they are decoded; ``exif`` says how their orientations are taken.
+    ``grow_forest`` gives masks parents by coverage. Files that are read beside the images are closed by ``stack``. ``watch`` follows what
+    takes long before the first image.
     """
 
-    checkpoint: Path
+    checkpoint: Path | None
     failures: Failures
     grow_forest: Callable[[MaskSet], MaskSet]
     device: str = "auto"
     workers: int = 1
     max_pixels: int = 178_956_970
+    model: str | None = None
+    weights: Path | None = None
+    exif: str = "apply"
+    stack: ExitStack = field(default_factory=ExitStack)
+    watch: Watch = unwatched
 
 
 @dataclass(frozen=True, slots=True)
 class Predicted:
-    """What a method makes: the masks of any photographs, in order, by ``model``, as provenance names it and its weights."""
+    """What a method makes: the masks of any photographs, in order, by ``model``, as provenance names it and its weights.
+
+    ``categories`` and ``labels`` are the stream's, where masks are of classes; ``pg`` is the provenance of what was read beside the images.
+    """
 
     model: str
     model_sha256: str | None
     masks: Callable[[Sequence[Source]], Iterator[MaskSet]]
+    categories: Sequence[Mapping[str, Any]] = ()
+    labels: Mapping[str, Any] | None = None
+    pg: Sequence[Mapping[str, Any]] = ()
 
 
 @dataclass(frozen=True, slots=True)

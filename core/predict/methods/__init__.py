@@ -1,4 +1,4 @@
-"""The methods of ``ovs-predict``: a module each, whose ``PredictMethod`` tells which checkpoints it opens."""
+"""The methods of ``ovs-predict``: a module each. A segmenter's checkpoint tells which method opens it; patches are named by the others."""
 
 from __future__ import annotations
 
@@ -10,16 +10,32 @@ from ovskit.core.predict.job import PredictMethod
 from ovskit.core.runtime.errors import UsageError
 from ovskit.core.runtime.methods import Registry
 
-PREDICT = Registry("predict", __name__, ("segmenter",), kind=PredictMethod)
+PREDICT = Registry("predict", __name__, ("segmenter", "plain", "clear", "sclip", "naclip", "proxy", "corr"), kind=PredictMethod)
 
 
 def method_of(given: Mapping[str, Any]) -> str:
-    """The name of the method that opens the given ``checkpoint``; where no method does, the first, which reports what is wrong with it.
+    """The name of the method that the given options are of.
 
-    Raises UsageError if no checkpoint is given.
+    A ``method`` that is named, or the one that opens the given ``checkpoint``; where none does, the first, which reports what is wrong with
+    it. Without a checkpoint patches are named: as ``proxy`` where there is one, as ``corr`` where there are masks, else by ``naclip``, the
+    best of those that need nothing else (LANGUAGE F), with CLIP, and ``plain`` with other towers [choice]. Raises UsageError where neither
+    a checkpoint nor a model is given, and where both are.
     """
-    if given.get("checkpoint") is None:
-        raise UsageError("no segmenter: name the folder of a run with --checkpoint RUN")
-    checkpoint = Path(given["checkpoint"])
-    own = (method.name for method in PREDICT if isinstance(method, PredictMethod) and method.opens(checkpoint))
-    return next(own, PREDICT.names[0])
+    checkpoint, model = given.get("checkpoint"), given.get("model")
+    if checkpoint is not None and model is not None:
+        raise UsageError("--checkpoint and --model: give the segmenter of a run, or a model that knows words, not both")
+    if given.get("method") is not None:
+        return str(given["method"])
+    if checkpoint is not None:
+        own = (method.name for method in PREDICT if isinstance(method, PredictMethod) and method.opens(Path(checkpoint)))
+        return next(own, PREDICT.names[0])
+    if model is None:
+        raise UsageError(
+            "no model: name the folder of a segmenter's run with --checkpoint RUN, or with --model and --names a model that knows words, "
+            "and the words"
+        )
+    if given.get("proxy") is not None:
+        return "proxy"
+    if given.get("masks") is not None:
+        return "corr"
+    return "naclip" if str(model).startswith("clip:") else "plain"
