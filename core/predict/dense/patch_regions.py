@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
-
 import numpy as np
-import numpy.typing as npt
 
 from ovskit.core.records import Int32
 from ovskit.core.runtime.kernels import njit
-
-Labels = TypeVar("Labels", bound=npt.NDArray[np.signedinteger])  # type: ignore[type-arg]
 
 
 def patch_regions(regions: Int32, rows: int, columns: int) -> Int32:
@@ -23,7 +18,7 @@ def patch_regions(regions: Int32, rows: int, columns: int) -> Int32:
     return found
 
 
-def at_grid(labels: Labels, grid: tuple[int, int]) -> Labels:
+def at_grid(labels: Int32, grid: tuple[int, int]) -> Int32:
     """Labels (b, h, w) of one grid of patches at another over the same window, by the nearest: patch i of n is at ⌊i·h/n⌋ of h."""
     down, across = (np.arange(new) * old // new for new, old in zip(grid, labels.shape[1:], strict=True))
     return labels[:, down[:, None], across]
