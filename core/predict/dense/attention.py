@@ -59,10 +59,9 @@ def proxy_weights(features: torch.Tensor, beta: float, gamma: float) -> torch.Te
     """
     weights = _similarity(features)
     floor = weights.mean(dim=(1, 2), keepdim=True).mul_(beta)
-    weights.sub_(floor).mul_(gamma)
-    below = weights < 0
+    below = weights.sub_(floor) < 0
     below.diagonal(dim1=1, dim2=2).fill_(False)
-    return weights.masked_fill_(below, -torch.inf).softmax(dim=-1)
+    return weights.mul_(gamma).masked_fill_(below, -torch.inf).softmax(dim=-1)
 
 
 def correlation_weights(features: torch.Tensor, regions: torch.Tensor, scale: float) -> torch.Tensor:
