@@ -19,7 +19,7 @@ from ovskit.core.models.backbones.dense import Attended
 def by_queries(block: Attended, prefix: int) -> torch.Tensor:
     """softmax(q·qᵀ/√d)·v of each head: mixed values (b, heads, n, d) of the patches, which come after ``prefix`` other tokens.
 
-    ClearCLIP (Lan et al., ECCV 2024, eq. 5); the first half of SCLIP's.
+    ClearCLIP (Lan et al., ECCV 2024); the first half of SCLIP's.
     """
     return F.scaled_dot_product_attention(block.query[:, :, prefix:], block.query, block.value)
 
@@ -27,7 +27,7 @@ def by_queries(block: Attended, prefix: int) -> torch.Tensor:
 def by_keys(block: Attended, prefix: int, bias: torch.Tensor | None = None) -> torch.Tensor:
     """softmax(k·kᵀ/√d + ω)·v of each head: mixed values (b, heads, n, d) of the patches, where ω is ``bias`` (n, prefix + n) or 0.
 
-    NACLIP (Hajimiri et al., WACV 2025, eq. 4) with a bias; the second half of SCLIP's without.
+    NACLIP (Hajimiri et al., WACV 2025) with a bias; the second half of SCLIP's without.
     """
     return F.scaled_dot_product_attention(block.key[:, :, prefix:], block.key, block.value, attn_mask=bias)
 
@@ -35,7 +35,7 @@ def by_keys(block: Attended, prefix: int, bias: torch.Tensor | None = None) -> t
 def by_queries_and_keys(block: Attended, prefix: int) -> torch.Tensor:
     """(softmax(q·qᵀ/√d) + softmax(k·kᵀ/√d))·v of each head: mixed values (b, heads, n, d) of the patches; weights sum to 2.
 
-    SCLIP's correlative self-attention (Wang et al., ECCV 2024, eq. 3).
+    SCLIP's correlative self-attention (Wang et al., ECCV 2024).
     """
     return by_queries(block, prefix) + by_keys(block, prefix)
 
@@ -46,24 +46,22 @@ def neighbourhood(rows: int, columns: int, sigma: float, prefix: int) -> torch.T
     It is added to the scaled products as it is: at most 1, at the patch itself, and 0 far away and for the ``prefix`` tokens, which have no
     position [code].
     """
-    down, across = (
-        torch.exp(-((at[:, None] - at) ** 2) / (2 * sigma**2)) for at in (torch.arange(rows).float(), torch.arange(columns).float())
-    )
+    sides = (torch.arange(side, dtype=torch.float32) for side in (rows, columns))
+    down, across = (torch.exp(-((at[:, None] - at) ** 2) / (2 * sigma**2)) for at in sides)
     return F.pad(torch.kron(down, across), (prefix, 0))
 
 
 def proxy_weights(features: torch.Tensor, beta: float, gamma: float) -> torch.Tensor:
-    """ProxyCLIP's attention (Lan et al., ECCV 2024, eqs. 4–6) from unit rows (b, n, c): (b, n, n) float32, rows sum to 1.
+    """ProxyCLIP's attention (Lan et al., ECCV 2024) from unit rows (b, n, c): (b, n, n) float32, rows sum to 1.
 
     S = F·Fᵀ, S' = γ·(S − β·mean S); A = softmax of the rows of S' without what is below 0. The diagonal is kept whatever its value
     [choice]: in an image of one colour S is 1 everywhere, below β·mean S, and a row without any entry would be NaN.
     """
     weights = _similarity(features)
     floor = weights.mean(dim=(1, 2), keepdim=True).mul_(beta)
-    weights.sub_(floor).mul_(gamma)
-    below = weights < 0
+    below = weights.sub_(floor) < 0
     below.diagonal(dim1=1, dim2=2).fill_(False)
-    return weights.masked_fill_(below, -torch.inf).softmax(dim=-1)
+    return weights.mul_(gamma).masked_fill_(below, -torch.inf).softmax(dim=-1)
 
 
 def correlation_weights(features: torch.Tensor, regions: torch.Tensor, scale: float) -> torch.Tensor:

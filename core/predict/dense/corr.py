@@ -1,12 +1,12 @@
 """CorrCLIP (Zhang et al., ICCV 2025), with regions from a stream of masks.
 
-Patches attend within their region, with the similarities of another network (``attention.correlation_weights``), and two branches are added:
+Patches attend within their region, by the similarities of another network (``attention.correlation_weights``), and two branches are added:
 
     x = ln(main) + α·ln(spatial) + β·ln(semantic), then the projection
 
-Main mixes the last block's values. Spatial mixes what the last block's values would be of the mean of earlier blocks' outputs. Semantic is a
-copy of CLS for each region, which in every block attends to the image's CLS and to the patches of its region, and to nothing else, not even
-itself; nothing attends to it. Patches in no region make up one more region there [code].
+Main mixes the last block's values; spatial mixes the values that the last block has of the mean of earlier blocks' outputs. Semantic is a
+copy of CLS for each region, which in every block attends to the image's CLS and to the patches of its region, and to nothing else, not
+even itself; nothing attends to it. Patches in no region make up one more region there [code].
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _EARLIER = {12: 5, 24: 12, 32: 28}  # published numbers of blocks of the spatial
 
 
 class Corr(TowerNamer):
-    """``proxy`` is loaded with any facet, for its last layer; without attention (the built-in descriptor), its features are used as they are.
+    """``proxy`` is loaded for its last layer, with any facet; the features of one without attention, the built-in, are used as they are.
 
     ``scale``, ``alpha``, ``beta`` and ``eps`` (of ``merging``) are published. ``alpha`` or ``beta`` 0 leaves a branch out. A tower without
     blocks has no branches: its last map is mixed. Without regions no patch is in any. Vectors come on the finer grid.
@@ -54,7 +54,7 @@ class Corr(TowerNamer):
         main, earlier, copies, of_patch = self._branches(windows, labels, own)
         found = self._mixed(weights, main, earlier, own, grid)
         if copies is not None:
-            spread = torch.from_numpy(at_grid(of_patch, grid)).flatten(1).to(self.device)
+            spread = torch.from_numpy(at_grid(of_patch, grid)).flatten(1).to(self.device).long()
             heads = self.tower.head(copies)
             found = found + self._beta * heads.gather(1, spread[:, :, None].expand(-1, -1, heads.shape[2]))
         return found.unflatten(1, grid)
@@ -135,4 +135,5 @@ def _of_copies(block: Attended, n: int, attends: torch.Tensor) -> torch.Tensor:
 def _numbered(labels: Int32) -> tuple[Int32, int]:
     """The labels of each image (b, h, w) counted from 0, -1 among them, and how many the image with most of them has."""
     found = [np.unique(each, return_inverse=True) for each in labels]
-    return np.stack([inverse.reshape(labels.shape[1:]) for _, inverse in found]).astype(np.int64), max(len(values) for values, _ in found)
+    places = np.stack([inverse.reshape(labels.shape[1:]) for _, inverse in found]).astype(np.int32)
+    return places, max(len(values) for values, _ in found)

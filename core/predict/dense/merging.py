@@ -13,9 +13,9 @@ from ovskit.core.records import Int32
 def merged_regions(features: torch.Tensor, regions: Int32, eps: float) -> Int32:
     """Regions (n,) of patches with rows (n, c) of length 1, merged and counted anew from 0; -1, no region, stays.
 
-    A region's vector is the mean of its rows, made of length 1. Regions i and j are alike where max S − S_ij ≤ ``eps``, S being the cosines of
-    all pairs; what is alike is merged, also through others. This is DBSCAN with at least 1 point to a cluster (Zhang et al., ICCV 2025), where
-    every point is a core point and clusters are the components of that graph.
+    A region's vector is the mean of its rows, made of length 1. Regions i and j are alike where max S − S_ij ≤ ``eps``, S being the cosines
+    of all pairs; what is alike is merged, also through others. This is DBSCAN with at least 1 point to a cluster (Zhang et al., ICCV
+    2025): every point is a core point, and clusters are the components of that graph.
     """
     inside = regions >= 0
     ids, places = np.unique(regions[inside], return_inverse=True)

@@ -8,7 +8,7 @@ from ovskit.core.predict.dense.blocks import TowerNamer
 
 
 class Plain(TowerNamer):
-    """What every other method is compared with (Zhou et al., "Extract free dense labels from CLIP", ECCV 2022, as the baseline)."""
+    """What the other methods are compared with. Of a tower without blocks: the head applied to every place of the last map."""
 
     def named(self, windows: torch.Tensor, regions: torch.Tensor | None) -> torch.Tensor:
         """See ``TowerNamer.named``."""

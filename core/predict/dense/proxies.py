@@ -14,8 +14,8 @@ Grid = tuple[int, int]
 def patch_rows(proxy: Backbone, windows: torch.Tensor) -> torch.Tensor:
     """The proxy's patch features (b, h, w, c) of windows (b, 3, H, W) uint8, rows of length 1.
 
-    Of a proxy with facets they are what it was loaded with, ProxyCLIP's being the ``token`` of the last layer; the built-in and the hand-made
-    descriptor have one kind of features, which are used as they are.
+    Of a proxy with facets they are what it was loaded with, ProxyCLIP's being the ``token`` of the last layer; the built-in and the
+    hand-made descriptor have one kind of features, which are used as they are.
     """
     return unit(proxy.extract(fitted(windows, proxy.spec.stride)).patch)
 

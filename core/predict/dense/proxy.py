@@ -14,9 +14,9 @@ from ovskit.core.predict.dense.proxies import common_grid, patch_rows, values_at
 class Proxy(TowerNamer):
     """x = W_o·(A·V) + b_o without residual and feed-forward, then the head; A of ``attention.proxy_weights`` is every head's.
 
-    ``proxy`` is loaded with the facet ``token`` of the last layer; of the built-in descriptor, which has no facets, the features are used as
-    they are. V are the patches' values in the last block, resized to the proxy's grid where that is the finer; of a tower without blocks,
-    its last map. Vectors come on the finer grid.
+    ``proxy`` is loaded with the facet ``token`` of the last layer; the features of the built-in descriptor, which has no facets, are used
+    as they are. V are the patches' values in the last block, resized to the proxy's grid where that is the finer; of a tower without
+    blocks, its last map. Vectors come on the finer grid.
     """
 
     def __init__(self, tower: DenseTower, proxy: Backbone, *, beta: float = 1.2, gamma: float = 3.0) -> None:
