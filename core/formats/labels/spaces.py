@@ -55,8 +55,8 @@ BUILT_IN = (
     "groupvit-voc-21",
     "groupvit-context-60",
 )
-"""By name. ImageNet-S has its classes in the order of their synsets, each by its first lemma; of the 919 two are "cardigan" and two "crane",
-which are told apart here as cardigan welsh corgi, cardigan, crane bird and construction crane [choice]."""
+"""By name. ImageNet-S has its classes in the order of their synsets, each by its first lemma; of the 919 two are "cardigan" and two
+"crane", which are told apart here as cardigan welsh corgi, cardigan, crane bird and construction crane [choice]."""
 
 LARGEST_ID = 65535  # of a 16-bit label map
 VOID = 255
