@@ -13,13 +13,14 @@ if TYPE_CHECKING:
     from ovskit.core.formats.photographs.sources import Source
     from ovskit.core.formats.streams.curated import CuratedHeader
     from ovskit.core.formats.streams.features import FeatureHeader
+    from ovskit.core.formats.streams.image_labels import ImageLabelsHeader
     from ovskit.core.formats.streams.masks import MasksHeader
     from ovskit.core.runtime.failures import Failures
 
 
 def is_there(
     output: str,
-    header: FeatureHeader | MasksHeader | CuratedHeader,
+    header: FeatureHeader | MasksHeader | CuratedHeader | ImageLabelsHeader,
     *,
     chosen: Sequence[Source] | None = None,
     failures: Failures | None = None,

@@ -58,6 +58,23 @@ class LabelMap:
 
 
 @dataclass(frozen=True, slots=True)
+class ImageLabel:
+    """A class that a whole image may be of: its ``id`` and ``name`` in a label space, and its ``score``, the higher the better."""
+
+    id: int
+    name: str
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class ImageLabels:
+    """The classes that an image may be of, the best first, without one twice; none where nothing is known of it."""
+
+    image: Image
+    labels: tuple[ImageLabel, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class EmbeddingBlock:
     """Pooled embeddings of consecutive images: ``rows[k]`` (n, c) belongs to ``images[k]``."""
 

@@ -21,13 +21,20 @@ from ovskit.core.eval.metric import Images, Metric, Row, Scores
 from ovskit.core.formats.labels.maps import LabelTruth
 from ovskit.core.formats.streams.masks import MasksHeader
 from ovskit.core.formats.truth.ground_truth import GroundTruth
-from ovskit.core.records import Image, LabelMap, MaskSet
+from ovskit.core.formats.truth.image_classes import ImageClasses
+from ovskit.core.records import Image, ImageLabels, LabelMap, MaskSet
 from ovskit.core.runtime.errors import InputError, MissingInputError
 from ovskit.core.runtime.failures import Failures
 from ovskit.core.runtime.workers import default_workers, ordered_map
 
 Float64 = npt.NDArray[np.float64]
 Int64 = npt.NDArray[np.int64]
+
+Truth = GroundTruth | LabelTruth | ImageClasses
+"""What predictions are compared with."""
+
+Predicted = MaskSet | LabelMap | ImageLabels
+"""What is predicted of an image."""
 
 UNKNOWN_FILE = MasksHeader(exif="unknown")
 """The header of predictions of unknown origin: their images have names."""
@@ -62,7 +69,7 @@ class Evaluator:
 
     def __init__(
         self,
-        truth: GroundTruth | LabelTruth,
+        truth: Truth,
         metric: Metric,
         *,
         images: Images = "all",
@@ -77,7 +84,7 @@ class Evaluator:
         self._scores = metric.scores(truth, header, what)
         self._masks: dict[int, tuple[int, int]] = {}  # numbers of the ground truth and of the predictions, by position
 
-    def add(self, masks: MaskSet | LabelMap) -> None:
+    def add(self, masks: Predicted) -> None:
         """Score one image's masks. Raises InputError for what is wrong with them or with the ground truth's."""
         position = self._pairing.place(masks.image)
         if position is not None:
@@ -93,14 +100,14 @@ class Evaluator:
 
     def run(
         self,
-        sets: Iterable[MaskSet | LabelMap],
+        sets: Iterable[Predicted],
         workers: int,
         watch: Callable[[Iterable[Any]], Iterable[Any]],
         failures: Failures | None = None,
     ) -> Evaluation:
         """Score all of ``sets`` (see ``evaluate``)."""
 
-        def attempt(pair: tuple[int, MaskSet | LabelMap]) -> _ImageResult | InputError | MissingInputError:
+        def attempt(pair: tuple[int, Predicted]) -> _ImageResult | InputError | MissingInputError:
             try:
                 return self._work(pair)
             except (InputError, MissingInputError) as error:
@@ -116,7 +123,7 @@ class Evaluator:
                 failures.handle_again(scored)
         return self._evaluation()
 
-    def _work(self, pair: tuple[int, MaskSet | LabelMap]) -> _ImageResult:
+    def _work(self, pair: tuple[int, Predicted]) -> _ImageResult:
         position, predictions = pair
         truth = self.truth.load(position)
         result = self._scores.work(truth, predictions)
@@ -129,13 +136,13 @@ class Evaluator:
 
     def _evaluation(self) -> Evaluation:
         self._scores.check(self.truth.what, self.what)
-        warnings = self._pairing.warnings(everything=self._everything) + self._scores.warnings(self.what)
+        warnings = self._pairing.warnings(everything=self._everything, absent=self.metric.absent) + self._scores.warnings(self.what)
         return Evaluation(self.truth, self.metric, self.what, self._scores, self._masks, self._pairing.counts(), tuple(warnings))
 
 
 def evaluate(
-    sets: Iterable[MaskSet] | Iterable[LabelMap],
-    truth: GroundTruth | LabelTruth,
+    sets: Iterable[MaskSet] | Iterable[LabelMap] | Iterable[ImageLabels],
+    truth: Truth,
     metric: Metric,
     *,
     images: Images = "all",
@@ -169,7 +176,7 @@ class Evaluation:
 
     def __init__(
         self,
-        truth: GroundTruth | LabelTruth,
+        truth: Truth,
         metric: Metric,
         what: str,
         scores: Scores,
@@ -250,7 +257,7 @@ class Evaluation:
         return {row.name: interval(own, confidence) if row.resampled else None for row, own in zip(self.rows, values, strict=True)}
 
 
-def _number_of_masks(record: MaskSet | LabelMap) -> int:
+def _number_of_masks(record: Any) -> int:
     assert isinstance(record, MaskSet)
     return len(record.masks)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ovskit.core.formats.paths import show_path
 from ovskit.core.formats.photographs.photographs import APPLY, UNKNOWN
 from ovskit.core.formats.truth.ground_truth import TruthImages
-from ovskit.core.records import Image, LabelMap, MaskSet
+from ovskit.core.records import Image, ImageLabels, LabelMap, MaskSet
 from ovskit.core.runtime.errors import InputError
 
 _SHOWN = 5  # strangers that a message names
@@ -76,7 +76,9 @@ class Pairing:
             )
         self._turned.append(image.file_name)
 
-    def pairs(self, sets: Iterable[MaskSet | LabelMap], *, everything: bool) -> Iterator[tuple[int, MaskSet | LabelMap]]:
+    def pairs(
+        self, sets: Iterable[MaskSet | LabelMap | ImageLabels], *, everything: bool
+    ) -> Iterator[tuple[int, MaskSet | LabelMap | ImageLabels]]:
         """Place and predictions of every image that both sides have, then, with ``everything``, those of the ground truth alone."""
         for masks in sets:
             position = self.place(masks.image)
@@ -125,8 +127,9 @@ class Pairing:
         several = self._truth.fits(image) if self._named and self._truth.named else 0
         return show_path(image.file_name) + (f", which fits {several} images" if several > 1 else "")
 
-    def warnings(self, *, everything: bool) -> list[str]:
-        """Warnings about images that one side lacks or may have turned; empty where there are none."""
+    def warnings(self, *, everything: bool, absent: str = "without masks") -> list[str]:
+        """Warnings about images that one side lacks or may have turned; empty where there are none. ``absent`` is what those count as that
+        the predictions lack."""
         counts = self.counts()
         said = []
         if counts.strangers:
@@ -135,7 +138,7 @@ class Pairing:
                 f"{counts.strangers} of the {_images(counts.listed)} predicted are not in the ground truth ({names}), and not scored"
             )
         if counts.unlisted:
-            how = "count as without masks" if everything else "are left out"
+            how = f"count as {absent}" if everything else "are left out"
             said.append(f"{counts.unlisted} of the ground truth's {_images(len(self._truth))} are not in the predictions and {how}")
         warnings = [f"{self._what}: {'; '.join(said)}"] if said else []
         if self._turned:

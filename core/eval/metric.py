@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from ovskit.core.formats.labels.maps import LabelTruth
     from ovskit.core.formats.streams.masks import MasksHeader
     from ovskit.core.formats.truth.ground_truth import GroundTruth
-    from ovskit.core.records import LabelMap, MaskSet
+    from ovskit.core.formats.truth.image_classes import ImageClasses
+    from ovskit.core.records import ImageLabels, LabelMap, MaskSet
     from ovskit.core.runtime.failures import Failures
 
     Float64 = npt.NDArray[np.float64]
@@ -65,14 +66,14 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Predictions:
-    """Opened predictions: the header of their file, and the masks or label maps of its images, one after the other.
+    """Opened predictions: the header of their file, and the masks, label maps or labels of its images, one after the other.
 
     ``check`` is called when all have been scored; it raises InputError if they, or the ground truth, were probably read with the wrong
     meaning.
     """
 
     header: MasksHeader
-    images: Iterator[MaskSet] | Iterator[LabelMap]
+    images: Iterator[MaskSet] | Iterator[LabelMap] | Iterator[ImageLabels]
     check: Callable[[], None] = lambda: None
 
 
@@ -126,11 +127,13 @@ class Scores(Protocol):
 class Metric(Protocol):
     """A metric with its ``options``.
 
-    ``name`` is that of ``--metric``. ``masks``: both sides are masks, whose numbers stand in the table and in JSON.
+    ``name`` is that of ``--metric``. ``masks``: both sides are masks, whose numbers stand in the table and in JSON. ``absent`` is what
+    images of the ground truth count as that the predictions do not list.
     """
 
     name: ClassVar[str]
     masks: ClassVar[bool] = True
+    absent: ClassVar[str] = "without masks"
 
     @property
     @abstractmethod
@@ -140,7 +143,9 @@ class Metric(Protocol):
     def check(self, predictions: Sequence[str]) -> None:
         """Raises UsageError for options that make no sense with predictions at these paths."""
 
-    def open_truth(self, path: str, *, segments: str | None, partial: bool, failures: Failures | None) -> GroundTruth | LabelTruth:
+    def open_truth(
+        self, path: str, *, segments: str | None, partial: bool, failures: Failures | None
+    ) -> GroundTruth | LabelTruth | ImageClasses:
         """The ground truth at ``path``: by default of masks.
 
         ``segments`` is where a panoptic file's PNG files are. ``partial``: only images that the predictions list are scored, so others may

@@ -7,7 +7,7 @@ from typing import Any
 from ovskit.core.eval.metric import Metric
 from ovskit.core.runtime.methods import Registry
 
-EVAL = Registry("eval", "ovskit.core.eval", ("ar", "ap", "hierarchy", "miou"), flag="--metric")
+EVAL = Registry("eval", "ovskit.core.eval", ("ar", "ap", "hierarchy", "miou", "accuracy"), flag="--metric")
 
 
 def make_metric(name: str, **options: Any) -> Metric:

@@ -22,13 +22,13 @@ class Compared(Options):
     gt: str = option(
         REQUIRED,
         "The ground truth: COCO instances or panoptic, LVIS, masks of ovskit, SA-1B's files or folder; for miou also a folder of label "
-        "maps.",
+        "maps; for accuracy a folder with a folder of images for each class, or JSON lines with file_name and label.",
         flag=True, metavar="GT", environment="never",
     )  # fmt: skip
     masks: tuple[str, ...] = option(
         (),
         "Predictions, a column each, later ones compared with the first; - (the default) is stdin. Folders of a JSON file for each image; "
-        "for miou, of label maps.",
+        "for miou, of label maps; for accuracy, labels of images.",
         argument=True, metavar="MASKS.json",
     )  # fmt: skip
     images: Images = option(

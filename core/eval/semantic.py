@@ -6,6 +6,7 @@ points, so both are given:
 
 - ``mIoU``: the mean over the classes that the ground truth has,
 - ``mIoU_strict``: over the classes that the ground truth or the prediction has; one that is predicted but not there counts 0.
+  It is mmseg's mean, which leaves out classes whose union is empty.
 
 Clusters (``match`` "counts" or "iou") get classes by the assignment of one cluster to one class that makes the sum of common pixels, or
 of IoUs, largest (Kuhn, 1955; scipy's). It is fitted on the images that are scored, so it is a ceiling, not a prediction. Clusters that
@@ -74,7 +75,7 @@ class SemanticScores(Scores):
 
     rows = (
         Row("mIoU", "mIoU, the ground truth's classes"),
-        Row("mIoU_strict", "mIoU, predicted classes count too"),
+        Row("mIoU_strict", "mIoU, predicted classes count too (mmseg's mean)"),
         Row("pixel_accuracy", "pixel accuracy"),
         Row("mean_accuracy", "mean accuracy of classes"),
         Row("fwIoU", "IoU weighted by frequency"),

@@ -151,7 +151,7 @@ def test_names() -> None:
     for method in EVAL:
         own = make_metric(method.name)
         assert (own.name, own.options) == (method.name, method.options())
-    with pytest.raises(UsageError, match="--metric iou: choose from ar, ap, hierarchy, miou"):
+    with pytest.raises(UsageError, match="--metric iou: choose from ar, ap, hierarchy, miou, accuracy"):
         make_metric("iou")
     with pytest.raises(UsageError, match="add --match hungarian"):
         make_metric("miou", bg="joint")

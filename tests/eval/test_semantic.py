@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from PIL import Image as Picture
 from torchmetrics.functional.classification import multiclass_accuracy, multiclass_jaccard_index
 
 from ovskit.core.eval.confusion import count_pairs
@@ -39,6 +43,19 @@ def scored(pairs: list[tuple[np.ndarray, np.ndarray]], options: SemanticOptions)
 
 def metrics(scores: SemanticScores, images: int) -> dict[str, float]:
     return dict(zip((row.name for row in scores.rows), scores.values(np.ones((images, 1), np.int32))[:, 0].tolist(), strict=True))
+
+
+def mean_of_mmseg(pairs: list[tuple[np.ndarray, np.ndarray]], classes: int) -> float:
+    """mmsegmentation's mIoU as it defines it: areas over all images, then the mean of the IoUs that are not 0 / 0. Below 0 is ignored."""
+    common, truth, predicted = np.zeros((3, classes), np.float64)
+    for true, found in pairs:
+        counts = true >= 0
+        for k in range(classes):
+            common[k] += np.sum((true == k) & (found == k) & counts)
+            truth[k] += np.sum((true == k) & counts)
+            predicted[k] += np.sum((found == k) & counts)
+    with np.errstate(invalid="ignore"):
+        return float(np.nanmean(common / (truth + predicted - common)))
 
 
 def pooled(pairs: list[tuple[np.ndarray, np.ndarray]]) -> dict[tuple[int, int], int]:
@@ -204,3 +221,39 @@ def test_warnings() -> None:
         found = scored([(truth, np.array([predicted], np.int32))], SemanticOptions(match="counts")).warnings("it")
         assert len(found) == len(words)
         assert all(text.startswith(f"it: {word}") for text, word in zip(found, words, strict=True))
+
+
+# mmseg's mean
+
+
+@given(images([-1, 0, 1, 2, 3], [0, 1, 2, 3, 4, 5]))
+def test_the_strict_mean_is_that_of_mmseg(pairs: list[tuple[np.ndarray, np.ndarray]]) -> None:
+    if all((truth < 0).all() for truth, _ in pairs):
+        pairs = [(np.zeros((2, 2), np.int32), np.ones((2, 2), np.int32))]
+    found = metrics(scored(pairs, SemanticOptions({k: str(k) for k in range(7)})), len(pairs))
+    assert found["mIoU_strict"] == pytest.approx(mean_of_mmseg(pairs, 7), abs=1e-12)
+
+
+def test_the_strict_mean_differs_from_the_other_where_a_class_is_only_predicted() -> None:
+    pairs = [(np.array([[0, 0, 1, 1]], np.int32), np.array([[0, 2, 1, 1]], np.int32))]
+    found = metrics(scored(pairs, SemanticOptions({k: str(k) for k in range(4)})), 1)
+    assert found["mIoU"] == pytest.approx(0.75)
+    assert found["mIoU_strict"] == pytest.approx(0.5) == mean_of_mmseg(pairs, 4)
+
+
+VOC = Path(os.environ.get("OVSKIT_TEST_DATA", "")) / "voc2012" / "SegmentationClass"
+
+
+@pytest.mark.skipif(not os.environ.get("OVSKIT_TEST_DATA") or not VOC.is_dir(), reason="needs the VOC 2012 of OVSKIT_TEST_DATA")
+def test_the_strict_mean_is_that_of_mmseg_on_real_maps() -> None:
+    random = np.random.default_rng(0)
+    pairs = []
+    for path in sorted(VOC.glob("*.png"))[:40]:
+        truth = np.asarray(Picture.open(path)).astype(np.int32)
+        # What is right in most places, shifted by some pixels, with a class that is not there in one corner.
+        predicted = np.roll(np.where(truth == 255, 0, truth), random.integers(-9, 10, 2), axis=(0, 1))
+        predicted[:5, :5] = random.integers(0, 21)
+        pairs.append((np.where(truth == 255, -1, truth), predicted))
+    assert len(pairs) == 40
+    found = metrics(scored(pairs, SemanticOptions({k: str(k) for k in range(21)})), len(pairs))
+    assert found["mIoU_strict"] == pytest.approx(mean_of_mmseg(pairs, 21), abs=1e-12)

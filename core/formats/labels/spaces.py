@@ -50,7 +50,14 @@ BUILT_IN = (
     "camvid-11",
     "imagenet-s-50",
     "binary-2",
+    "imagenet-s-300",
+    "imagenet-s-919",
+    "groupvit-voc-21",
+    "groupvit-context-60",
 )
+"""By name. ImageNet-S has its classes in the order of their synsets, each by its first lemma; of the 919 two are "cardigan" and two
+"crane", which are told apart here as cardigan welsh corgi, cardigan, crane bird and construction crane [choice]."""
+
 LARGEST_ID = 65535  # of a 16-bit label map
 VOID = 255
 
@@ -167,7 +174,8 @@ def built_in(name: str) -> LabelSpace:
 
 
 def templates(name: str) -> tuple[str, ...]:
-    """The prompt templates of that name: ``plain``, just ``a photo of a {}``, or ``imagenet-80``, CLIP's for ImageNet.
+    """The prompt templates of that name: ``plain``, just ``a photo of a {}``, ``plain-stop``, the same with a full stop, ``imagenet-80``,
+    CLIP's for ImageNet, or ``imagenet-7``, those that CLIP's authors found to be the best few of them.
 
     Raises UsageError, with the valid names, for any other.
     """

@@ -11,6 +11,7 @@ from ovskit.core.formats.paths import show_path
 from ovskit.core.formats.streams import masks
 from ovskit.core.formats.streams.curated import CuratedHeader, listed_ids
 from ovskit.core.formats.streams.features import HEADER, FeatureHeader, image_ids
+from ovskit.core.formats.streams.image_labels import ImageLabelsHeader, listed_images
 from ovskit.core.formats.streams.masks import MasksHeader
 from ovskit.core.formats.streams.same_run import Header, unlike
 from ovskit.core.formats.streams.zipstream import read_directory, read_members
@@ -18,7 +19,9 @@ from ovskit.core.runtime.errors import InputError, UsageError
 from ovskit.core.runtime.output import open_input
 
 
-def check_existing(path: str, header: FeatureHeader | MasksHeader | CuratedHeader, *, categories: bool = True) -> set[int]:
+def check_existing(
+    path: str, header: FeatureHeader | MasksHeader | CuratedHeader | ImageLabelsHeader, *, categories: bool = True
+) -> set[int]:
     """The ids of the images of the stream at ``path``, which a run would write with ``header``.
 
     ``categories``: compare the categories of masks too. Raises InputError if the file is not a whole stream, UsageError if it is one of
@@ -29,6 +32,8 @@ def check_existing(path: str, header: FeatureHeader | MasksHeader | CuratedHeade
         return _features(path, what, header)
     if isinstance(header, CuratedHeader):
         return _curated(path, what, header)
+    if isinstance(header, ImageLabelsHeader):
+        return _image_labels(path, what, header)
     return _masks(path, what, header, categories=categories)
 
 
@@ -63,6 +68,15 @@ def _curated(path: str, what: str, header: CuratedHeader) -> set[int]:
             raise _other(what, CuratedHeader.from_line(first, what), header)
         file.seek(0)
         return listed_ids(file, what)
+
+
+def _image_labels(path: str, what: str, header: ImageLabelsHeader) -> set[int]:
+    with open_input(path) as file:
+        first = file.readline()
+        if first != header.to_line():
+            raise _other(what, ImageLabelsHeader.from_line(first, what), header)
+        file.seek(0)
+        return listed_images(file, what)
 
 
 def _other(what: str, found: Header, wanted: Header) -> UsageError:

@@ -37,6 +37,10 @@ HASHES = {
     "camvid-11": "198a664c8d6be8bfb62c323dea695fcac3ed8f65ce728669bebd7f28be35235b",
     "imagenet-s-50": "a430aacfa618eea681085eb924631cf95194c11db1591cf09272686ac99f8283",
     "binary-2": "e888dae0bfe36bcc9fbaa07cfe00ef7ddf8b5667c87507c7c1dbfc6c256ef2ca",
+    "imagenet-s-300": "4b89731d5e2a11433e60b105352147ea26fc77992c42382c4a44f768b3808711",
+    "imagenet-s-919": "8b59b5bdaa6e3b55af3d7470c63a9e7575ffb75939bb8132cc913e024d84d170",
+    "groupvit-voc-21": "fd6a44d6fe70828169d7f379b03ae0d2f6667fba10bc1124874e1baa7d5aa309",
+    "groupvit-context-60": "2b6ca69418734030c07252ff30549aefadf08f3f46a31b83b478c374cb47ac5a",
 }
 
 # Single classes by id, each from the data set's own documentation or from the papers that use it.
@@ -52,6 +56,10 @@ KNOWN = {
     "camvid-11": {0: "Sky", 3: "Road", 8: "Car", 10: "Bicyclist"},
     "imagenet-s-50": {0: "others", 1: "goldfish", 16: "giant panda", 50: "agaric"},
     "binary-2": {0: "background", 1: "foreground"},
+    "imagenet-s-300": {0: "others", 1: "tench", 2: "goldfish", 297: "agaric", 300: "bolete"},
+    "imagenet-s-919": {0: "others", 1: "tench", 2: "goldfish", 919: "toilet tissue"},
+    "groupvit-voc-21": {0: "background", 1: "aeroplane", 11: "table", 16: "plant", 20: "monitor"},
+    "groupvit-context-60": {0: "background", 1: "airplane", 34: "motorbike", 40: "plant", 55: "monitor", 59: "wood"},
 }
 
 MINIMAL = {"format": "ovskit.labels/1", "classes": [{"id": 0, "name": "cat"}]}
@@ -83,7 +91,7 @@ def found(space: LabelSpace) -> list[tuple[int, str, tuple[str, ...]]]:
 @pytest.mark.parametrize("name", BUILT_IN)
 def test_a_built_in_space_has_the_classes_of_its_data_set(name: str) -> None:
     space = open_label_space(name)
-    assert [c.id for c in space.classes] == list(range(int(name.rsplit("-", 1)[1]) + (name == "imagenet-s-50")))
+    assert [c.id for c in space.classes] == list(range(int(name.rsplit("-", 1)[1]) + name.startswith("imagenet-s")))
     assert {number: space.classes[number].name for number in KNOWN[name]} == KNOWN[name]
     assert (space.name, space.version, space.templates) == (name, 1, ("a photo of a {}",))
     assert not set(space.ignore) & {c.id for c in space.classes}
@@ -96,11 +104,17 @@ def test_backgrounds_and_void_ids() -> None:
         "coco-object-81": 0,
         "imagenet-s-50": 0,
         "binary-2": 0,
+        "imagenet-s-300": 0,
+        "imagenet-s-919": 0,
+        "groupvit-voc-21": 0,
+        "groupvit-context-60": 0,
     }
     assert {name: built_in(name).ignore for name in BUILT_IN if built_in(name).ignore != (255,)} == {
         "camvid-11": (11,),
         "imagenet-s-50": (1000,),
         "binary-2": (),
+        "imagenet-s-300": (1000,),
+        "imagenet-s-919": (1000,),
     }
 
 
@@ -115,6 +129,40 @@ def test_a_space_with_background_is_the_one_without_and_one_class_more() -> None
 def test_the_stuff_classes_of_coco_and_those_of_context_are_in_alphabetical_order() -> None:
     for names in ([c.name for c in built_in("coco-stuff-171").classes[80:]], [c.name for c in built_in("context-59").classes]):
         assert names == sorted(names)
+
+
+def test_the_spaces_of_imagenet_s_are_synsets_in_order_by_their_first_lemma() -> None:
+    """timm keeps the lemmas of every synset of ImageNet-1k in the order of synsets: names of a subset must come in that order too."""
+    folder = resources.files("timm.data").joinpath("_info")
+    lemmas = dict(line.split("\t", 1) for line in folder.joinpath("imagenet_synset_to_lemma.txt").read_text().splitlines())
+    order = folder.joinpath("imagenet_synsets.txt").read_text().split()
+    # The benchmark has two classes called crane and two called cardigan: a bird and a machine, a dog and a garment.
+    renamed = {"cardigan welsh corgi": "n02113186", "crane bird": "n02012849", "construction crane": "n03126707", "cardigan": "n02963159"}
+    by_lemma: dict[str, list[str]] = {}
+    for synset in order:
+        by_lemma.setdefault(lemmas[synset].split(",")[0].casefold(), []).append(synset)
+    for name, renames in (
+        ("imagenet-s-50", {}),
+        ("imagenet-s-300", {"cardigan": "n02113186", "crane": "n02012849"}),
+        ("imagenet-s-919", renamed),
+    ):
+        words = [c.name for c in built_in(name).classes[1:]]
+        found = [[renames[word]] if word in renames else by_lemma[word] for word in words]
+        assert all(len(one) == 1 for one in found), [w for w, one in zip(words, found, strict=True) if len(one) != 1]
+        synsets = [one[0] for one in found]
+        assert synsets == sorted(set(synsets))
+    words = {c.name for c in built_in("imagenet-s-919").classes}
+    for smaller in ("imagenet-s-50", "imagenet-s-300"):
+        assert {c.name for c in built_in(smaller).classes} - {"cardigan", "crane"} <= words
+
+
+def test_groupvit_names_some_classes_otherwise() -> None:
+    for name, other in (("groupvit-voc-21", "voc-21"), ("groupvit-context-60", "context-60")):
+        ours, theirs = built_in(name), built_in(other)
+        changed = {b.name: a.name for a, b in zip(ours.classes, theirs.classes, strict=True) if a.name != b.name}
+        shared = {"pottedplant": "plant", "tvmonitor": "monitor"}
+        assert changed == shared | ({"diningtable": "table"} if name == "groupvit-voc-21" else {"aeroplane": "airplane"})
+        assert (ours.background, ours.ignore, ours.templates) == (theirs.background, theirs.ignore, theirs.templates)
 
 
 def test_few_have_synonyms_and_none_that_would_be_ambiguous() -> None:
@@ -432,7 +480,7 @@ def test_json_is_known_by_its_first_byte_or_its_path() -> None:
         ({"ignore": [255, 255]}, "twice"),
         ({"ignore": [-1]}, "ignore is -1"),
         ({"templates": []}, "must be a list of strings"),
-        ({"templates": "imagenet-81"}, "unknown templates 'imagenet-81'; valid: plain, imagenet-80"),
+        ({"templates": "imagenet-81"}, "unknown templates 'imagenet-81'; valid: plain, plain-stop, imagenet-7, imagenet-80"),
         ({"templates": ["a photo"]}, "must have one {}"),
         ({"templates": ["{} and {}"]}, "must have one {}"),
         ({"templates": ["a {0} {}"]}, "no other braces"),
@@ -473,17 +521,19 @@ def test_named_templates() -> None:
     assert len(eighty) == len(set(eighty)) == 80
     assert all(text.count("{}") == 1 for text in eighty)
     assert (eighty[0], eighty[-1]) == ("a bad photo of a {}.", "a tattoo of the {}.")
-    with pytest.raises(UsageError, match="valid: plain, imagenet-80"):
+    with pytest.raises(UsageError, match="valid: plain, plain-stop, imagenet-7, imagenet-80"):
         templates("vild")
 
 
-def test_the_eighty_are_those_that_open_clip_has() -> None:
-    """An independent copy of CLIP's list; open_clip keeps functions instead of strings, in a file that needs no torch."""
+def test_the_eighty_and_the_seven_are_those_that_open_clip_has() -> None:
+    """An independent copy of CLIP's lists; open_clip keeps functions instead of strings, in a file that needs no torch."""
     spec = importlib.util.find_spec("open_clip")
     assert spec is not None
     assert spec.origin is not None
     metadata = runpy.run_path(str(Path(spec.origin).with_name("zero_shot_metadata.py")))
     assert tuple(template("{}") for template in metadata["OPENAI_IMAGENET_TEMPLATES"]) == templates("imagenet-80")
+    assert tuple(template("{}") for template in metadata["SIMPLE_IMAGENET_TEMPLATES"]) == templates("imagenet-7")
+    assert templates("plain-stop") == (templates("plain")[0] + ".",)
 
 
 def test_a_space_may_name_its_templates() -> None:
