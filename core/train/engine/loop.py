@@ -236,7 +236,7 @@ class _Run:
 
     def _update(self, batches: Iterator[tuple[Share, Any]]) -> None:
         """One update of the weights from ``accumulate`` batches."""
-        options, devices, accelerator = self.options, self.devices, self.devices.accelerator
+        options, accelerator = self.options, self.devices.accelerator
         rate = options.learning_rate * rate_share(
             self.step,
             schedule=options.schedule,

@@ -102,9 +102,15 @@ def in_whole_step(own: Vectors, everyone: Vectors, rank: int, world: int) -> Vec
 
 def of_all_processes(vectors: Vectors) -> Vectors:
     """The vectors of all processes, without gradients, those of process 0 first; each has as many."""
-    if not torch.distributed.is_available() or not torch.distributed.is_initialized():
+    if processes() == 1:
         return Vectors(*(each.detach() for each in vectors))
     return Vectors(*(_gathered(each.detach()) for each in vectors))
+
+
+def processes() -> int:
+    """How many processes train together."""
+    together = torch.distributed.is_available() and torch.distributed.is_initialized()
+    return torch.distributed.get_world_size() if together else 1
 
 
 def _gathered(mine: Tensor) -> Tensor:
