@@ -10,6 +10,7 @@ from ovskit.cli.command import OvsApp, log, provenance
 from ovskit.cli.groups import Common, Compute, Faults, StreamOut
 from ovskit.cli.output import StreamOutput, check_stream
 from ovskit.core.curate.options import CurateOptions, SearchOptions, VocabularyOptions
+from ovskit.core.formats.pairs.options import COLUMNS, ROOT
 from ovskit.core.runtime.declared import Effect
 from ovskit.core.runtime.errors import UsageError
 from ovskit.core.runtime.settings import Options, option
@@ -42,13 +43,8 @@ class RowsIn(Faults):
         (), "Image-text pairs: tar shards, folders or globs of them, JSONL, COCO captions, TSV, parquet; may be given several times.",
         flag=True, metavar="PATH",
     )  # fmt: skip
-    root: str | None = option(
-        None, "Folder that the images of JSONL, COCO and TSV files are in.", flag=True, metavar="DIR", decides=False, environment="never"
-    )
-    columns: str = option(
-        "auto", "Columns of TSV files: caption,image or image,caption; auto looks for paths and URLs.", flag=True, metavar="NAMES",
-        rare=True,
-    )  # fmt: skip
+    root: str | None = option(None, **ROOT)
+    columns: str = option("auto", **COLUMNS)
     from_rows: tuple[str, ...] = option(
         (), "Look for neighbours among these rows instead of the images themselves.", flag="--from", metavar="ROWS.npz",
         environment="never",

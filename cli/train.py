@@ -14,6 +14,8 @@ from ovskit.cli.expand import Choice
 from ovskit.cli.groups import Common, Faults
 from ovskit.cli.images import find_images
 from ovskit.cli.training_display import Display
+from ovskit.core.formats.pairs.options import COLUMNS, PairInputs
+from ovskit.core.formats.pairs.options import ROOT as PAIRS_ROOT
 from ovskit.core.formats.photographs.options import EXIF, ROOT
 from ovskit.core.runtime.declared import Effect
 from ovskit.core.runtime.errors import UsageError
@@ -38,6 +40,7 @@ app = OvsGroup(
         ("a vision transformer, from photographs alone", "ovs-train dino imgs/ -o run"),
         ("a segmenter, from masks that a clustering found", "ovs-train segment masks.json --images imgs -o run"),
         ("a segmenter further, by self-correction", "ovs-train correct masks.json --images imgs --from run -o run2"),
+        ("two towers, from images and their captions", "ovs-train pairs 'shards/*.tar' -o towers"),
         ("all that can be set", "ovs-train backbone --help"),
     ],
 )
@@ -45,8 +48,8 @@ app = OvsGroup(
 # The order in which a run's provenance names what decides it: first what is learned and for how long. What else there is comes after.
 ORDER = (
     "masks inputs images source output threshold steps minutes resume backbone freeze batch accumulate optimizer learning_rate warmup "
-    "schedule weight_decay clip_norm setting weights scratch init segments cache root exif checkpoint_every log_every eval_every truth "
-    "eval_root eval_limit tensorboard compile seed device precision on_error workers"
+    "schedule weight_decay clip_norm setting weights scratch init segments cache root columns exif checkpoint_every log_every eval_every "
+    "truth eval_root eval_limit tensorboard compile seed device precision on_error workers"
 ).split()
 
 
@@ -64,6 +67,7 @@ class PhotographsToLearnFrom(Faults):
     exif: Literal["apply", "ignore"] | None = option(None, **EXIF)
 
     masks: ClassVar[None] = None
+    pairs: ClassVar[None] = None
 
     def named(self) -> list[str]:
         """The arguments."""
@@ -88,6 +92,8 @@ class MasksToLearnFrom(Faults):
     )  # fmt: skip
     root: str | None = option(None, **ROOT)
     exif: Literal["apply", "ignore"] | None = option(None, **EXIF)
+
+    pairs: ClassVar[None] = None
 
     def named(self) -> list[str]:
         """The argument."""
@@ -116,7 +122,36 @@ class MasksToLearnFrom(Faults):
         return tuple(replace(photograph, exif=exif) for photograph in listed)
 
 
-INPUTS = {"photographs": PhotographsToLearnFrom, "masks": MasksToLearnFrom}
+class PairsToLearnFrom(Faults):
+    """Image-text pairs."""
+
+    inputs: tuple[str, ...] = option(
+        (), "Image-text pairs: tar shards, folders or globs of them, JSONL, COCO captions, TSV, parquet.", argument=True, metavar="PAIRS"
+    )
+    root: str | None = option(None, **PAIRS_ROOT)
+    columns: str = option("auto", **COLUMNS)
+
+    masks: ClassVar[None] = None
+    cache: ClassVar[None] = None
+    exif: ClassVar[None] = None
+
+    @property
+    def pairs(self) -> PairInputs:
+        """All that is named. Raises UsageError where nothing is."""
+        if not self.inputs:
+            raise UsageError("no pairs: name tar shards, folders of them, or lists of captions (see --help)")
+        return PairInputs(self.inputs, self.root, self.columns)
+
+    def named(self) -> list[str]:
+        """The arguments."""
+        return list(self.inputs)
+
+    def photographs(self, failures: Failures) -> tuple[Source, ...]:
+        """None: they are read as they are asked for."""
+        return ()
+
+
+INPUTS = {"photographs": PhotographsToLearnFrom, "masks": MasksToLearnFrom, "pairs": PairsToLearnFrom}
 
 
 class RunOut(Options):
@@ -216,7 +251,7 @@ def train_by(
     """What every subcommand does. Raises PartialError if --minutes ended it early or images were left out, and all that training raises."""
     options = replace(options, eval_every=evaluation.every(options))
     failures = source.failures()
-    photographs = source.photographs(failures)
+    photographs, pairs = source.photographs(failures), source.pairs
     folder = out.folder()
 
     from ovskit.core.runtime.failures import PartialError
@@ -227,7 +262,7 @@ def train_by(
     method: Any = chosen.method
     devices = open_devices(options.device, options.precision, accumulate=options.accumulate)
     job = TrainJob(
-        folder, photographs, options, devices, failures, source.masks, files, source.cache,
+        folder, photographs, options, devices, failures, source.masks, pairs, files, source.cache,
         score=evaluation.score(method, devices.device, source.exif),
         pg=provenance(ctx, [], arguments=source.named()), watch=track, given=chosen.given,
     )  # fmt: skip

@@ -111,6 +111,40 @@ def _clip_size(model: str) -> int | None:
     return trained_size(model)
 
 
+def _load_run(request: BackboneRequest) -> Backbone:
+    from ovskit.core.models.towers.header import folder_of, read_config
+
+    read_config(folder_of(request.model))  # fails before torch's companions are imported
+    from ovskit.core.models.towers.extractor import load_run
+
+    return load_run(request)
+
+
+def _run_text(spec: BackboneSpec, weights: Path | None, device: torch.device) -> TextTower:
+    from ovskit.core.models.towers.extractor import load_run_text
+
+    return load_run_text(spec, weights=weights, device=device)
+
+
+def _load_run_dense(request: BackboneRequest) -> DenseTower:
+    from ovskit.core.models.towers.header import folder_of, read_config
+
+    read_config(folder_of(request.model))
+    from ovskit.core.models.towers.dense import open_dense
+
+    return open_dense(request)
+
+
+def _run_size(model: str) -> int | None:
+    from ovskit.core.models.towers.header import folder_of, read_config
+    from ovskit.core.runtime.errors import InputError, MissingInputError
+
+    try:
+        return read_config(folder_of(model)).side
+    except (InputError, MissingInputError):  # reported when it is opened
+        return None
+
+
 def _load_timm(request: BackboneRequest) -> Backbone:
     asked = _as_asked(request)
     from ovskit.core.models.backbones.timm_vit import load_timm
@@ -154,6 +188,14 @@ FAMILIES: tuple[Family, ...] = (
         dense=_load_clip_dense,
     ),
     Family(
+        pattern=ModelName("run:DIR", "run:DIR", "two towers that ovs-train pairs has trained, by the folder of their run"),
+        example="run:towers",
+        load=_load_run,
+        text=_run_text,
+        image_size=_run_size,
+        dense=_load_run_dense,
+    ),
+    Family(
         names=TIMM_NAMES,
         pattern=ModelName("timm:NAME", "timm:NAME", "any plain ViT of timm, for instance timm:vit_base_patch16_224.mae"),
         example="timm:vit_base_patch16_224.mae",
@@ -169,7 +211,7 @@ def model_names() -> list[ModelName]:
 
 
 def resolve_name(name: str) -> str:
-    """What a name stands for: ``builtin-v1``, ``handmade-v1``, ``timm:NAME`` or ``clip:ARCH/TAG``.
+    """What a name stands for: ``builtin-v1``, ``handmade-v1``, ``timm:NAME``, ``clip:ARCH/TAG`` or ``run:DIR``.
 
     Names with a library's prefix come back as they are; whether the library has such a model is for the library to say. Raises
     UsageError, with the closest match and the valid names, for a name of no family.

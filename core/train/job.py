@@ -13,6 +13,7 @@ from ovskit.core.runtime.settings import Options
 from ovskit.core.train.engine.options import TrainOptions
 
 if TYPE_CHECKING:
+    from ovskit.core.formats.pairs.options import PairInputs
     from ovskit.core.formats.photographs.sources import Source
     from ovskit.core.runtime.failures import Failures
     from ovskit.core.train.engine.devices import Devices
@@ -34,14 +35,14 @@ class TrainMethod(Method):
     """A recipe: a subcommand of ``ovs-train``.
 
     ``options`` are its settings, all that decides what is learned beside the inputs, the seed and the optimizer. ``run`` takes a
-    ``TrainJob`` and the settings and prepares what is trained. ``learns_from``: from photographs alone, or from a file of masks and its
-    photographs. ``files`` is a group of flags: what else is read, such as weights to begin with. ``run_options`` are the options of the
-    run, by ``with_defaults`` with the recipe's own values. ``scored_as`` says how masks are found for ``--eval``: by clustering
-    features of a backbone, or by predicting with a segmenter; None: it cannot be scored. ``about`` is the text of help, ``examples`` are
-    (comment, command) pairs.
+    ``TrainJob`` and the settings and prepares what is trained. ``learns_from``: from photographs alone, from a file of masks and its
+    photographs, or from image-text pairs. ``files`` is a group of flags: what else is read, such as weights to begin with. ``run_options``
+    are the options of the run, by ``with_defaults`` with the recipe's own values. ``scored_as`` says how masks are found for ``--eval``: by
+    clustering features of a backbone, or by predicting with a segmenter; None: it cannot be scored. ``about`` is the text of help,
+    ``examples`` are (comment, command) pairs.
     """
 
-    learns_from: Literal["photographs", "masks"] = "photographs"
+    learns_from: Literal["photographs", "masks", "pairs"] = "photographs"
     files: type[Options] = NoFiles
     run_options: type[TrainOptions] = TrainOptions
     scored_as: Literal["backbone", "segmenter"] | None = None
@@ -54,9 +55,10 @@ class TrainJob:
     """A run of a recipe but for its settings.
 
     ``folder`` is the run's. ``photographs`` are all that were named; those that cannot be used go to ``failures``. ``masks`` is the file to
-    learn from, of recipes that do. ``files`` are the recipe's own. ``cache`` is where to keep what is prepared, if not in ``folder``.
-    ``score`` is a function from what is trained, for a segmenter also the side of its images, to scores by name. ``pg`` is the run's
-    provenance. ``given`` says which settings were said by whom; the others have their defaults.
+    learn from, of recipes that do; ``pairs`` are what recipes of image-text pairs learn from, which have no photographs. ``files`` are the
+    recipe's own. ``cache`` is where to keep what is prepared, if not in ``folder``. ``score`` is a function from what is trained, for a
+    segmenter also the side of its images, to scores by name. ``pg`` is the run's provenance. ``given`` says which settings were said by
+    whom; the others have their defaults.
     """
 
     folder: Path
@@ -65,6 +67,7 @@ class TrainJob:
     devices: Devices
     failures: Failures
     masks: Path | None = None
+    pairs: PairInputs | None = None
     files: Any = NO_FILES
     cache: Path | None = None
     score: Callable[..., dict[str, float]] | None = None

@@ -12,7 +12,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from ovskit.core.formats.labels.spaces import LabelClass, LabelSpace, open_label_space
-from ovskit.core.models.clip.text_tower import ClipText, load_clip_text
+from ovskit.core.models.backbones.prompts import PromptTower
+from ovskit.core.models.clip.text_tower import load_clip_text
 from ovskit.core.models.registry import load_backbone
 from ovskit.core.models.words import NameOptions, Words, name_categories, read_words, with_names
 from ovskit.core.records import MaskSet
@@ -29,7 +30,7 @@ SPACE = LabelSpace(
 )  # fmt: skip
 
 
-def tower(clip_checkpoint: Clip, name: str = "ovskit-words") -> ClipText:
+def tower(clip_checkpoint: Clip, name: str = "ovskit-words") -> PromptTower:
     path = clip_checkpoint(name)[1]
     return load_clip_text(load_backbone(f"clip:{name}", weights=path, device=CPU).spec, weights=path, device=CPU)
 

@@ -13,6 +13,7 @@ HANDMADE = "handmade-v1"
 BUILTIN = "builtin-v1"
 TIMM = "timm:"
 CLIP = "clip:"
+RUN = "run:"
 
 
 @dataclass(frozen=True, slots=True)

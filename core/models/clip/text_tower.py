@@ -5,59 +5,27 @@ The image tower is ``image_tower``'s; only this half is built and loaded here, f
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import open_clip
 import torch
 from open_clip.model import _build_text_tower
-from open_clip.transformer import TextTransformer
 
 from ovskit.core.models.backbones.interface import BackboneSpec
 from ovskit.core.models.backbones.names import CLIP
+from ovskit.core.models.backbones.prompts import PromptTower
 from ovskit.core.models.clip.image_tower import clip_hub_file, look_up_clip
 from ovskit.core.models.weights.source import WeightsSource, sha256_of
 from ovskit.core.models.weights.state_dict import NoInit, State, fit, read_state_dict
-from ovskit.core.records import Float
 from ovskit.core.runtime.errors import InputError, WeightsUnavailableError
 
-_BATCH = 32  # prompts; fixed, so that rounding does not depend on any option
 _SCALE = "logit_scale"
 _OWN_LAYOUT = ("token_embedding", "positional_embedding", "transformer", "ln_final", "text_projection", "cls_emb")
 # What transformers saved once, and computes now.
 _COMPUTED = ("transformer.embeddings.position_ids",)
 
 
-class ClipText:
-    """Prompts to vectors; see ``backbones.interface.TextTower``."""
-
-    def __init__(self, tower: Any, tokenizer: Any, scale: float, weights_sha256: str, device: torch.device) -> None:
-        self._tower, self._tokenizer, self.scale, self._device = tower, tokenizer, scale, device
-        self.weights_sha256: str | None = weights_sha256
-        self._causal = tower.attn_mask if _looks_back_alone(tower) else None
-
-    def embed(self, prompts: Sequence[str]) -> Float:
-        """(n, c) float32, of length 1; what exceeds the model's context is cut off by its tokenizer.
-
-        Where no token sees those after it, what all prompts of a batch have as padding is left out, six sevenths of CLIP's 77 tokens: it
-        changes the vectors by rounding alone (LANGUAGE A.5).
-        """
-        rows = []
-        with torch.inference_mode():
-            for start in range(0, len(prompts), _BATCH):
-                tokens = self._tokenizer(list(prompts[start : start + _BATCH]))
-                if self._causal is not None:
-                    used = int((tokens != self._tower.pad_id).nonzero()[:, 1].max()) + 1
-                    tokens, self._tower.attn_mask = tokens[:, :used], self._causal[:used, :used]
-                found = self._tower(tokens.to(self._device))
-                rows.append((found[0] if isinstance(found, tuple) else found).double().cpu().numpy())
-        exact = np.concatenate(rows)
-        return (exact / np.sqrt(np.square(exact).sum(axis=1, keepdims=True))).astype(np.float32)
-
-
-def load_clip_text(spec: BackboneSpec, *, weights: Path | None = None, device: torch.device) -> ClipText:
+def load_clip_text(spec: BackboneSpec, *, weights: Path | None = None, device: torch.device) -> PromptTower:
     """The text tower beside the image tower that ``spec`` describes (``clip:ARCH/TAG``).
 
     Raises InputError where the weights have no text tower, or not this one; WeightsUnavailableError where they, or what the
@@ -80,18 +48,7 @@ def load_clip_text(spec: BackboneSpec, *, weights: Path | None = None, device: t
         raise InputError(f"{path}: has no {_SCALE}, so it is not a whole CLIP; --names needs the text tower too")
     fit(tower, _text_state(state), path, f"{spec.name}'s text tower", ignore=_COMPUTED)
     tower.eval().requires_grad_(False).to(device, torch.float32)
-    return ClipText(tower, tokenizer, float(state[_SCALE].double().exp().max()), sha256_of(path), device)
-
-
-def _looks_back_alone(tower: torch.nn.Module) -> bool:
-    """Whether padding after a text's last token cannot change its vector: open_clip's own transformer with a causal mask, pooled at EOS."""
-    return (
-        isinstance(tower, TextTransformer)
-        and tower.attn_mask is not None
-        and not tower.use_pad_mask
-        and tower.cls_emb is None
-        and tower.pool_type in ("argmax", "eos")
-    )
+    return PromptTower(tower, tokenizer, float(state[_SCALE].double().exp().max()), sha256_of(path), device)
 
 
 def _text_state(state: State) -> State:

@@ -21,7 +21,7 @@ from ovskit.core.runtime.errors import DiskFullError, Exit, OutputError, OvsErro
 from ovskit.core.runtime.logs import get_logger
 from ovskit.core.runtime.signals import Terminated
 from ovskit.core.train.engine import checkpoint as ck
-from ovskit.core.train.engine.batches import count_samples, make_batches, to_device
+from ovskit.core.train.engine.batches import Share, count_samples, make_batches, to_device
 from ovskit.core.train.engine.devices import Devices, open_devices
 from ovskit.core.train.engine.events import Evaluated, Event, Finished, Logged, Saved, Started, Stopped, Updated
 from ovskit.core.train.engine.journal import Journal
@@ -234,9 +234,9 @@ class _Run:
                 return reason
         return None
 
-    def _update(self, batches: Any) -> None:
+    def _update(self, batches: Iterator[tuple[Share, Any]]) -> None:
         """One update of the weights from ``accumulate`` batches."""
-        options, devices, accelerator = self.options, self.devices, self.devices.accelerator
+        options, accelerator = self.options, self.devices.accelerator
         rate = options.learning_rate * rate_share(
             self.step,
             schedule=options.schedule,
@@ -249,11 +249,7 @@ class _Run:
         self.rate = rate
         for group in self.plain_optimizer.param_groups:
             group["lr"] = rate * group["lr_scale"]
-        for _ in range(options.accumulate):
-            asked = time.monotonic()
-            share, batch = next(batches)
-            self.waited += time.monotonic() - asked
-            batch = to_device(batch, devices.device, channels_last=options.channels_last)
+        for share, batch in self._prepared(batches):
             _seed_torch(options.seed, share.step, share.rank)
             with accelerator.accumulate(self.model):
                 losses = self.model(batch, self.step)
@@ -266,6 +262,31 @@ class _Run:
                 self.optimizer.step()
                 self.optimizer.zero_grad()
         self.recipe.after_step(self.step)
+
+    def _prepared(self, batches: Iterator[tuple[Share, Any]]) -> Iterator[tuple[Share, Any]]:
+        """This process's batches of the step on the device, as they come; a recipe with ``prepare_step`` has seen all of them before."""
+        prepare = getattr(self.recipe, "prepare_step", None)
+        drawn = (self._drawn(batches) for _ in range(self.options.accumulate))
+        if prepare is None:
+            yield from drawn
+            return
+        held = list(drawn)
+
+        def seeded() -> Iterator[Any]:
+            for share, batch in held:
+                _seed_torch(self.options.seed, share.step, share.rank)
+                yield batch
+
+        with torch.no_grad(), self.devices.accelerator.autocast():
+            prepare(seeded(), self.step)
+        yield from held
+
+    def _drawn(self, batches: Iterator[tuple[Share, Any]]) -> tuple[Share, Any]:
+        """The next batch, on the device."""
+        asked = time.monotonic()
+        share, batch = next(batches)
+        self.waited += time.monotonic() - asked
+        return share, to_device(batch, self.devices.device, channels_last=self.options.channels_last)
 
     def _reason_to_stop(self, stopping: Stopping) -> str | None:
         """Why to stop after this step; the same in all processes."""

@@ -20,6 +20,11 @@ class Recipe(Protocol):
     All of it must be a function of the recipe's settings, its seed, the step and the rank, or a resumed run would differ
     from one that was not stopped. Before every call of ``losses`` torch's generators are seeded from the run's seed, the
     step and the rank, so dropout and the like are free to use them; ``batch`` must not, because it runs in another thread.
+
+    A recipe whose loss of one batch depends on the other batches of the step has one more method, ``prepare_step(batches, step)``. It is
+    called before the first ``losses`` of a step, without gradients and under autocast, with an iterator over this process's batches in
+    the order in which ``losses`` will have them; torch's generators are seeded for each as they will be then. All of them are held on the
+    device for that long. What it needs of other processes it asks them for; all processes are there.
     """
 
     name: str

@@ -5,4 +5,4 @@ from __future__ import annotations
 from ovskit.core.runtime.methods import Registry
 from ovskit.core.train.job import TrainMethod
 
-TRAIN = Registry("train", __name__, ("backbone", "dino", "segment", "correct"), kind=TrainMethod)
+TRAIN = Registry("train", __name__, ("backbone", "dino", "segment", "correct", "pairs"), kind=TrainMethod)
