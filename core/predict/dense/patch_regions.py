@@ -11,7 +11,7 @@ from ovskit.core.runtime.kernels import njit
 def patch_regions(regions: Int32, rows: int, columns: int) -> Int32:
     """The region of most pixels of each patch: (rows, columns) int32, of regions (H, W) int32 where -1 is none.
 
-    Pixel y lies in row ⌊y·rows/H⌋; a patch smaller than a pixel takes the pixel that it begins in. Where two regions have as many pixels, the
+    Pixel y lies in row ⌊y·rows/H⌋; a patch smaller than a pixel takes the pixel that it begins in. Where two have as many pixels, the
     smaller number wins, and a region before none [choice].
     """
     found = np.empty((rows, columns), np.int32)
