@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import typer
 
@@ -19,6 +20,10 @@ from ovskit.core.runtime.errors import UsageError
 from ovskit.core.runtime.methods import ChosenMethod
 from ovskit.core.runtime.settings import Options, option
 from ovskit.core.runtime.shared_options import WEIGHTS
+
+if TYPE_CHECKING:
+    from ovskit.core.formats.photographs.sources import Source
+    from ovskit.core.runtime.failures import Failures
 
 app = OvsApp(
     "ovs-predict",
@@ -40,6 +45,11 @@ app = OvsApp(
             "within masks that no label ever touched",
             "ovs-extract imgs/ | ovs-cluster | ovs-predict --model clip:ViT-B-16/openai --masks - --names names.txt imgs/ > named.json",
         ),
+        (
+            "whole images, scored against folders that are named by class",
+            "ovs-predict --classify --model clip:ViT-B-16/openai --names names.txt val/ | ovs-eval --metric accuracy --gt val/",
+        ),
+        ("which threshold for the background is best", "ovs-predict --model run:towers --names voc-21 --sweep maps/ imgs/ -o sweep.json"),
         ("a label map of each photograph", "ovs-predict --model run:towers --names voc-20 --maps maps/ imgs/ -o named.json"),
         (
             "one part of a large set, in a SLURM array",
@@ -63,6 +73,11 @@ class Network(Options):
     )  # fmt: skip
     weights: Path | None = option(
         None, **WEIGHTS, effect=Effect(lambda g: g["model"] is not None, "is about --model, and a checkpoint has its own: leave it out")
+    )
+    classify: bool = option(
+        False,
+        "Name whole images instead of pixels: a line for each, for ovs-eval --metric accuracy.",
+        flag=True,
     )
     method: str | None = option(
         None, "How patches are named: plain, clear, sclip, naclip, proxy or corr.", flag=True, metavar="NAME", environment="by command",
@@ -93,7 +108,6 @@ def predict(
     images = source.choose(at, failures)
 
     from ovskit.core.formats.photographs.sources import left_of
-    from ovskit.core.formats.streams.masks import MasksWriter
     from ovskit.core.hier.coverage_forest import grow_forest
     from ovskit.core.runtime.progress import track
 
@@ -104,18 +118,41 @@ def predict(
         )  # fmt: skip
         predicted = chosen.method.run(job, chosen.options)
         pg = provenance(ctx, predicted.pg, arguments=source.inputs, model=predicted.model, model_sha256=predicted.model_sha256)
-        header = _header(predicted, root=images.root, pg=pg, exif=images.exif, shard=images.shard.stated)
-        output = StreamOutput(out, MasksWriter, "predicting", failures, images.items)
+        said = {"root": images.root, "pg": pg, "exif": images.exif, "shard": images.shard.stated}
+        if predicted.report is not None:
+            _write_report(predicted, images.items, out, failures, pg)
+            return
+        header, writer = _stream_of(predicted, said)
+        output = StreamOutput(out, writer, "predicting", failures, images.items)
         if not output.is_there(header):
-            output.write(header, lambda done: predicted.masks(left_of(images.items, done)))
+            output.write(header, lambda done: predicted.records(left_of(images.items, done)))
 
 
-def _header(predicted: Predicted, **said: Any) -> Any:
-    from ovskit.core.formats.streams.masks import MasksHeader
+def _stream_of(predicted: Predicted, said: dict[str, Any]) -> tuple[Any, Any]:
+    """The header and the writer of what was predicted."""
+    from ovskit.core.formats.streams.image_labels import ImageLabelsHeader, ImageLabelsWriter
+    from ovskit.core.formats.streams.masks import MasksHeader, MasksWriter
 
+    if predicted.of_images:
+        return ImageLabelsHeader(categories=predicted.categories, labels=predicted.labels, **said), ImageLabelsWriter
     if predicted.labels is None:
-        return MasksHeader("masks by ovs-predict", **said)
-    return MasksHeader("masks named by ovs-predict", categories=predicted.categories, labels=predicted.labels, **said)
+        return MasksHeader("masks by ovs-predict", **said), MasksWriter
+    return MasksHeader("masks named by ovs-predict", categories=predicted.categories, labels=predicted.labels, **said), MasksWriter
+
+
+def _write_report(predicted: Predicted, sources: Sequence[Source], out: StreamOut, failures: Failures, pg: Sequence[Any]) -> None:
+    """Go through all records, then write what there is to say of them."""
+    from ovskit.core.formats import jsonbytes
+    from ovskit.core.runtime.output import open_output
+    from ovskit.core.runtime.progress import track
+
+    assert predicted.report is not None
+    if out.resume:
+        raise UsageError("--resume: there is nothing to go on from, since the report is written at the end: leave it out")
+    seen = sum(1 for _ in track(predicted.records(sources), "predicting", total=len(sources)))
+    with open_output(out.output) as file:
+        file.write(jsonbytes.dumps({**predicted.report(), "pg": [dict(entry) for entry in pg]}) + b"\n")
+    failures.report(seen)
 
 
 def _check_stdin(options: Any, source: ImagesIn) -> None:

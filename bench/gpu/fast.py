@@ -48,6 +48,7 @@ JOBS = (  # the most valuable first; floors are taken from what the first one ke
     Job("pipe-builtin", "gpu.pipe", "pipe_builtin", 25, 80),
     Job("keys-compiled", "gpu.keys", "keys_compiled", 20, 80),
     Job("builtin", "gpu.keys", "builtin", 10, 50),
+    Job("naming", "gpu.naming", "naming", 15, 60),
     Job("kmeans", "gpu.regions", "kmeans", 10, 40),
     Job("decoding", "gpu.pipe", "decoding", 12, 60),
     Job("pipe-keys", "gpu.pipe", "pipe_keys", 30, 100),

@@ -96,8 +96,7 @@ def _clip_text(spec: BackboneSpec, weights: Path | None, device: torch.device) -
 def _load_clip_dense(request: BackboneRequest) -> DenseTower:
     from ovskit.core.models.weights.source import WeightsSource
 
-    source = WeightsSource(request.name, request.weights)
-    source.fail_early()
+    source = WeightsSource(request.name, request.weights)  # which asks the hub while libraries are imported
     from ovskit.core.models.clip.dense import load_clip_dense
 
     return load_clip_dense(

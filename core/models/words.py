@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -18,7 +19,8 @@ import numpy.typing as npt
 
 from ovskit.core.formats.labels.spaces import LabelClass, LabelSpace, comparable, prompt
 from ovskit.core.masks.forest import kept_masks
-from ovskit.core.models.backbones.interface import TextTower
+from ovskit.core.models.backbones.interface import BackboneSpec, TextTower
+from ovskit.core.models.kept_rows import keep, kept_path, read_kept
 from ovskit.core.records import Float, Mask, MaskSet
 from ovskit.core.runtime.errors import UsageError
 
@@ -78,24 +80,71 @@ def read_words(
     With words for the ``background`` that class takes part as well, if the space has one: it is as probable as the best of them. Those that
     are words of other classes are left out. Raises UsageError for a space without a class other than its background.
     """
+    placed = _placed(space, background)
+    return _words(placed, _rows(placed, text, templates or space.templates, watch), text.scale, space)
+
+
+def load_words(
+    space: LabelSpace,
+    spec: BackboneSpec,
+    *,
+    weights: Path | None,
+    device: Any,
+    watch: Callable[[Iterable[LabelClass]], Iterable[LabelClass]] = iter,
+    templates: Sequence[str] | None = None,
+    background: Sequence[str] = (),
+) -> Words:
+    """``read_words`` by the text tower beside the image tower that ``spec`` describes, which is opened only where it has not been asked
+    the same before: the vectors are kept in the user's cache, by weights, templates and words.
+
+    Raises what ``read_words`` and ``registry.load_text`` raise.
+    """
+    from ovskit.core.models.registry import load_text
+
+    placed = _placed(space, background)
+    prompts = tuple(templates or space.templates)
+    said = [[prompt(template, word) for template in prompts] for _, words in placed for word in words]
+    path = kept_path("words", [spec.model, spec.weights_sha256, said]) if spec.weights_sha256 is not None else None
+    kept = None if path is None else read_kept(path, len(said))
+    if kept is not None:
+        return _words(placed, kept.rows, kept.scale, space)
+    text = load_text(spec, weights=weights, device=device)
+    rows = _rows(placed, text, prompts, watch)
+    if path is not None and text.weights_sha256 == spec.weights_sha256:
+        keep(path, rows, text.scale)
+    return _words(placed, rows, text.scale, space)
+
+
+def _placed(space: LabelSpace, background: Sequence[str]) -> list[tuple[LabelClass, tuple[str, ...]]]:
+    """The classes that take part, each with the words that stand for it."""
     classes = [each for each in space.classes if each.id != space.background]
     if not classes:
         raise UsageError(f"the label space {space.name} has no class but its background: there is nothing to choose from")
-    words = {each.id: each.words for each in classes}
     taken = {comparable(word) for each in classes for word in each.words}
     left = tuple(word for word in dict.fromkeys(background) if comparable(word) not in taken)
-    if left:
-        classes += [each for each in space.classes if each.id == space.background]
-        words |= {each.id: left for each in classes if each.id == space.background}
-    rows: list[Float] = []
-    first = [0]
-    for each in watch(classes):
+    behind = [(each, left) for each in space.classes if each.id == space.background and left]
+    return [(each, each.words) for each in classes] + behind
+
+
+def _rows(
+    placed: Sequence[tuple[LabelClass, tuple[str, ...]]],
+    text: TextTower,
+    templates: Sequence[str],
+    watch: Callable[[Iterable[LabelClass]], Iterable[LabelClass]],
+) -> Float:
+    words = {each.id: own for each, own in placed}
+    rows = []
+    for each in watch([one for one, _ in placed]):
         for word in words[each.id]:
-            found = text.embed([prompt(template, word) for template in templates or space.templates]).astype(np.float64)
+            found = text.embed([prompt(template, word) for template in templates]).astype(np.float64)
             mean = found.mean(axis=0)
             rows.append((mean / np.sqrt(np.square(mean).sum())).astype(np.float32))
-        first.append(len(rows))
-    return Words(tuple(classes), np.stack(rows), np.array(first[:-1], np.int64), text.scale, space.background)
+    return np.stack(rows)
+
+
+def _words(placed: Sequence[tuple[LabelClass, tuple[str, ...]]], rows: Float, scale: float, space: LabelSpace) -> Words:
+    ends = np.cumsum([len(own) for _, own in placed])
+    return Words(tuple(each for each, _ in placed), rows, np.concatenate([[0], ends[:-1]]).astype(np.int64), scale, space.background)
 
 
 def name_categories(space: LabelSpace) -> tuple[dict[str, Any], ...]:

@@ -46,17 +46,21 @@ class PredictJob:
 
 @dataclass(frozen=True, slots=True)
 class Predicted:
-    """What a method makes: the masks of any photographs, in order, by ``model``, as provenance names it and its weights.
+    """What a method makes: the ``records`` of any photographs, in order, by ``model``, as provenance names it and its weights.
 
-    ``categories`` and ``labels`` are the stream's, where masks are of classes; ``pg`` is the provenance of what was read beside the images.
+    They are masks, or the labels of whole images where ``of_images`` says so. ``categories`` and ``labels`` are the stream's, where there
+    are classes; ``pg`` is the provenance of what was read beside the images. With a ``report`` nothing is asked of the records but to be
+    gone through: what it gives then, as JSON, is what is written.
     """
 
     model: str
     model_sha256: str | None
-    masks: Callable[[Sequence[Source]], Iterator[MaskSet]]
+    records: Callable[[Sequence[Source]], Iterator[Any]]
     categories: Sequence[Mapping[str, Any]] = ()
     labels: Mapping[str, Any] | None = None
     pg: Sequence[Mapping[str, Any]] = ()
+    of_images: bool = False
+    report: Callable[[], Mapping[str, Any]] | None = None
 
 
 @dataclass(frozen=True, slots=True)

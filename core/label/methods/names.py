@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Literal
 
 from ovskit.core.label.job import LabelJob, Labelled, Records
@@ -12,6 +12,7 @@ from ovskit.core.runtime.methods import Method
 from ovskit.core.runtime.settings import REQUIRED, Options, option
 
 if TYPE_CHECKING:
+    from ovskit.core.formats.labels.spaces import LabelClass
     from ovskit.core.records import MaskSet
 
 _NAMED = Effect(lambda g: g["names"] is not None, "has no effect without --names")
@@ -53,7 +54,7 @@ def run(job: LabelJob, options: NamesOptions) -> Labelled:
     knows no words, and what reading masks and the model raises."""
     from ovskit.core.formats.labels.spaces import open_label_space
     from ovskit.core.formats.streams.mask_inputs import MaskInputs
-    from ovskit.core.models.words import NameOptions, name_categories, read_words, with_names
+    from ovskit.core.models.words import NameOptions, load_words, name_categories, with_names
 
     space = open_label_space(options.names)
     if options.min_prob is not None and not options.drop and space.background is None:
@@ -67,11 +68,10 @@ def run(job: LabelJob, options: NamesOptions) -> Labelled:
     backbone = encoder.open(None if features is None else features.model)
 
     def start() -> Records:
-        from ovskit.core.models.registry import load_text
+        def watch(classes: Iterable[LabelClass]) -> Iterable[LabelClass]:
+            return job.watch(classes, "reading names", total=len(space.classes))
 
-        text = load_text(backbone.spec, weights=encoder.weights, device=backbone.device)
-        words = read_words(space, text, lambda classes: job.watch(classes, "reading names", total=len(space.classes)))
-        del text  # whose weights would stay in memory
+        words = load_words(space, backbone.spec, weights=encoder.weights, device=backbone.device, watch=watch)
         crop = encoder.options.crop_for(backbone.spec)
 
         def named(done: frozenset[int]) -> Iterator[MaskSet]:

@@ -17,9 +17,10 @@ from ovskit.core.formats.streams.mask_inputs import MaskInputs
 from ovskit.core.formats.text_files import decode_utf8, read_small
 from ovskit.core.models.backbones.dense import DenseTower
 from ovskit.core.models.families import has_dense, has_words, names_with_dense
-from ovskit.core.models.registry import load_dense, load_text
-from ovskit.core.models.words import USUAL_BACKGROUND, NameOptions, Words, name_categories, read_words
+from ovskit.core.models.registry import load_dense
+from ovskit.core.models.words import USUAL_BACKGROUND, NameOptions, Words, load_words, name_categories
 from ovskit.core.predict.dense.decisions import Decisions
+from ovskit.core.predict.dense.judged_thresholds import JudgedThresholds
 from ovskit.core.predict.dense.masks_beside import MasksBeside
 from ovskit.core.predict.dense.namer import PatchNamer
 from ovskit.core.predict.dense.options import WHOLE, NamingOptions
@@ -44,17 +45,16 @@ def name_patches(job: PredictJob, options: NamingOptions, method: str, open_name
     model = _model(job)
     given = _given_masks(job, options)
     maps = None if options.maps is None else MapFolder(options.maps, space)
+    judged = None if options.sweep is None else JudgedThresholds(str(options.sweep), options.layout, space, job.failures)
     device = choose_device(job.device)
     tower = load_dense(model, weights=job.weights, device=device, dtype=dtype_of(options.precision, device))
     namer = open_namer(tower)
 
     def read() -> Words:
-        text = load_text(tower.spec, weights=job.weights, device=device)
-
         def watch(classes: Iterable[LabelClass]) -> Iterable[LabelClass]:
             return job.watch(classes, "reading names", total=len(space.classes))
 
-        return read_words(space, text, watch, templates=prompts, background=background)
+        return load_words(space, tower.spec, weights=job.weights, device=device, watch=watch, templates=prompts, background=background)
 
     def masks(sources: Sequence[Source]) -> Iterator[MaskSet]:
         if maps is not None:
@@ -63,11 +63,18 @@ def name_patches(job: PredictJob, options: NamingOptions, method: str, open_name
             return
         run = _name_run(job, options, preset, namer, read())
         beside = ((source, None) for source in sources) if given is None else MasksBeside(given, sources, _what(options))
-        yield from replace(run, maps=maps).masks(beside)
+        yield from replace(run, maps=maps, judge=None if judged is None else judged.judge).masks(beside)
 
     labels = {"name": space.name, "version": space.version, "hash": space.hash}
-    pg = () if given is None else given.header.pg
-    return Predicted(tower.spec.model, tower.spec.weights_sha256, masks, name_categories(space), labels, pg)
+    return Predicted(
+        tower.spec.model,
+        tower.spec.weights_sha256,
+        masks,
+        name_categories(space),
+        labels,
+        pg=() if given is None else given.header.pg,
+        report=None if judged is None else judged.report,
+    )
 
 
 def _name_run(job: PredictJob, options: NamingOptions, preset: Protocol, namer: PatchNamer, words: Words) -> NameRun:

@@ -33,20 +33,24 @@ class MasksBeside:
         self._found = 0
 
     def __iter__(self) -> Iterator[tuple[Source, MaskSet | None]]:
-        """Every photograph with its masks, None where the file does not have it. Raises InputError at the end if it has none of them."""
+        """Every photograph with its masks, None where the file does not have it. Raises InputError if it has none of them."""
         missing = 0
         for k, source in enumerate(self._sources):
             masks = self._masks_of(k)
+            if masks is None and not self._found:
+                raise self._of_others()
             missing += masks is None
             yield source, masks
-        if missing and not self._found:
-            stranger = f", such as {show_path(self._first_stranger)}" if self._first_stranger is not None else ", and has none at all"
-            raise InputError(
-                f"{self._what} has masks of other photographs{stranger}; none is of those named, such as "
-                f"{show_path(self._sources[0].file_name)}"
-            )
         if missing:
             log.warning("%s has no masks of %d of the photographs: their patches are named without", self._what, missing)
+
+    def _of_others(self) -> InputError:
+        ours = show_path(self._sources[0].file_name)
+        if self._first_stranger is None:
+            return InputError(f"{self._what} has no masks of any photograph")
+        return InputError(
+            f"{self._what} has masks of other photographs, such as {show_path(self._first_stranger)}; none is of those named, such as {ours}"
+        )
 
     def _masks_of(self, k: int) -> MaskSet | None:
         while k not in self._waiting:

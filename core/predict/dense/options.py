@@ -77,11 +77,19 @@ class NamingOptions(Options):
     )  # fmt: skip
     top_k: int | None = option(
         None, "List the N best names of each mask, with their probabilities.", flag=True, low=1, metavar="N",
-        effect=Effect(lambda g: g["as"] == "masks", "lists names of given masks: add --as masks"),
+        effect=Effect(lambda g: g["as"] == "masks" or g["classify"], "lists names of given masks: add --as masks"),
     )  # fmt: skip
     maps: Path | None = option(
         None, "Also write a label map of each photograph there, as PNG.", flag=True, metavar="DIR", decides=False, environment="never",
         effect=Effect(lambda g: g["as"] == "classes", "has no effect beside --as masks, which makes no label maps"),
+    )  # fmt: skip
+    sweep: Path | None = option(
+        None, "A folder of label maps of these photographs: write the mIoU at every --min-prob, and the best, instead of masks.", flag=True,
+        metavar="DIR", environment="never",
+    )  # fmt: skip
+    layout: str | None = option(
+        None, "How the folder of --sweep is kept: voc, cityscapes …; see ovs-eval.", flag=True, metavar="NAME",
+        effect=Effect(lambda g: g["sweep"] is not None, "is about the folder of --sweep: add it"), environment="by command",
     )  # fmt: skip
     scale: float | None = option(None, "What cosines are multiplied with before the softmax; None: the protocol's.", above=0)
     softmax: Literal["words", "classes"] = option(
@@ -99,3 +107,7 @@ class NamingOptions(Options):
         """See ``Options``."""
         if self.write == "masks" and self.masks is None:
             raise UsageError("--as masks writes masks that are given: add --masks MASKS.json")
+        if self.sweep is not None:
+            beside = {"--min-prob": self.min_prob is not None, "--as masks": self.write == "masks", "--maps": self.maps is not None}
+            for flag in (flag for flag, said in beside.items() if said):
+                raise UsageError(f"{flag} has no effect beside --sweep, which writes scores at every --min-prob: leave one of them out")

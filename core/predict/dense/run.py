@@ -6,7 +6,7 @@ on the number of workers.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -49,8 +49,8 @@ class NameRun:
     """A run but for its photographs.
 
     Pixels of a probability below ``min_prob`` are background. With ``correct`` every region takes its pixels' most frequent class. With
-    ``top`` given masks are named and written, rather than a mask for each class, ``top.top`` names listed for each. ``batch_size`` counts
-    windows, None chooses.
+    ``top`` given masks are named and written, rather than a mask for each class, ``top.top`` names listed for each. ``judge`` is told what
+    was decided for each image, before the threshold; any thread may call it. ``batch_size`` counts windows, None chooses.
     """
 
     namer: PatchNamer
@@ -61,6 +61,7 @@ class NameRun:
     correct: bool = True
     top: NameOptions | None = None
     maps: MapFolder | None = None
+    judge: Callable[[Image, Int32, Decided], None] | None = None
     batch_size: int | None = None
     workers: int = 1
     max_pixels: int = 178_956_970
@@ -134,6 +135,8 @@ class NameRun:
                 masks = seen.item.masks or MaskSet(image, ())
                 return with_names(masks, pooled_vectors(mosaic, masks), self.decisions.words, self.top)
             decided = self.decisions.decide(mosaic, image.height, image.width)
+        if self.judge is not None:
+            self.judge(image, class_ids(decided, self.decisions.words, 0.0), decided)
         ids = class_ids(decided, self.decisions.words, self.min_prob)
         if self.correct and regions is not None:
             ids = corrected(ids, regions)

@@ -10,7 +10,7 @@ from ovskit.core.predict.job import PredictMethod
 from ovskit.core.runtime.errors import UsageError
 from ovskit.core.runtime.methods import Registry
 
-PREDICT = Registry("predict", __name__, ("segmenter", "plain", "clear", "sclip", "naclip", "proxy", "corr"), kind=PredictMethod)
+PREDICT = Registry("predict", __name__, ("segmenter", "plain", "clear", "sclip", "naclip", "proxy", "corr", "classify"), kind=PredictMethod)
 
 
 def method_of(given: Mapping[str, Any]) -> str:
@@ -24,8 +24,12 @@ def method_of(given: Mapping[str, Any]) -> str:
     checkpoint, model = given.get("checkpoint"), given.get("model")
     if checkpoint is not None and model is not None:
         raise UsageError("--checkpoint and --model: give the segmenter of a run, or a model that knows words, not both")
+    if given.get("method") is not None and given.get("classify"):
+        raise UsageError("--method says how patches are named, and --classify names whole images: leave one of them out")
     if given.get("method") is not None:
         return str(given["method"])
+    if given.get("classify"):
+        return "classify"
     if checkpoint is not None:
         own = (method.name for method in PREDICT if isinstance(method, PredictMethod) and method.opens(Path(checkpoint)))
         return next(own, PREDICT.names[0])
