@@ -1,8 +1,8 @@
 """Pixel-adaptive mask refinement: every pixel comes to believe what pixels near it believe that look like it.
 
-Araslanov and Roth, "Single-Stage Semantic Segmentation from Image Labels", CVPR 2020, §3.4. A mask begins with belief 1 inside and 0
-outside; t times each pixel takes the weighted mean of its neighbours' beliefs (Eq. 7), the eight neighbours at each of some dilations. The
-weights are a softmax over the neighbours (Eq. 8, 9) of
+Araslanov and Roth, "Single-Stage Semantic Segmentation from Image Labels", CVPR 2020, on pixel-adaptive mask refinement. A mask begins with
+belief 1 inside and 0 outside; t times each pixel takes the weighted mean of its neighbours' beliefs, the eight neighbours at each of some
+dilations. The weights are a softmax over the neighbours of
 
     - mean over colours of |x_i - x_j| / (1e-8 + 0.1 σ_i),
 
@@ -35,6 +35,7 @@ Float32 = npt.NDArray[np.float32]
 Int64 = npt.NDArray[np.int64]
 
 _MOST_PIXELS = 1 << 23  # pixels of crops that are worked on together, about 12 bytes each
+_MOST_WEIGHTS = 1 << 24  # weights that are kept, 64 MB: those of a megapixel with 16 neighbours
 _FLOOR, _SHARE = 1e-8, 0.1  # of the denominator [code]
 _EIGHT = [(y, x) for y in (-1, 0, 1) for x in (-1, 0, 1) if (y, x) != (0, 0)]
 
@@ -72,12 +73,15 @@ def pamr_refiner(options: PamrOptions) -> Refiner:
 
 
 def beliefs_of(
-    planes: Float32, scales: Float32, offsets: Int64, boxes: Sequence[Box], masks: Sequence[UInt8], iterations: int
+    planes: Float32, scales: Float32, offsets: Int64, boxes: Sequence[Box], masks: Sequence[UInt8 | Float32], iterations: int
 ) -> list[Float32]:
-    """The beliefs in each of ``masks``, uint8 of 0 and 1 in its box, after ``iterations``: float32 of its shape, in [0, 1]."""
+    """The beliefs in each of ``masks``, which begin as what it is in its box, 0 to 1, after ``iterations``: float32 of its shape, in [0, 1].
+
+    ``planes`` (3, H, W) are the colours, ``scales`` those of ``pamr_kernels.colour_scales``, ``offsets`` (n, 2) the neighbours' (dy, dx).
+    """
     starts = np.cumsum([0] + [one.size for one in masks])
     flat = np.concatenate([one.ravel() for one in masks]).astype(np.float32)
-    found = kernels.spread(planes, scales, offsets, np.array(boxes, np.int64), starts, flat, iterations)
+    found = kernels.spread(planes, scales, offsets, np.array(boxes, np.int64), starts, flat, iterations, _MOST_WEIGHTS)
     return [found[starts[k] : starts[k + 1]].reshape(one.shape) for k, one in enumerate(masks)]
 
 

@@ -1,7 +1,8 @@
-"""Compiled sums of ``pamr``: all masks of an image, row by row, weights made on the way.
+"""Compiled sums of ``pamr``: all masks of an image, row by row.
 
-Nothing of the size neighbours × image is stored: the weights of one image row are made when the row's turn comes, and serve all masks that
-cross it. Every sum runs over the neighbours in one order, so no result depends on which masks are computed together.
+The weights of one image row serve all masks that cross it; those of a large image are made when the row's turn comes, so that nothing of
+the size neighbours × image is stored. Every sum runs over the neighbours in one order, so no result depends on which masks are computed
+together.
 """
 
 from __future__ import annotations
@@ -67,17 +68,21 @@ def weights_of_row(planes: Float32, scales: Float32, offsets: Int64, y: int, lef
 
 
 @njit(nogil=True, cache=True)
-def spread(planes: Float32, scales: Float32, offsets: Int64, boxes: Int64, starts: Int64, beliefs: Float32, iterations: int) -> Float32:
+def spread(
+    planes: Float32, scales: Float32, offsets: Int64, boxes: Int64, starts: Int64, beliefs: Float32, iterations: int, most: int
+) -> Float32:
     """``beliefs`` after so many parallel updates, each the weighted mean of its neighbours'.
 
     ``boxes`` (m, 4) are (top, left, bottom, right) of the masks' crops; pixels of mask k are row-major from ``starts[k]`` on in
-    ``beliefs``, float32 in [0, 1], and in the result. Outside its crop a mask is not believed anywhere.
+    ``beliefs``, float32 in [0, 1], and in the result. Outside its crop a mask is not believed anywhere. Weights are kept
+    where there are at most so many, else made anew for every row of every iteration.
     """
     _, height, width = planes.shape
     old, new = beliefs.copy(), np.empty_like(beliefs)
-    weights = np.empty((len(offsets), width), np.float32)
     top, bottom = boxes[:, 0].min(), boxes[:, 2].max()
-    for _ in range(iterations):
+    keeps = (bottom - top) * len(offsets) * width <= most
+    weights = np.empty((bottom - top if keeps else 1, len(offsets), width), np.float32)
+    for iteration in range(iterations):
         for y in range(top, bottom):
             left, right = width, 0
             for k in range(len(boxes)):
@@ -85,10 +90,12 @@ def spread(planes: Float32, scales: Float32, offsets: Int64, boxes: Int64, start
                     left, right = min(left, boxes[k, 1]), max(right, boxes[k, 3])
             if right <= left:
                 continue
-            weights_of_row(planes, scales, offsets, y, left, right, weights)
+            own = weights[y - top if keeps else 0]
+            if iteration == 0 or not keeps:
+                weights_of_row(planes, scales, offsets, y, left, right, own)
             for k in range(len(boxes)):
                 if boxes[k, 0] <= y < boxes[k, 2]:
-                    _hear(weights, offsets, boxes[k], starts[k], y, height, width, old, new)
+                    _hear(own, offsets, boxes[k], starts[k], y, height, width, old, new)
         old, new = new, old
     return old
 

@@ -153,14 +153,15 @@ def test_edges_move_to_those_of_the_image() -> None:
     assert iou(found, disc) > 0.95
 
 
-def test_what_is_computed_together_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_computed_together_or_kept_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     image, masks = scene(30, 34, 8)
     for together in ("no", "yes"):
         whole = refine(image, *masks, together=together, iterations=3, dilations=(1, 2))
-        monkeypatch.setattr(pamr, "_MOST_PIXELS", 1)
-        for a, b in zip(whole, refine(image, *masks, together=together, iterations=3, dilations=(1, 2)), strict=True):
-            np.testing.assert_array_equal(a, b)
-        monkeypatch.undo()
+        for limit in ("_MOST_PIXELS", "_MOST_WEIGHTS"):
+            monkeypatch.setattr(pamr, limit, 1)
+            for a, b in zip(whole, refine(image, *masks, together=together, iterations=3, dilations=(1, 2)), strict=True):
+                np.testing.assert_array_equal(a, b)
+            monkeypatch.undo()
 
 
 def test_no_mask_and_a_mask_of_another_size() -> None:

@@ -12,16 +12,19 @@ from ovskit.core.runtime.settings import Options, option
 if TYPE_CHECKING:
     from ovskit.core.refine.refiner import Refiner
 
+RELATIVES = "SCLIP's and TCL's code"
+
 
 class PamrOptions(Options):
-    """Dilations are those of SCLIP and TCL, which refine the predictions of frozen models; the paper's, 1 to 24, are for training.
+    """Iterations and dilations are those of SCLIP and TCL, which refine the probabilities of frozen models. Masks are sure of every pixel,
+    and one that is smaller than the distances is spread thin and may vanish: give small ones for small masks.
 
     ``together``: masks that do not overlap, such as the classes of a label map, share out the pixels between them, and each pixel goes to
     the one that is most believed there [choice: auto]. By itself a mask keeps the pixels of which it is believed more than not.
     """
 
-    iterations: int = option(10, "How often beliefs are spread.", low=1, source="the paper")
-    dilations: tuple[int, ...] = option((8, 16), "Distances of a pixel's eight neighbours, in pixels.", source="SCLIP and TCL")
+    iterations: int = option(10, "How often beliefs are spread.", low=1, source=RELATIVES)
+    dilations: tuple[int, ...] = option((8, 16), "Distances of a pixel's eight neighbours, in pixels.", source=RELATIVES)
     together: Literal["auto", "yes", "no"] = option(
         "auto", "Whether each pixel goes to the mask that is most believed there; auto: where no masks of the image overlap."
     )
