@@ -75,7 +75,7 @@ def pamr_refiner(options: PamrOptions) -> Refiner:
 def beliefs_of(
     planes: Float32, scales: Float32, offsets: Int64, boxes: Sequence[Box], masks: Sequence[UInt8 | Float32], iterations: int
 ) -> list[Float32]:
-    """The beliefs in each of ``masks``, which begin as what it is in its box, 0 to 1, after ``iterations``: float32 of its shape, in [0, 1].
+    """The beliefs in each of ``masks``, which begin as what it is in its box, 0 to 1, after ``iterations``: float32 of its shape.
 
     ``planes`` (3, H, W) are the colours, ``scales`` those of ``pamr_kernels.colour_scales``, ``offsets`` (n, 2) the neighbours' (dy, dx).
     """
