@@ -131,6 +131,7 @@ CASES: dict[str, dict[str, str]] = {
         "snap": "cluster/sohes.json --method snap -o @.json",
         "guided": "cluster/sohes.json --method guided -o @.json",
         "convcrf": "cluster/sohes-counts.json --method convcrf -o @.json",
+        "pamr": "cluster/sohes-counts.json --method pamr --min-iou 0.1 -o @.json",
         "crf": "cluster/sohes-counts.json --method crf -o @.json",
         "crf-joint": "cluster/sohes-counts.json --method crf --joint -o @.json",
         "crf-hard": "cluster/kmeans-euclidean.json --method crf --set crf.iterations=2 -o @.json",

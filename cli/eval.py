@@ -63,7 +63,7 @@ def evaluate(
     threads: Workers,
     common: Common,
 ) -> None:
-    """Score masks against ground truth: average recall, average precision, their hierarchy, or the IoU of classes.
+    """Score masks against ground truth: average recall, average precision, their hierarchy, the IoU of classes; or labels of whole images.
 
     Numbers are those of pycocotools; two definitions of mIoU are in use, and both are shown. Images are found by name, by the end of their
     path, or by name without extension; by id only where one side has no names, as in results lists. Images of the ground truth that the

@@ -1,7 +1,7 @@
 """Accuracy of labels of whole images: how often the best, or one of the best five, is right.
 
-An image may be of several classes; a label is right that is any of them, as in "Are we done with ImageNet?" (Beyer et al., 2020, section
-4.1). ``mean_class_top1`` is the mean over classes of the share of a class' images whose best label is right; an image of several classes
+An image may be of several classes; a label is right that is any of them, as in "Are we done with ImageNet?" (Beyer et al., 2020).
+``mean_class_top1`` is the mean over classes of the share of a class' images whose best label is right; an image of several classes
 counts for each of them [choice].
 """
 

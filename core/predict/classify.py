@@ -1,7 +1,7 @@
 """Zero-shot classification of whole images: the words nearest to an image, in the space of a model that knows words.
 
-As CLIP is evaluated on ImageNet (Radford et al., ICML 2021, section 3.1.4), and GroupViT after it: the image is resized so that its shorter
-side is 256/224 of what the model sees, its centre is cropped, and the vector of the crop is compared with those of the words (``words``).
+The image is resized so that its shorter side is 256/224 of what the model sees, as GroupViT is evaluated [code], its centre is cropped, and
+the vector of the crop is compared with those of the words, as in CLIP (Radford et al., ICML 2021, section 3.1.4; see ``words``).
 """
 
 from __future__ import annotations

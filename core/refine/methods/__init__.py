@@ -7,4 +7,4 @@ from __future__ import annotations
 
 from ovskit.core.runtime.methods import Registry
 
-REFINE = Registry("refine", __name__, ("snap", "guided", "convcrf", "crf", "cascadepsp"))
+REFINE = Registry("refine", __name__, ("snap", "guided", "convcrf", "crf", "cascadepsp", "pamr"))
