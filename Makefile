@@ -46,9 +46,10 @@ lint: $(STAMP)
 
 # Without machine code from before, so that every kernel that the tests need is compiled once.
 # As many workers as cores, so one thread each; work is stolen in runs of neighbours, which share what they set up.
+# The tests start a thousand commands: each would compile its modules again where a container forbids Python to keep bytecode.
 test: lint
 	@find core -name '*.nb[ic]' -delete
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist worksteal
+	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist worksteal
 
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -q -m slow

@@ -18,6 +18,9 @@ from PIL import Image as Pillow
 from .fork_server import ForkServer
 
 BIN = Path(sys.executable).parent
+PRETEND = Path(__file__).parents[1] / "pretend_card.py"
+# As the installed script does; where ovskit is only on the path there is none.
+SCRIPT = "import sys; sys.argv[0] = {tool!r}; from ovskit.cli.{name} import app; app()"
 
 
 def command(tool: str) -> str:
@@ -93,6 +96,36 @@ def shell(environment: dict[str, str]) -> Run:
         return subprocess.run(
             ["bash", "-o", "pipefail", "-c", line], capture_output=True, env=environment, cwd=cwd, timeout=300, check=False
         )
+
+    return run
+
+
+@pytest.fixture
+def at_once() -> Callable[..., None]:
+    """``at_once((tool, *arguments), …)`` runs commands beside each other, on the pretend card if that is what the test has."""
+    import torch
+
+    pretended = hasattr(torch.zeros(1, device="cuda"), "inside")
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("OVS_")}
+    paths = os.pathsep.join([str(PRETEND.parents[1]), *filter(None, [kept.get("PYTHONPATH")])])
+
+    def words(tool: str, *arguments: object) -> list[str]:
+        start = [str(PRETEND), tool] if pretended else ["-c", SCRIPT.format(tool=tool, name=tool.removeprefix("ovs-"))]
+        return [sys.executable, *start, *map(str, arguments)]
+
+    def run(*commands: tuple[object, ...]) -> None:
+        processes = [
+            subprocess.Popen(words(*one), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env={**kept, "PYTHONPATH": paths})  # type: ignore[arg-type]
+            for one in commands
+        ]
+        try:
+            for process in processes:
+                _, errors = process.communicate(timeout=200)
+                assert process.returncode == 0, errors.decode()[-2000:]
+        finally:
+            for process in processes:
+                process.kill()
+                process.wait()
 
     return run
 

@@ -39,6 +39,8 @@ def inner(x):
 def _afresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """What is decided once in a process is decided again, and the user's settings are none."""
     monkeypatch.setattr(config, "CACHE_DIR", "")
+    # Bytecode is told from that of another source by size and second: edits here are quicker than any person's.
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
     asked = (kernels.places, kernels.own_folder, kernels.can_write, kernels._hash_of, kernels._say_lost)
     for function in asked:
         function.cache_clear()

@@ -23,7 +23,7 @@ from ovskit.core.train.engine.loop import TrainOptions, train
 if {device!r} != "cpu":
     import torch
     torch.distributed.init_process_group("gloo")  # NCCL refuses two processes on one card
-devices = open_devices({device!r})
+devices = open_devices({device!r}, {precision!r})
 assert devices.world == 2
 assert devices.device.type == {device!r}
 watched = []
@@ -50,7 +50,9 @@ def launch() -> Callable[..., None]:
     """
 
     def run(folder: Path, options: dict[str, Any], *, stop_after: int, device: str = "cpu") -> None:
-        code = _PROCESS.format(here=str(Path(__file__).parent), options=options, folder=str(folder), stop_after=stop_after, device=device)
+        values = {"options": options, "folder": str(folder), "stop_after": stop_after, "device": device}
+        # What a run's options say of precision is not asked for where devices are given.
+        code = _PROCESS.format(here=str(Path(__file__).parent), precision=options.get("precision", "auto"), **values)
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]

@@ -144,7 +144,7 @@ def test_every_recipe_runs_to_its_end(name: str, tmp_path: Path) -> None:
                 prototypes=16,
             )
             pool = dino.precompute(photographs, small, tmp_path / "pool", workers=1, failures=failures)
-            return dino.DinoRecipe(pool, small, steps=4, seed=0)
+            return dino.DinoRecipe(pool, small, steps=2, seed=0)
         targets = SETTINGS.index_options()
         index = open_mask_index(photographs, tmp_path / "scenes/pseudo.json", targets, tmp_path / "targets", failures=failures)
         segmenter = new_segmenter(SETTINGS, weights=None, pretrained=False, seed=3)
@@ -152,10 +152,10 @@ def test_every_recipe_runs_to_its_end(name: str, tmp_path: Path) -> None:
             return CorrectRecipe(index, photographs, segmenter, SETTINGS, tmp_path / "run", correct=CorrectSettings(), evaluate=judge)
         return SegmentRecipe(index, photographs, segmenter, SETTINGS, tmp_path / "run", evaluate=judge)
 
-    options = TrainOptions(**{**BASE, "steps": 4, "learning_rate": 1e-3, "eval_every": 2, "workers": 2, "channels_last": True})
-    train(recipe(), replace(options, stop_after=2), tmp_path / "run")
+    options = TrainOptions(**{**BASE, "steps": 2, "learning_rate": 1e-3, "eval_every": 1, "workers": 2, "channels_last": True})
+    train(recipe(), replace(options, stop_after=1), tmp_path / "run")
     train(recipe(), options, tmp_path / "run", resume=True)
-    assert judged == ([] if name == "dino" else ["cuda"] * 2)  # for step 2 when it went on
+    assert judged == ([] if name == "dino" else ["cuda"] * 2)  # for step 1 when it went on
     exported = load_file(tmp_path / "run/model.safetensors")
     assert all(torch.isfinite(tensor).all() for tensor in exported.values())
 
@@ -199,7 +199,8 @@ def _names() -> list[str]:
 
 @pytest.mark.gpu(real="it is in one process only")
 def test_two_processes_on_one_card_are_one_with_twice_the_batch(launch: Callable[..., None], tmp_path: Path) -> None:
-    """By gloo, since NCCL refuses two ranks on one card; sums of two in float32: 1e-4."""
+    """By gloo, since NCCL refuses two ranks on one card. Both in float32 in full, torch's own choice for products: the same sums in
+    another order, 1e-4."""
     options = {**BASE, "steps": 6, "log_every": 2, "checkpoint_every": 2, "precision": "fp32"}
     launch(tmp_path / "two", options, stop_after=3, device="cuda")
     toy(tmp_path / "one", recipe=ToyRecipe(plain=True), **{**options, "accumulate": 2})
