@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from timm.models.vision_transformer import Attention, Block
-from torch import nn
 
 from ovskit.core.models.backbones.dense import Attended, DenseTower
 from ovskit.core.models.backbones.interface import BackboneSpec, check_images
