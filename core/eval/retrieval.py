@@ -27,13 +27,13 @@ def topk_hits(images: Float, classes: Float, truth: Int64, ks: Sequence[int] = (
 
 
 def image_to_text_hits(images: Float, captions: Float, image_of: Int64, ks: Sequence[int] = (1, 5, 10)) -> Float64:
-    """Whether any caption of each image is among its first k captions; 0 or 1, float64 (n, len(ks)).
+    """Whether any caption of each image is among its first k captions; 0 or 1, float64 (n, len(ks)); NaN for an image without one.
 
     ``captions`` (m, c) are of the images ``image_of`` (m,); an image may have several.
     """
     order = np.argsort(image_of, kind="stable")
-    ends = np.cumsum(np.bincount(image_of, minlength=len(images)))
-    own = [order[end - count : end] for end, count in zip(ends, np.bincount(image_of, minlength=len(images)), strict=True)]
+    counts = np.bincount(image_of, minlength=len(images))
+    own = np.split(order, np.cumsum(counts)[:-1])
     return _hits(images, captions, own, ks)
 
 
@@ -64,8 +64,8 @@ def mean_with_interval(values: Float64, *, count: int = 1000, seed: int = 0, con
 
 
 def centred(rows: Float, mean: Float | None = None) -> Float:
-    """Rows (n, c) without what all have in common, at length 1: of each, at length 1, the ``mean`` row is taken away, by default that of these
-    rows. Text rows lie in a cone, and what words share says nothing of a class."""
+    """Rows (n, c) without what all have in common, at length 1: from each, at length 1, the ``mean`` row is taken away, by default that of
+    these rows. Text rows lie in a cone, and what words share says nothing of a class."""
     unit = _unit(rows)
     return _unit(unit - (unit.mean(axis=0) if mean is None else mean)).astype(np.float32)
 
@@ -79,6 +79,7 @@ def _hits(queries: Float, targets: Float, right: Sequence[npt.NDArray[np.integer
         for k, row in enumerate(cosines):
             own = right[start + k]
             if not len(own):
+                found[start + k] = np.nan
                 continue
             best = int(own[np.argmax(row[own])])
             before = int((row > row[best]).sum()) + int((row[:best] == row[best]).sum())

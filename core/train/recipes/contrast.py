@@ -29,6 +29,7 @@ MOST = 100.0
 FIRST = math.log(1 / 0.07)
 """The logarithm of the scale at first."""
 _LIMIT = math.log(MOST)
+_BELOW = _LIMIT - 1e-6  # where, in float32, a still has a gradient
 
 
 class Vectors(NamedTuple):
@@ -61,7 +62,7 @@ class Scale(nn.Module):
     @torch.no_grad()
     def limit(self) -> None:
         """Bring a back to where its gradient is not zero, after an update beyond the limit."""
-        self.logarithm.clamp_(max=_LIMIT)
+        self.logarithm.clamp_(max=_BELOW)
 
 
 def contrast(vectors: Vectors, scale: Tensor) -> Contrast:

@@ -69,7 +69,7 @@ class PairsSettings(Options):
     # Crops, see PairViewOptions.
     smallest_crop: float = option(0.4, "Smallest share of the area that a crop shows.", above=0, high=1)
     flip: float = option(0.5, "Chance that a crop is mirrored.", low=0, high=1)
-    keep_sides: bool = option(True, "Never mirror an image whose caption speaks of left or right.")
+    mirror_sides: bool = option(False, "Mirror images whose caption speaks of left or right as well.")
 
     # The text tower, see TowersConfig.
     context: int = option(32, "Tokens that a caption is cut to.", low=3, high=4096)
@@ -100,7 +100,7 @@ class PairsSettings(Options):
         """How pairs are seen."""
         from ovskit.core.train.views.pair_samples import PairViewOptions
 
-        return PairViewOptions(self.side, self.smallest_crop, self.flip, self.keep_sides)
+        return PairViewOptions(self.side, self.smallest_crop, self.flip, self.mirror_sides)
 
 
 class PairsRecipe:

@@ -39,13 +39,13 @@ class PairViewOptions:
     """How a pair is seen.
 
     ``side`` of the square in pixels; ``smallest`` the least share of the photograph's area that a crop shows; ``flip`` the chance of
-    mirroring; ``keep_sides``: an image whose caption speaks of left or right is not mirrored.
+    mirroring; ``mirror_sides``: images whose caption speaks of left or right are mirrored as well.
     """
 
     side: int
     smallest: float
     flip: float
-    keep_sides: bool
+    mirror_sides: bool
 
 
 class Tokenizer(Protocol):
@@ -108,7 +108,7 @@ def view_of(pair: Pair, caption: str, rng: np.random.Generator, options: PairVie
     across, down = pixels.shape[1] / width, pixels.shape[0] / height
     box = (left * across, top * down, min(right * across, pixels.shape[1]), min(bottom * down, pixels.shape[0]))
     seen = np.asarray(Image.fromarray(pixels).resize((side, side), Image.Resampling.BICUBIC, box=box))
-    if mirrored and not (options.keep_sides and speaks_of_sides([caption])):
+    if mirrored and (options.mirror_sides or not speaks_of_sides([caption])):
         seen = seen[:, ::-1]
     return seen
 
