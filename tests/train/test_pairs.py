@@ -187,10 +187,10 @@ def test_what_is_left_at_the_end(shards: Path, tmp_path: Path) -> None:
 
 
 def test_it_learns_which_caption_is_which(shards: Path, tmp_path: Path) -> None:
-    run = replace(RUN, steps=60, learning_rate=3e-3, clip_norm=1.0)
+    run = replace(RUN, steps=150, learning_rate=3e-3, clip_norm=1.0)
     trained(shards, tmp_path / "run", run=run, arch="test_convnext", batch=6)
     found = losses(tmp_path / "run")
-    early, late = (sum(each["accuracy"] for each in part) / len(part) for part in (found[:10], found[-10:]))
+    early, late = (sum(each["accuracy"] for each in part) / len(part) for part in (found[:20], found[-20:]))
     assert late > early + 0.15
     assert sum(each["loss"] for each in found[-10:]) < sum(each["loss"] for each in found[:10])
 
@@ -200,5 +200,3 @@ def test_settings_that_do_not_go_together() -> None:
         PairsSettings(text_width=10, text_heads=4)
     with pytest.raises(UsageError, match="batch 1"):
         PairsSettings(batch=1)
-    with pytest.raises(UsageError, match="drop_path 0.5: test_nfnet has none|not supported"):
-        make_towers(replace(SETTINGS, arch="lcnet_050", drop_path=0.5), None, 0)
