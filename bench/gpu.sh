@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # All that is to be seen on a GPU, in one run of some minutes: is it correct, how fast is it, what does it learn.
 #   bench/gpu.sh [--dry] [--minutes 9] [--from FILE] [--pack PACK] [--only correct,fast,learn]
+#   bench/gpu.sh -- COMMAND …       that alone, with the commands of this checkout in its PATH
 # One card, no network; any Python from 3.11 with torch 2.11 or newer ($PYTHON, default python3). ovskit need not be installed.
 # PACK (default: build/gpu-pack in the checkout) is what bench/gpu_pack.py makes, beforehand, on a CPU. FILE is segmenter.safetensors
 # or corrected.safetensors of an earlier run, to go on from. --dry does all of it in miniature on the CPU, to see that it works.
@@ -19,6 +20,7 @@ while (($#)); do
     --from) begin=${2:?a file} && shift ;;
     --pack) pack=${2:?a folder} && shift ;;
     --only) only=${2:?parts} && shift ;;
+    --) shift && break ;;
     *) sed -n '2,/^set/p' "$0" | sed '$d; s/^# \{0,1\}//' >&2; exit 2 ;;
   esac
   shift
@@ -34,11 +36,12 @@ command -v "$python" > /dev/null || wrong "no $python here; name a Python with P
 # In miniature nothing takes long; but the machine may have other work, and what is there is to be seen to its end.
 [[ -z $dry ]] || { minutes=60; export OMP_NUM_THREADS=1; }
 
+alone=("$@")
 begun=$SECONDS
 mkdir -p "$out" || exit 1
 out=$(cd "$out" && pwd)
 lines=$out/gpu.jsonl
-: > "$lines"
+((${#alone[@]})) || : > "$lines"
 # The commands of this checkout, whether or not it is installed.
 site=$(mktemp -d)
 trap 'rm -rf "$site"' EXIT
@@ -51,6 +54,10 @@ done
 chmod +x "$site/bin/"*
 export PATH=$site/bin:$PATH OVSKIT_BIN=$site/bin PYTHONPATH=$site:$here/bench${PYTHONPATH:+:$PYTHONPATH} PYTHONUNBUFFERED=1
 
+if ((${#alone[@]})); then
+  "${alone[@]}"
+  exit
+fi
 cd "$here" || exit 1
 "$python" -m gpu.about --lines "$lines" $dry || exit 1
 part() { # NAME SECONDS OPTIONS…: a part that is still at it half a minute after its time is ended; what it knew by then is written down

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+STRIDES = (0, 8, 16, 32)
 FEWEST_TOKENS = 3
 """Begin, end, and one between them."""
 _LARGEST = {"side": 4096, "dim": 16_384, "context": 4096, "text_width": 16_384, "text_heads": 1024, "text_layers": 256}
@@ -14,7 +15,8 @@ _LARGEST = {"side": 4096, "dim": 16_384, "context": 4096, "text_width": 16_384, 
 class TowersConfig:
     """``arch``: the image tower by its name in timm, without a tag. ``side``: of the images that it is trained on, in pixels. ``dim``: of
     the common space. ``context``: the tokens that a caption is cut to, with those of begin and end. The others are of the text tower, a
-    transformer of CLIP's kind.
+    transformer of CLIP's kind; but for ``stride``: the side in pixels of what a position of a convolutional tower stands for, where
+    dilation makes it finer than the network's own; 0 for its own.
 
     Raises ValueError for sizes that do not fit each other or are beyond all reason.
     """
@@ -26,6 +28,7 @@ class TowersConfig:
     text_width: int = 256
     text_heads: int = 4
     text_layers: int = 12
+    stride: int = 0
 
     def __post_init__(self) -> None:
         if not self.arch:
@@ -33,6 +36,8 @@ class TowersConfig:
         for name, most in _LARGEST.items():
             if not 1 <= getattr(self, name) <= most:
                 raise ValueError(f"{name} is {getattr(self, name)}, must be from 1 to {most}")
+        if self.stride not in STRIDES:
+            raise ValueError(f"stride is {self.stride}, must be one of {', '.join(map(str, STRIDES))}")
         if self.context < FEWEST_TOKENS:
             raise ValueError(f"context is {self.context}, must be at least {FEWEST_TOKENS}")
         if self.text_width % self.text_heads:

@@ -34,15 +34,16 @@ class ImageTower(nn.Module):
     """Images (b, 3, H, W) uint8 to vectors (b, dim), not of length 1.
 
     ``trunk`` is the network opened at the seams of its blocks, None for a convolutional one; ``stride`` the side in pixels of what a
-    token stands for; ``width`` the channels of a token. Parameters of the network that have no part in its tokens do not learn.
+    token stands for, of a convolutional network made finer by dilation where it is given; ``width`` the channels of a token. Parameters of
+    the network that have no part in its tokens do not learn.
 
-    Raises UsageError for an architecture that is unknown or does not do, or a side that does not fit its patches.
+    Raises UsageError for an architecture that is unknown or does not do, or a side or a stride that does not fit it.
     """
 
-    def __init__(self, arch: str, *, side: int, dim: int, drop_path: float = 0.0) -> None:
+    def __init__(self, arch: str, *, side: int, dim: int, drop_path: float = 0.0, stride: int = 0) -> None:
         super().__init__()
         self.arch, self.side = arch, side
-        self.network: Any = _made(arch, side, drop_path)
+        self.network: Any = _dilated(arch, stride, drop_path) if stride else _made(arch, side, drop_path)
         self.trunk = _opened(self.network, arch)
         if self.trunk is not None:
             if side % self.trunk.stride:
@@ -131,6 +132,20 @@ def _made(arch: str, side: int, drop_path: float) -> Any:
         raise _unsupported(arch) from None
     if drop_path:
         raise UsageError(f"drop_path {drop_path:g}: {arch} has none; give 0")
+    return network
+
+
+def _dilated(arch: str, stride: int, drop_path: float) -> Any:
+    """A convolutional network whose last map is as fine as ``stride`` pixels."""
+    said = UsageError(f"stride {stride}: {arch} cannot be made so fine; take a resnet or a convnext, or leave it out")
+    plain = _made(arch, 8 * 32, drop_path)
+    try:
+        network = timm.create_model(arch, pretrained=False, num_classes=0, output_stride=stride, drop_path_rate=drop_path)
+        finer = int(network.feature_info[-1]["reduction"])
+    except (TypeError, AttributeError, KeyError, IndexError, RuntimeError, AssertionError, ValueError, NotImplementedError):
+        raise said from None
+    if finer != stride or int(plain.feature_info[-1]["reduction"]) < stride:
+        raise said
     return network
 
 

@@ -22,7 +22,7 @@ class Towers(nn.Module):
     def __init__(self, config: TowersConfig, *, drop_path: float = 0.0) -> None:
         super().__init__()
         self.config = config
-        self.image = ImageTower(config.arch, side=config.side, dim=config.dim, drop_path=drop_path)
+        self.image = ImageTower(config.arch, side=config.side, dim=config.dim, drop_path=drop_path, stride=config.stride)
         self.text: Any = text_transformer(config)
 
 

@@ -48,9 +48,8 @@ class MasksBeside:
         ours = show_path(self._sources[0].file_name)
         if self._first_stranger is None:
             return InputError(f"{self._what} has no masks of any photograph")
-        return InputError(
-            f"{self._what} has masks of other photographs, such as {show_path(self._first_stranger)}; none is of those named, such as {ours}"
-        )
+        theirs = show_path(self._first_stranger)
+        return InputError(f"{self._what} has masks of other photographs, such as {theirs}; none is of those named, such as {ours}")
 
     def _masks_of(self, k: int) -> MaskSet | None:
         while k not in self._waiting:

@@ -57,6 +57,9 @@ class PairsSettings(Options):
     batch: int = option(256, "Batch size of each process, in pairs.", flag=True, low=2, metavar="N", environment="by command")
     side: int = option(224, "Side of the crops in pixels.", flag=True, low=16, high=4096, metavar="PX", environment="by command")
     dim: int = option(256, "Dimensions of the common space.", flag=True, low=1, high=16384, metavar="N", source=GROUPVIT)
+    stride: Literal[0, 8, 16, 32] = option(
+        0, "Pixels to a position of a convolutional tower, made finer by dilation, so that regions can be named; 0: the network's own."
+    )
     negatives: Literal["own", "all"] = option(
         "own", "What a pair is compared with: its own batch, or all batches of the step, of all processes and of --accumulate; that costs"
         " one forward pass more.", flag=True,
@@ -94,6 +97,7 @@ class PairsSettings(Options):
             text_width=self.text_width,
             text_heads=self.text_heads,
             text_layers=self.text_layers,
+            stride=self.stride,
         )
 
     def views(self) -> PairViewOptions:

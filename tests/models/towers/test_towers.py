@@ -141,3 +141,17 @@ def test_first_weights_of_the_architecture(arch: str, tmp_path: Path) -> None:
     other = ImageTower("test_efficientnet", side=32, dim=4)
     with pytest.raises(InputError, match="not weights of test_efficientnet"):
         other.begin_with(tmp_path / "weights.safetensors")
+
+
+@pytest.mark.parametrize(("arch", "stride"), [("test_resnet", 8), ("test_resnet", 16), ("test_convnext", 16)])
+def test_dilation_makes_the_last_map_finer(arch: str, stride: int) -> None:
+    tower = ImageTower(arch, side=64, dim=4, stride=stride)
+    assert tower.stride == stride
+    assert tower.network.forward_features(torch.zeros(1, 3, 64, 96)).shape[2:] == (64 // stride, 96 // stride)
+    # The same weights fit: dilation has none of its own.
+    tower.network.load_state_dict(ImageTower(arch, side=64, dim=4).network.state_dict())
+
+
+def test_what_cannot_be_made_finer_is_refused() -> None:
+    with pytest.raises(UsageError, match="stride 8"):
+        ImageTower("test_vit", side=64, dim=4, stride=8)
