@@ -1,11 +1,13 @@
 """SOHES' claim in miniature: a segmenter trained on faulty pseudo-labels is better than they are, since their faults average out.
 
 Scenes are generated (``tests.scenes``), so the truth is known, and so are the faults of the labels: masks left out, masks of two
-things in one, outlines that are off. ``bench/segmenter.py`` is the long form.
+things in one, outlines that are off. ``bench/segmenter.py`` is the long form. That it is better than its labels takes minutes of training,
+and is marked ``slow``; that what it learns is the things, not the labels' faults, shows after one.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -17,6 +19,7 @@ from ovskit.core.eval.registry import make_metric
 from ovskit.core.formats.photographs.sources import list_sources
 from ovskit.core.formats.streams.masks import open_masks
 from ovskit.core.formats.truth.ground_truth import open_ground_truth
+from ovskit.core.models.segmenter.network import Segmenter
 from ovskit.core.models.segmenter.open import open_segmenter
 from ovskit.core.predict.predictor import PredictOptions, predict_masks
 from ovskit.core.records import MaskSet
@@ -55,23 +58,49 @@ def read(path: Path) -> list[MaskSet]:
         return list(open_masks(stream, path.name)[1])
 
 
-@pytest.mark.first
-def test_a_segmenter_is_better_than_its_labels(tmp_path: Path) -> None:
-    torch.set_num_threads(1)
-    write_scenes(tmp_path / "train", range(600), faults=FAULTS)
-    write_scenes(tmp_path / "test", range(10_000, 10_060), faults=FAULTS)
-    photographs = list_sources([str(tmp_path / "train" / "images")]).items
-    failures = Failures(skip=False)
-    index = open_mask_index(
-        photographs, tmp_path / "train" / "pseudo.json", SETTINGS.index_options(), tmp_path / "index", failures=failures
-    )
-    segmenter = new_segmenter(SETTINGS, weights=None, pretrained=True, seed=0)
-    train(SegmentRecipe(index, photographs, segmenter, SETTINGS, tmp_path / "run"), OPTIONS, tmp_path / "run")
+@dataclass(frozen=True)
+class Learned:
+    """What a segmenter finds in 60 scenes that it was not trained on; the truth of these, and labels of the same faults as it learned from.
 
-    unseen = list_sources([str(tmp_path / "test" / "images")]).items
-    loaded = open_segmenter(tmp_path / "run").segmenter
-    found = list(predict_masks(unseen, loaded, PredictOptions(size=96), failures, device=torch.device("cpu")))
-    truth = tmp_path / "test" / "truth.json"
-    labels = score(read(tmp_path / "test" / "pseudo.json"), truth, "ar", "AR@1000")
-    assert score(found, truth, "ar", "AR@1000") > 1.1 * labels
-    assert score(found, truth, "hierarchy", "f1") > 1.8 * chance(read(truth))
+    ``before`` is what it finds before its training.
+    """
+
+    before: list[MaskSet]
+    found: list[MaskSet]
+    truth: Path
+    labels: Path
+
+
+def learn(folder: Path, scenes: int, settings: SegmentSettings, options: TrainOptions) -> Learned:
+    torch.set_num_threads(1)
+    write_scenes(folder / "train", range(scenes), faults=FAULTS)
+    write_scenes(folder / "test", range(10_000, 10_060), faults=FAULTS)
+    photographs = list_sources([str(folder / "train" / "images")]).items
+    unseen = list_sources([str(folder / "test" / "images")]).items
+    failures = Failures(skip=False)
+
+    def find(segmenter: Segmenter) -> list[MaskSet]:
+        return list(predict_masks(unseen, segmenter, PredictOptions(size=96), failures, device=torch.device("cpu")))
+
+    index = open_mask_index(photographs, folder / "train" / "pseudo.json", settings.index_options(), folder / "index", failures=failures)
+    before = find(new_segmenter(settings, weights=None, pretrained=True, seed=0))
+    segmenter = new_segmenter(settings, weights=None, pretrained=True, seed=0)
+    train(SegmentRecipe(index, photographs, segmenter, settings, folder / "run"), options, folder / "run")
+    found = find(open_segmenter(folder / "run").segmenter)
+    return Learned(before, found, folder / "test" / "truth.json", folder / "test" / "pseudo.json")
+
+
+def test_what_is_learned_is_the_things_and_not_the_faults(tmp_path: Path) -> None:
+    """What it finds is nearer to the truth than to labels with the faults that it was taught; and before it learned it found nothing."""
+    made = learn(tmp_path, 250, replace(SETTINGS, batch=4), replace(OPTIONS, steps=250, warmup=25))
+    right = score(made.found, made.truth, "ar", "AR@1000")
+    assert right > score(made.found, made.labels, "ar", "AR@1000")
+    assert right > 5 * score(made.before, made.truth, "ar", "AR@1000")
+
+
+@pytest.mark.slow
+def test_a_segmenter_is_better_than_its_labels(tmp_path: Path) -> None:
+    made = learn(tmp_path, 600, SETTINGS, OPTIONS)
+    labels = score(read(made.labels), made.truth, "ar", "AR@1000")
+    assert score(made.found, made.truth, "ar", "AR@1000") > 1.1 * labels
+    assert score(made.found, made.truth, "hierarchy", "f1") > 1.8 * chance(read(made.truth))
