@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from ovskit.core.runtime.errors import UsageError
 from ovskit.core.runtime.logs import get_logger
@@ -39,11 +39,11 @@ GROUPVIT = "GroupViT"
 class FirstWeights(Options):
     """Weights to begin with."""
 
-    SECTION = "Input"
+    SECTION: ClassVar[str] = "Input"
 
     weights: Path | None = option(
         None, "Weights of the image tower to begin with: a checkpoint of the timm model that it is; otherwise random ones.",
-        flag=True, metavar="FILE", environment="never",
+        flag=True, metavar="FILE",
     )  # fmt: skip
 
 
