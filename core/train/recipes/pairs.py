@@ -52,10 +52,10 @@ class PairsSettings(Options):
 
     arch: str = option(
         "convnext_tiny", "The image tower: a convolutional network or a plain ViT of timm, by its name without a tag.", flag=True,
-        metavar="NAME", environment="by command",
+        metavar="NAME",
     )  # fmt: skip
     batch: int = option(256, "Batch size of each process, in pairs.", flag=True, low=2, metavar="N", environment="by command")
-    side: int = option(224, "Side of the crops in pixels.", flag=True, low=16, high=4096, metavar="PX", environment="by command")
+    side: int = option(224, "Side of the crops in pixels.", flag=True, low=16, high=4096, metavar="PX")
     dim: int = option(256, "Dimensions of the common space.", flag=True, low=1, high=16384, metavar="N", source=GROUPVIT)
     negatives: Literal["own", "all"] = option(
         "own", "What a pair is compared with: its own batch, or all batches of the step, of all processes and of --accumulate; that costs"
