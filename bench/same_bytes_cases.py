@@ -28,6 +28,9 @@ SHORT = "--steps 3 --batch 2 --warmup 1 --log-every 1"
 SEGMENT = f"scenes/pseudo.json --images scenes/images {SHORT} --set size=tiny --set side=64 --set points=64"
 CORRECT = f"scenes/pseudo.json --images scenes/images {SHORT}"
 BACKBONE = f"scenes/images {SHORT} --set crop=64 --set shorter_side=96 --set queue=64"
+PAIRS = (
+    "pairs.jsonl --root photos --side 64 --batch 4 --dim 16 --steps 3 --warmup 1 --set text_layers=1 --set text_width=32 --set text_heads=2"
+)
 DINO = (
     f"scenes/images {SHORT} --set arch=test_vit --set global_crop=32 --set local_crop=16 --set local_crops=2 --set shorter_side=64 "
     "--set hidden=16 --set bottleneck=8 --set prototypes=16 --set freeze_last=1"
@@ -215,6 +218,8 @@ CASES: dict[str, dict[str, str]] = {
         "provenance": f"ovs-train segment {SEGMENT} --seed 7 -o @",
         "dino": f"ovs-train dino {DINO} -o @",
         "dino-constant": f"ovs-train dino {DINO} --schedule constant --lr 1e-3 --weight-decay 0.1 --clip 0 --accumulate 2 --seed 4 -o @",
+        "pairs": f"ovs-train pairs {PAIRS} --arch test_convnext -o @",
+        "pairs-all": f"ovs-train pairs {PAIRS} --arch test_vit --negatives all --accumulate 2 --set drop_path=0.2 -o @",
         "bad-setting": f"ovs-train segment {SEGMENT} --set sides=64 -o @",
         "no-masks": "ovs-train segment -o @",
         "no-start": f"ovs-train correct {CORRECT} --from nowhere -o @",
@@ -231,6 +236,7 @@ CASES: dict[str, dict[str, str]] = {
         "scenes": "--checkpoint train/segment scenes/images --shard 0/2 -o @.json",
         "by-backbone": "ovs-extract photos --weights train/backbone/model.safetensors --size 128 | ovs-cluster -o @.json",
         "by-dino": "ovs-extract photos --model timm:test_vit --weights train/dino/model.safetensors --size 64 --cls -o @.npz",
+        "by-towers": "ovs-extract photos --model run:train/pairs --pool cls -o @.npz",
         "provenance": "--checkpoint train/provenance photos --max 9 -o @.json",
         "no-checkpoint": "photos -o @.json",
         "no-run": "--checkpoint photos photos -o @.json",
@@ -298,7 +304,7 @@ CASES: dict[str, dict[str, str]] = {
     # Off unless asked for: the text of help may change where nothing else does.
     "help": {
         **{name: f"ovs-{name} --help" for name in "extract cluster refine hier label train predict eval show".split()},
-        **{f"train-{name}": f"ovs-train {name} --help" for name in "segment correct backbone dino".split()},
+        **{f"train-{name}": f"ovs-train {name} --help" for name in "segment correct backbone dino pairs".split()},
         "version": "ovs-extract --version",
     },
 }

@@ -13,8 +13,8 @@ from pycocotools import mask as coco_mask
 
 from ovskit.core.formats.streams.row_files import RowFiles
 from ovskit.core.train.engine.checkpoint import read_checkpoint
+from tests.train.small_pairs import write_shards
 
-from ..train.small_pairs import write_shards
 from .conftest import Run, one_line
 
 TINY = (

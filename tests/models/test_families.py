@@ -54,7 +54,7 @@ def test_short_names_are_published_models_of_that_size(entry: object) -> None:
 def test_every_name_in_the_table_is_once_there_and_on_one_line() -> None:
     names = [entry.name for entry in model_names()]
     assert len(set(names)) == len(names)
-    assert {"builtin", "handmade", "dino-vits8", "dinov2-vitg14-reg", "dinov3-vitl16", "clip:ARCH/TAG", "timm:NAME"} <= set(names)
+    assert {"builtin", "handmade", "dino-vits8", "dinov2-vitg14-reg", "dinov3-vitl16", "clip:ARCH/TAG", "run:DIR", "timm:NAME"} <= set(names)
     assert all(entry.description and "\n" not in entry.description for entry in model_names())
 
 
@@ -68,13 +68,14 @@ def test_every_name_in_the_table_is_once_there_and_on_one_line() -> None:
         ("dino-vitb8", "timm:vit_base_patch8_224.dino"),
         ("timm:anything.at_all", "timm:anything.at_all"),
         ("clip:ViT-B-16/openai", "clip:ViT-B-16/openai"),
+        ("run:a/folder", "run:a/folder"),
     ],
 )
 def test_what_names_stand_for(name: str, model: str) -> None:
     assert resolve_name(name) == model
 
 
-@pytest.mark.parametrize("name", ["", "dino", "Builtin", "timm:", "clip:", "vit_base_patch8_224.dino", "hf-hub:x/y", "a\nb"])
+@pytest.mark.parametrize("name", ["", "dino", "Builtin", "timm:", "clip:", "run:", "vit_base_patch8_224.dino", "hf-hub:x/y", "a\nb"])
 def test_unknown_names_list_the_valid_ones(name: str) -> None:
     with pytest.raises(UsageError, match="valid: builtin, handmade, dino-vits8") as caught:
         resolve_name(name)
@@ -92,6 +93,7 @@ def test_unknown_names_list_the_valid_ones(name: str) -> None:
         ("clip:ViT-B-16/openai", True, True, 224),
         ("clip:ViT-L-14-336/openai", True, True, 336),
         ("clip:nobody-has-this", True, True, None),
+        ("run:of-nobody", True, True, None),
         ("of no family", True, False, None),
     ],
 )
@@ -99,7 +101,7 @@ def test_what_a_model_states_of_itself(name: str, facets: bool, words: bool, siz
     assert (families.has_facets(name), families.has_words(name), families.image_size(name)) == (facets, words, size)
 
 
-@pytest.mark.parametrize("name", ["builtin", "timm:test_vit", "timm:test_resnet", "handmade", "clip:ViT-B-16/openai"])
+@pytest.mark.parametrize("name", ["builtin", "timm:test_vit", "timm:test_resnet", "handmade", "clip:ViT-B-16/openai", "run:of-nobody"])
 def test_models_that_say_so_can_be_built_with_grouping_and_no_others(name: str) -> None:
     def build() -> torch.nn.Module:
         return build_pyramid(name, weights=None, pretrained=False, freeze=False, grouping=True)
@@ -202,11 +204,11 @@ def test_a_family_of_ones_own_names_masks(colour: list[Colour], tmp_path: Path, 
     assert [each["category_id"] for each in found["annotations"]] == [2, 0, 1]
     assert colour[0].sizes == {(24, 24)}
     assert label("--model", "handmade", *begin) == 2
-    assert "handmade knows none: give --model clip:ARCH/TAG, such as clip:ViT-B-16/openai or colour" in capfd.readouterr().err
+    assert "handmade knows none: give --model clip:ARCH/TAG, such as clip:ViT-B-16/openai or run:DIR, such as run:towers or colour" in capfd.readouterr().err
 
 
 def test_a_family_of_ones_own_is_in_the_table(colour: list[Colour]) -> None:
-    assert [entry.name for entry in model_names()][-3:] == ["colour", "clip:ARCH/TAG", "timm:NAME"]
+    assert [entry.name for entry in model_names()][-4:] == ["colour", "clip:ARCH/TAG", "run:DIR", "timm:NAME"]
     assert resolve_name("colour") == resolve_name("colour-v1") == "colour-v1"
     with pytest.raises(UsageError, match=re.escape("unknown model 'color' (did you mean colour?)")):
         resolve_name("color")

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from ovskit.core.runtime.errors import UsageError
 from ovskit.core.runtime.logs import get_logger
@@ -39,11 +39,11 @@ GROUPVIT = "GroupViT"
 class FirstWeights(Options):
     """Weights to begin with."""
 
-    SECTION = "Input"
+    SECTION: ClassVar[str] = "Input"
 
     weights: Path | None = option(
         None, "Weights of the image tower to begin with: a checkpoint of the timm model that it is; otherwise random ones.",
-        flag=True, metavar="FILE", environment="never",
+        flag=True, metavar="FILE",
     )  # fmt: skip
 
 
@@ -52,10 +52,10 @@ class PairsSettings(Options):
 
     arch: str = option(
         "convnext_tiny", "The image tower: a convolutional network or a plain ViT of timm, by its name without a tag.", flag=True,
-        metavar="NAME", environment="by command",
+        metavar="NAME",
     )  # fmt: skip
     batch: int = option(256, "Batch size of each process, in pairs.", flag=True, low=2, metavar="N", environment="by command")
-    side: int = option(224, "Side of the crops in pixels.", flag=True, low=16, high=4096, metavar="PX", environment="by command")
+    side: int = option(224, "Side of the crops in pixels.", flag=True, low=16, high=4096, metavar="PX")
     dim: int = option(256, "Dimensions of the common space.", flag=True, low=1, high=16384, metavar="N", source=GROUPVIT)
     stride: Literal[0, 8, 16, 32] = option(
         0, "Pixels to a position of a convolutional tower, made finer by dilation, so that regions can be named; 0: the network's own."
