@@ -59,7 +59,7 @@ def main() -> None:
             pack(folder / "pack", arguments.pack_side, arguments.quality)
         data = unpacked(arguments.data or folder / "pack", folder / "tars")
         out = arguments.run or folder / "run"
-        spent = train(arguments, data, out)
+        spent = train(arguments, data, out, folder / "trial")
         scores = scored(arguments, data, out)
     about = surroundings("timm", "open_clip_torch")
     about |= {"device": arguments.device, "arch": arguments.arch, "side": arguments.side, **spent}
@@ -73,7 +73,7 @@ def parse() -> argparse.Namespace:
     add = parser.add_argument
     add("--pack", type=Path, metavar="FOLDER", help="write the photographs that are needed here, and stop")
     add("--pack-side", type=int, default=112, help="shorter side of the packed photographs [112]")
-    add("--quality", type=int, default=38, help="WebP quality of the packed photographs [38]")
+    add("--quality", type=int, default=30, help="WebP quality of the packed photographs [30]")
     add("--data", type=Path, metavar="FOLDER", help="a pack, instead of $OVSKIT_TEST_DATA")
     add("--run", type=Path, metavar="FOLDER", help="keep the run here; one that is finished is only scored")
     add("--sets", default="pool,pairs", help="what is trained on: pool, pairs or both [pool,pairs]")
@@ -95,7 +95,7 @@ def parse() -> argparse.Namespace:
 # Training
 
 
-def train(arguments: argparse.Namespace, data: Path, out: Path) -> dict[str, Any]:
+def train(arguments: argparse.Namespace, data: Path, out: Path, trial: Path) -> dict[str, Any]:
     """Train for the time that is given; steps, pairs, seconds and processor seconds."""
     if (out / "model.safetensors").exists():
         progress(f"{out} is finished")
@@ -108,7 +108,6 @@ def train(arguments: argparse.Namespace, data: Path, out: Path) -> dict[str, Any
     ]  # fmt: skip
     steps = arguments.steps
     if steps is None:
-        trial = out.parent / "trial"
         run(*words, "-o", trial, "--steps", TRIAL, "--warmup", 5, "--log-every", TRIAL // 4)
         lines = logged(trial)
         a_step = (lines[-1]["seconds"] - lines[1]["seconds"]) / (lines[-1]["step"] - lines[1]["step"])
