@@ -140,7 +140,7 @@ def _dilated(arch: str, stride: int, drop_path: float) -> Any:
     said = UsageError(f"stride {stride}: {arch} cannot be made so fine; take a resnet or a convnext, or leave it out")
     plain = _made(arch, 8 * 32, drop_path)
     try:
-        network = timm.create_model(arch, pretrained=False, num_classes=0, output_stride=stride, drop_path_rate=drop_path)
+        network: Any = timm.create_model(arch, pretrained=False, num_classes=0, output_stride=stride, drop_path_rate=drop_path)
         finer = int(network.feature_info[-1]["reduction"])
     except (TypeError, AttributeError, KeyError, IndexError, RuntimeError, AssertionError, ValueError, NotImplementedError):
         raise said from None

@@ -64,7 +64,7 @@ class JudgedThresholds:
         scores = self._sweep.scores()
         best = scores.best()
         chosen = None if best is None else float(scores.miou[np.searchsorted(scores.thresholds, best)])
-        if best is not None:
+        if best is not None and chosen is not None:
             log.warning("the best --min-prob is %.2f: mIoU %.2f %%, and %.2f %% at 0", best, 100 * chosen, 100 * scores.miou[0])
         return {
             "format": "ovskit.sweep/1",

@@ -12,7 +12,7 @@ again. Products of matrices do it some ten times faster than pixel by pixel, and
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -39,14 +39,14 @@ class Mosaic:
         windows, (cells_down, cells_across) = self._windows, self.cells
         columns = self._matrices(windows.lefts, windows.columns, windows.width, cells_across, width)
         # (h, width, c) of each row of windows.
-        strips = [sum(torch.matmul(b, cells.float()) for b, cells in zip(columns, row, strict=True)) for row in self._rows]
+        strips = [_sum(torch.matmul(b, cells.float()) for b, cells in zip(columns, row, strict=True)) for row in self._rows]
         down = self._matrices(windows.tops, windows.rows, windows.height, cells_down, height)
         rows = max(1, _BAND // (width * self.channels))
         for begin in range(0, height, rows):
             end = min(begin + rows, height)
             touching = [(a[begin:end], strip) for a, strip in zip(down, strips, strict=True) if bool(a[begin:end].any())]
-            band = sum(a @ strip.reshape(cells_down, -1) for a, strip in touching)  # type: ignore[union-attr]
-            yield begin, end, band.view(end - begin, width, self.channels)  # type: ignore[union-attr]
+            band = _sum(a @ strip.reshape(cells_down, -1) for a, strip in touching)
+            yield begin, end, band.view(end - begin, width, self.channels)
 
     def grid(self) -> tuple[int, int]:
         """Rows and columns of a grid over the whole image whose cells are as large as those of the windows."""
@@ -59,6 +59,11 @@ class Mosaic:
 
     def _matrices(self, starts: tuple[int, ...], side: int, canvas: int, cells: int, points: int) -> list[torch.Tensor]:
         return [torch.from_numpy(one).to(self.device) for one in _matrices(starts, side, canvas, cells, points)]
+
+
+def _sum(tensors: Iterable[torch.Tensor]) -> torch.Tensor:
+    """The sum of at least one tensor."""
+    return functools.reduce(torch.add, tensors)
 
 
 @functools.lru_cache(maxsize=16)

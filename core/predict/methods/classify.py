@@ -67,8 +67,8 @@ def run(job: PredictJob, options: ClassifyOptions) -> Predicted:
         words = load_words(space, backbone.spec, weights=job.weights, device=device, watch=watch, templates=prompts)
         yield from classify.classify(sources, backbone, words, asked, job.failures)
 
-    said = {"name": space.name, "version": space.version, "hash": space.hash}
-    return Predicted(backbone.spec.model, backbone.spec.weights_sha256, labels, name_categories(space), said, of_images=True)
+    of = {"name": space.name, "version": space.version, "hash": space.hash}
+    return Predicted(backbone.spec.model, backbone.spec.weights_sha256, labels, name_categories(space), of, of_images=True)
 
 
 METHOD = PredictMethod("classify", "the names nearest to whole images, by a model that knows words.", ClassifyOptions, run)

@@ -80,6 +80,8 @@ def run(job: PredictJob, options: SegmenterOptions) -> Predicted:
     from ovskit.core.predict.predictor import predict_masks
     from ovskit.core.runtime.device import choose_device
 
+    if job.checkpoint is None:
+        raise UsageError("--method segmenter: name the folder of its run with --checkpoint RUN")
     device = choose_device(job.device)
     loaded = open_segmenter(job.checkpoint)
     settled = _settled(job, options, loaded, device)
