@@ -69,10 +69,10 @@ class Network(Options):
     )
     model: str | None = option(
         None, "Or a model that knows words, with --names: clip:ARCH/TAG, or run:DIR, a run of ovs-train pairs.", flag=True, metavar="NAME",
-        environment="by command",
+        effect=Effect(lambda g: g["checkpoint"] is None, "has no effect beside --checkpoint, a segmenter's run: give one of the two"),
     )  # fmt: skip
     weights: Path | None = option(
-        None, **WEIGHTS, effect=Effect(lambda g: g["model"] is not None, "is about --model, and a checkpoint has its own: leave it out")
+        None, **WEIGHTS, effect=Effect(lambda g: g["checkpoint"] is None, "is about --model, and a checkpoint has its own: leave it out")
     )
     classify: bool = option(
         False,

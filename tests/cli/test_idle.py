@@ -40,6 +40,18 @@ REFUSED: list[tuple[str, list[str]]] = [
     ("ovs-label --names x --iterations 1 x", ["--iterations", "--clusters"]),
     ("ovs-predict --checkpoint x --hier none --ancestor-threshold 0.3 x", ["--ancestor-threshold", "--hier head"]),
     ("ovs-predict --checkpoint x --scales 1,2 --ancestor-threshold 0.3 x", ["--ancestor-threshold", "--hier head"]),
+    ("ovs-predict --checkpoint x --model run:x x", ["--model", "--checkpoint"]),
+    ("ovs-predict --checkpoint x --weights x x", ["--weights", "--model"]),
+    *(
+        (f"ovs-predict --model run:x --names x {words} x", [flag, needed])
+        for words, flag, needed in (
+            ("--no-correct", "--correct", "--masks"),
+            ("--as masks", "--as", "--masks"),
+            ("--top-k 3", "--top-k", "--as masks"),
+            ("--layout voc", "--layout", "--sweep"),
+            ("--masks m --as masks --maps d", "--maps", "--as masks"),
+        )
+    ),
     ("ovs-eval --gt x --confidence 0.9 x", ["--confidence", "--bootstrap"]),
     ("ovs-eval --gt x --seed 1 x", ["--seed", "--bootstrap"]),
     ("ovs-eval --gt x --metric miou --max 5 x", ["--max", "miou"]),

@@ -27,6 +27,7 @@ ANOTHER = {
 NOT_TRIED = {
     "output": "given in any case",
     "root": "is in the header, and part of names",
+    "maps": "writes maps beside the masks; test_predict_names compares them",
     "index_file": "keeps an index, whose recall is in the header",
     "weights": "their hash is in the provenance",
     "no_pg": "leaves all of it out",

@@ -204,7 +204,7 @@ def test_the_threshold_is_found_on_photographs_with_ground_truth(ovs: Run, vit: 
         (("--names", "cat,dog", "--proxy", "dino-vitb9"), 2, "did you mean"),
         (("--names", "cat,dog", "--maps", "names.txt"), 2, "that is a file"),
         (("--names", "cat,dog", "--classify", "--method", "plain"), 2, "leave one of them out"),
-        (("--names", "cat,dog", "--checkpoint", "run"), 2, "not both"),
+        (("--names", "cat,dog", "--method", "plain", "--checkpoint", "run"), 2, "give one of the two"),
     ],
 )
 def test_what_cannot_be_done_is_one_line(

@@ -33,6 +33,7 @@ ALIKE = {
     "layout": "how a folder of label maps is kept",
     "max": "masks of an image at most; a list is ovs-eval's: OVS_EVAL_MAX",
     "model": "the frozen network",
+    "min_prob": "below which the best name is not taken",
     "nms": "the IoU above which the worse of two masks goes",
     "precision": "of computing; fp16 is ovs-train's: OVS_TRAIN_PRECISION",
     "seed": "of whatever is drawn",

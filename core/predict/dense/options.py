@@ -89,7 +89,7 @@ class NamingOptions(Options):
     )  # fmt: skip
     layout: str | None = option(
         None, "How the folder of --sweep is kept: voc, cityscapes …; see ovs-eval.", flag=True, metavar="NAME",
-        effect=Effect(lambda g: g["sweep"] is not None, "is about the folder of --sweep: add it"), environment="by command",
+        effect=Effect(lambda g: g["sweep"] is not None, "is about the folder of --sweep: add it"),
     )  # fmt: skip
     scale: float | None = option(None, "What cosines are multiplied with before the softmax; None: the protocol's.", above=0)
     softmax: Literal["words", "classes"] = option(

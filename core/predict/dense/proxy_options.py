@@ -19,7 +19,7 @@ class ProxyOptions(NamingOptions):
     proxy: str = option(
         "dino-vitb8", "The network that says what belongs together: dino-vitb8, dinov2-vitb14, builtin …", flag=True, metavar="NAME"
     )
-    proxy_weights: Path | None = option(None, "Its weights, as for --weights.", flag=True, metavar="FILE", decides=False)
+    proxy_weights: Path | None = option(None, "Its weights, as for --weights.", flag=True, metavar="FILE")
 
     def open_proxy(self, job: PredictJob) -> Backbone:
         """The other network, for the tokens of its last layer. Raises what ``load_backbone`` raises."""

@@ -19,11 +19,9 @@ def method_of(given: Mapping[str, Any]) -> str:
     A ``method`` that is named, or the one that opens the given ``checkpoint``; where none does, the first, which reports what is wrong with
     it. Without a checkpoint patches are named: as ``proxy`` where there is one, as ``corr`` where there are masks, else by ``naclip``, the
     best of those that need nothing else (LANGUAGE F), with CLIP, and ``plain`` with other towers [choice]. Raises UsageError where neither
-    a checkpoint nor a model is given, and where both are.
+    a checkpoint nor a model is given.
     """
     checkpoint, model = given.get("checkpoint"), given.get("model")
-    if checkpoint is not None and model is not None:
-        raise UsageError("--checkpoint and --model: give the segmenter of a run, or a model that knows words, not both")
     if given.get("method") is not None and given.get("classify"):
         raise UsageError("--method says how patches are named, and --classify names whole images: leave one of them out")
     if given.get("method") is not None:

@@ -43,7 +43,7 @@ class FirstWeights(Options):
 
     weights: Path | None = option(
         None, "Weights of the image tower to begin with: a checkpoint of the timm model that it is; otherwise random ones.",
-        flag=True, metavar="FILE",
+        flag=True, metavar="FILE", decides=False,
     )  # fmt: skip
 
 
