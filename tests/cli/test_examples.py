@@ -15,6 +15,7 @@ from PIL import Image
 
 from ovskit.core.formats.photographs.decoding import decode_image
 from ovskit.core.formats.photographs.sources import list_sources
+from tests.towers import tiny_run
 
 from .conftest import Run
 
@@ -152,3 +153,15 @@ def test_curation_on_a_cluster_gives_what_one_run_gives(images: Path, environmen
     assert done.returncode == 0, done.stderr
     assert done.stdout == (out / "curated.jsonl").read_bytes()
     assert done.stdout.endswith(b'{"end":10}\n')
+
+
+def test_from_photographs_to_a_page_of_names(images: Path, environment: dict[str, str], tmp_path: Path) -> None:
+    environment = environment | {"MODEL": f"run:{tiny_run(tmp_path / 'towers', 'test_vit')}", "PROXY": "handmade"}
+    script = ["bash", EXAMPLES / "open-vocabulary.sh", images, "cat,dog,sky", tmp_path / "out"]
+    done = subprocess.run(script, env=environment, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert len(list((tmp_path / "out" / "maps").glob("*.png"))) == 5
+    named = json.loads((tmp_path / "out" / "named.json").read_bytes())
+    assert {one["name"] for one in named["categories"]} == {"cat", "dog", "sky"}
+    page = (tmp_path / "out" / "page.html").read_text()
+    assert "sky" in page
