@@ -1,11 +1,12 @@
 """Names on pixels by each method of ovs-predict, on photographs that annotators outlined; and what the methods cost.
 
-``scores``: mIoU of PASCAL VOC's classes, without background as in "VOC-20" (the 50 photographs that were not chosen by class apart from the
-150 that lean to animals), and of CamVid's 11, by one model that knows words, in the same run and on the same photographs. What masks add is
-seen by giving the same tower's patches our masks (``ovs-extract | ovs-cluster | ovs-refine``), square tiles and superpixels: by the
-correction of the map alone, by merging alone, by both; beside it ``ovs-label --names``, which names crops of our masks. Chance is the best
-class everywhere, which an oracle would choose. Intervals by bootstrap over photographs; differences are paired with the first row.
-``--extra LABEL=FLAGS`` adds a row.
+``scores``: mIoU of PASCAL VOC's classes, without background as in "VOC-20" (the 50 photographs that were not chosen by class apart from
+the 150 that lean to animals), and of CamVid's 11, by one model that knows words, in the same run and on the same photographs. What masks
+add is seen by giving the same tower's patches our masks (``ovs-extract | ovs-cluster | ovs-refine``: hundreds, the smallest on top), a
+partition into 16 regions of the same features (``ovs-cluster --counts 16``), square tiles and superpixels: by the correction of the map
+alone, by merging alone, by both; beside it ``ovs-label --names``, which names crops of our masks. Chance is the best class everywhere,
+which an oracle would choose. Intervals by bootstrap over photographs; differences are paired with the first row. ``--extra LABEL=FLAGS``
+adds a row.
 
 ``speed``: milliseconds a window of 336 × 336 pixels, of networks with random weights (ViT-B/16, proxy ViT-B/8), beyond the tower's own
 forward pass; what a GPU keeps; seconds to put windows together and decide, by the number of classes.
@@ -24,7 +25,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-os.environ.setdefault("OMP_NUM_THREADS", "2")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import torch
@@ -45,6 +46,7 @@ from ovskit.core.records import Image, Mask, MaskSet
 
 PARTS = ("scores", "speed")
 SETS = ("voc2012/all20", "voc2012/animals", "camvid")
+KINDS = ("ours", "our 16 regions", "64 squares", "64 superpixels")
 RESAMPLES = 2000
 Counts = np.ndarray  # (photographs, classes, classes + 1): pixels by true class and predicted class, the last being none
 
@@ -140,7 +142,7 @@ def superpixels(pixels: np.ndarray) -> np.ndarray:
 def rows_of(arguments: argparse.Namespace, folder: Path, name: str) -> list[tuple[str, str]]:
     """The rows of a set: label and flags of ovs-predict; masks are made before."""
     proxy = f"--proxy {arguments.proxy}" + (f" --proxy-weights {arguments.proxy_weights}" if arguments.proxy_weights else "")
-    masks = {kind: f"--masks {folder}/{name.replace('/', '-')}-{kind}.json" for kind in ("ours", "squares", "superpixels")}
+    masks = {kind: f"--masks {folder}/{name.replace('/', '-')}-{kind.replace(' ', '-')}.json" for kind in KINDS}
     rows = [("plain: its own patches", "--method plain")]
     if arguments.attention:
         rows += [(method, f"--method {method}") for method in ("clear", "sclip", "naclip")]
@@ -162,8 +164,9 @@ def make_masks(arguments: argparse.Namespace, folder: Path, name: str, images: S
         f"ovs-extract -q {listed} --root {root} | ovs-cluster -q -j {arguments.jobs} | ovs-refine -q -j {arguments.jobs} "
         f"-o {folder}/{stem}-ours.json"
     )
-    tiles(images, folder / f"{stem}-squares.json", squares)
-    tiles(images, folder / f"{stem}-superpixels.json", superpixels)
+    pipe(f"ovs-extract -q {listed} --root {root} | ovs-cluster -q --counts 16 --no-local -o {folder}/{stem}-our-16-regions.json")
+    tiles(images, folder / f"{stem}-64-squares.json", squares)
+    tiles(images, folder / f"{stem}-64-superpixels.json", superpixels)
 
 
 def scores(arguments: argparse.Namespace, folder: Path) -> list[str]:

@@ -231,7 +231,7 @@ def test_what_cannot_be_done_is_one_line(
         ("run:gone", (), 66, "gone"),
         ("clip:RN50/openai", (), 2, "RN50"),
         ("clip:ViT-B-16-SigLIP/webli", (), 2, "ViT-B-16-SigLIP"),
-        ("clip:ViT-B-16/openai", (), 69, "--weights"),
+        ("clip:ViT-B-16/openai", (), 69, "open_clip_model.safetensors of timm/vit_base_patch16_clip_224.openai"),
         ("clip:ViT-B-16/openai", ("--classify",), 69, "--weights"),
     ],
 )

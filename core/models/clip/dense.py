@@ -107,7 +107,6 @@ def load_clip_dense(
             f"{name}: the patches of {arch} cannot be compared with words, since its image vector is not the class token of a plain ViT; "
             f"of open_clip's architectures take {', '.join(plain_architectures())}, or one with these in its name"
         )
-    source.fail_early()
     opened = open_tower(name, model, facet="token", layer=-1, source=source, device=device, dtype=dtype, interpolation=interpolation)
     assert isinstance(opened.trunk, ClipTrunk)
     spec = replace(opened.spec, dim=int(opened.trunk.network.proj.shape[1]))

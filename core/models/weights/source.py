@@ -142,7 +142,7 @@ def _hub_weights(model: str, hub: HubFile, probe: HubProbe) -> Path:
         return cached
     failure = probe.failure()
     if failure is not None:
-        raise _unavailable(model, failure)
+        raise _unavailable(model, failure, hub)
     with _quiet_hub():
         for filename in hub.filenames:
             path = _download(model, hub, filename, probe.host)
@@ -164,13 +164,13 @@ def _download(model: str, hub: HubFile, filename: str, host: str) -> Path | None
         log.warning("downloading %s of %s into %s, once", filename, hub.repo, _cache_folder())  # minutes may pass: say why
         return Path(hf_hub_download(hub.repo, filename, revision=hub.revision, etag_timeout=_DESCRIBE_SECONDS))
     except LocalEntryNotFoundError as error:  # the hub library's word for a connection lost; a subclass of the next
-        raise _unavailable(model, _reason(host, error.__cause__ or error)) from error
+        raise _unavailable(model, _reason(host, error.__cause__ or error), hub) from error
     except EntryNotFoundError:
         return None
     except Exception as error:  # its HTTP, TLS, cache and transfer libraries share no base class; all mean: no weights
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
             raise OutputError(f"weights of {model}: cannot write to the cache {_cache_folder()}: {error.strerror}") from error
-        raise _unavailable(model, _reason(host, error)) from error
+        raise _unavailable(model, _reason(host, error), hub) from error
 
 
 def _reason(host: str, error: BaseException) -> str:
@@ -184,8 +184,9 @@ def _reason(host: str, error: BaseException) -> str:
     return f"{host} cannot be used ({type(error).__name__})"
 
 
-def _unavailable(model: str, reason: str) -> WeightsUnavailableError:
-    return WeightsUnavailableError(f"no weights for {model}: not in the cache {_cache_folder()}, and {reason}; give a file with --weights")
+def _unavailable(model: str, reason: str, hub: HubFile | None = None) -> WeightsUnavailableError:
+    what = "a file" if hub is None else f"{hub.filenames[0]} of {hub.repo}, fetched elsewhere,"
+    return WeightsUnavailableError(f"no weights for {model}: not in the cache {_cache_folder()}, and {reason}; give {what} with --weights")
 
 
 def _cache_folder() -> str:
