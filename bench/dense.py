@@ -1,12 +1,12 @@
 """Names on pixels by each method of ovs-predict, on photographs that annotators outlined; and what the methods cost.
 
-``scores``: mIoU of PASCAL VOC's classes, without background as in "VOC-20" (the 50 photographs that were not chosen by class apart from
-the 150 that lean to animals), and of CamVid's 11, by one model that knows words, in the same run and on the same photographs. What masks
-add is seen by giving the same tower's patches our masks (``ovs-extract | ovs-cluster | ovs-refine``: hundreds, the smallest on top), a
-partition into 16 regions of the same features (``ovs-cluster --counts 16``), square tiles and superpixels: by the correction of the map
-alone, by merging alone, by both; beside it ``ovs-label --names``, which names crops of our masks. Chance is the best class everywhere,
-which an oracle would choose. Intervals by bootstrap over photographs; differences are paired with the first row. ``--extra LABEL=FLAGS``
-adds a row.
+``scores``: mIoU of the pool's 110 classes on composites of four photographs that were not trained on, which is what a small tower knows;
+of PASCAL VOC's classes, without background as in "VOC-20" (the 50 photographs that were not chosen by class apart from the 150 that lean
+to animals), and of CamVid's 11, by one model that knows words, in the same run and on the same photographs. What masks add is seen by
+giving the same tower's patches our masks (``ovs-extract | ovs-cluster | ovs-refine``: hundreds, the smallest on top), a partition into 16
+regions of the same features (``ovs-cluster --counts 16``), square tiles and superpixels: by the correction of the map alone, by merging
+alone, by both; beside it ``ovs-label --names``, which names crops of our masks. Chance is the best class everywhere, which an oracle
+would choose. Intervals by bootstrap over photographs; differences are paired with the first row. ``--extra LABEL=FLAGS`` adds a row.
 
 ``speed``: milliseconds a window of 336 × 336 pixels, of networks with random weights (ViT-B/16, proxy ViT-B/8), beyond the tower's own
 forward pass; what a GPU keeps; seconds to put windows together and decide, by the number of classes.
@@ -38,14 +38,17 @@ from harness.commands import pipe
 from harness.machine import surroundings
 from harness.report import made_by, percent, progress, publish, section
 from PIL import Image as Picture
+from two_towers_pack import held_out
 
 from ovskit.core.formats.labels.maps import painted_prediction
+from ovskit.core.formats.labels.spaces import open_label_space
 from ovskit.core.formats.streams.masks import MasksHeader, MasksWriter, open_masks
 from ovskit.core.masks import rle
 from ovskit.core.records import Image, Mask, MaskSet
 
 PARTS = ("scores", "speed")
-SETS = ("voc2012/all20", "voc2012/animals", "camvid")
+SETS = ("composites", "voc2012/all20", "voc2012/animals", "camvid")
+SIDE = 224  # of a composite
 KINDS = ("ours", "our 16 regions", "64 squares", "64 superpixels")
 RESAMPLES = 2000
 Counts = np.ndarray  # (photographs, classes, classes + 1): pixels by true class and predicted class, the last being none
@@ -55,6 +58,8 @@ def photographs_of(name: str, limit: int, folder: Path) -> tuple[list[Path], Pat
     """Photographs, a folder of label maps with the ids of the label space, void 255, and the label space."""
     maps = folder / f"maps-{name.replace('/', '-')}"
     maps.mkdir(exist_ok=True)
+    if name == "composites":
+        return composites(limit, folder, maps)
     if name == "camvid":
         images = sorted((DATA / "camvid" / "images").iterdir())
         images = images[:: max(1, len(images) // limit)][:limit]  # of the whole drive, not its beginning
@@ -69,6 +74,29 @@ def photographs_of(name: str, limit: int, folder: Path) -> tuple[list[Path], Pat
         # Background does not count: ids from 0 are those of voc-20.
         Picture.fromarray(np.where((labels == 0) | (labels == 255), 255, labels - 1).astype(np.uint8)).save(maps / f"{stem}.png")
     return [root / "JPEGImages" / f"{stem}.jpg" for stem in stems], maps, "voc-20"
+
+
+def composites(limit: int, folder: Path, maps: Path) -> tuple[list[Path], Path, str]:
+    """Squares of four photographs of the pool that were held out, cut at a random place each way; all classes of them are names."""
+    photographs = list(held_out())
+    names = sorted({word for word, _ in photographs})
+    (folder / "pool.txt").write_text("\n".join(names) + "\n")
+    (folder / "composites").mkdir(exist_ok=True)
+    random = np.random.default_rng(0)
+    images = []
+    for k in range(limit):
+        picture, labels = Picture.new("RGB", (SIDE, SIDE)), np.zeros((SIDE, SIDE), np.uint8)
+        x, y = (int(random.uniform(0.35, 0.65) * SIDE) for _ in range(2))
+        boxes = ((0, 0, x, y), (x, 0, SIDE, y), (0, y, x, SIDE), (x, y, SIDE, SIDE))
+        for box, chosen in zip(boxes, random.choice(len(photographs), 4, replace=False), strict=True):
+            word, photograph = photographs[chosen]
+            left, top, right, bottom = box
+            picture.paste(photograph.resize((right - left, bottom - top), Picture.Resampling.BICUBIC), box)
+            labels[top:bottom, left:right] = names.index(word)
+        images.append(folder / "composites" / f"{k:03d}.png")
+        picture.save(images[-1])
+        Picture.fromarray(labels).save(maps / f"{k:03d}.png")
+    return images, maps, str(folder / "pool.txt")
 
 
 def count(named: Path, maps: Path, classes: int) -> Counts:
@@ -173,7 +201,7 @@ def scores(arguments: argparse.Namespace, folder: Path) -> list[str]:
     lines = []
     for name in arguments.sets:
         images, maps, space = photographs_of(name, arguments.limit, folder)
-        classes = 20 if space == "voc-20" else 11
+        classes = len(open_label_space(space).classes)
         make_masks(arguments, folder, name, images)
         listed = " ".join(shlex.quote(str(image)) for image in images)
         common = f"ovs-predict -q --model {arguments.model} --names {space} --short-side {arguments.short_side} --window {arguments.window}"
@@ -191,7 +219,7 @@ def scores(arguments: argparse.Namespace, folder: Path) -> list[str]:
         )
         found.append(("crops of our masks (ovs-label)", count(folder / "named.json", maps, classes), time.monotonic() - begun))
         found.append(("the best class everywhere (oracle)", best_class_everywhere(found[0][1]), 0.0))
-        lines += scores_table(f"{name}: {len(images)} photographs, {space}", found)
+        lines += scores_table(f"{name}: {len(images)} photographs, {Path(space).stem}", found)
         progress("\n".join(lines))
     return lines
 

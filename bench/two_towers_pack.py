@@ -31,6 +31,19 @@ def word_of(name: str) -> str:
     return _NAMES.get(name, name.replace("_", " ").lower())
 
 
+def held_out() -> Iterator[tuple[str, Image.Image]]:
+    """The pool's photographs that are not trained on, each with what its class is called, in a fixed order."""
+    for path in sorted((DATA / "pool").glob("*.tar")):
+        for stem, image, about in _samples(path):
+            if about["class"] != _LEFT_OUT and _is_held_out(path, stem, about):
+                yield word_of(about["class"]), Image.open(io.BytesIO(image)).convert("RGB")
+
+
+def _is_held_out(path: Path, stem: str, about: dict[str, Any]) -> bool:
+    name = f"{about['source']}/{about['class']}/{path.stem}/{stem}"
+    return int(hashlib.sha256(name.encode()).hexdigest(), 16) % HELD_OUT == 0
+
+
 def pack(folder: Path, side: int, quality: int) -> int:
     """Write the four tars, compressed, with images of a shorter side of ``side``; returns their bytes."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -41,9 +54,7 @@ def pack(folder: Path, side: int, quality: int) -> int:
                 if part is None:
                     if about["class"] == _LEFT_OUT:
                         continue
-                    name = f"{about['source']}/{about['class']}/{path.stem}/{stem}"
-                    held = int(hashlib.sha256(name.encode()).hexdigest(), 16) % HELD_OUT == 0
-                    tar = tars["pool-test" if held else "pool-train"]
+                    tar = tars["pool-test" if _is_held_out(path, stem, about) else "pool-train"]
                     word = word_of(about["class"])
                     kept: dict[str, Any] = {"class": word, "captions": [f"a photo of a {word}"]}
                 else:

@@ -147,8 +147,9 @@ def _write_report(predicted: Predicted, sources: Sequence[Source], out: StreamOu
     from ovskit.core.runtime.progress import track
 
     assert predicted.report is not None
-    if out.resume:
-        raise UsageError("--resume: there is nothing to go on from, since the report is written at the end: leave it out")
+    for flag, given in (("--resume", out.resume), ("--skip-existing", out.skip_existing)):
+        if given:
+            raise UsageError(f"{flag}: a report is written at the end of a run, so there is nothing to go on from: leave it out")
     seen = sum(1 for _ in track(predicted.records(sources), "predicting", total=len(sources)))
     with open_output(out.output) as file:
         file.write(jsonbytes.dumps({**predicted.report(), "pg": [dict(entry) for entry in pg]}) + b"\n")

@@ -269,6 +269,26 @@ def test_a_proxy_of_another_stride_and_windows_larger_than_the_image(ovs: Run, v
     assert (done.returncode, done.stderr) == (0, b"")
 
 
+def test_one_image_beyond_all_memory_does_not_stop_the_others(ovs: Run, vit: Path, images: Path, tmp_path: Path) -> None:
+    Picture.new("RGB", (3000, 1)).save(tmp_path / "line.png")
+    inputs = (tmp_path / "line.png", images / "scene-0.png")
+    done = ovs("ovs-predict", "--model", f"run:{vit}", "--names", "cat,dog", "--on-error", "skip", *inputs)
+    assert done.returncode == 3, done.stderr
+    assert b"line.png: 3000" in done.stderr
+    assert len(document(done.stdout)["images"]) == 1
+
+
+@pytest.mark.parametrize("flag", ["--resume", "--skip-existing"])
+def test_a_report_is_not_gone_on_with(ovs: Run, vit: Path, images: Path, tmp_path: Path, flag: str) -> None:
+    (tmp_path / "maps").mkdir()
+    for k in range(5):
+        Picture.new("L", (120, 96)).save(tmp_path / "maps" / f"scene-{k}.png")
+    arguments = (*NAMES, "--sweep", tmp_path / "maps", images, "-o", tmp_path / "s.json", flag)
+    done = ovs("ovs-predict", "--model", f"run:{vit}", *arguments)
+    assert done.returncode == 2
+    one_line(done, flag, "leave it out")
+
+
 def test_masks_and_a_list_of_images_cannot_both_come_from_stdin(ovs: Run, vit: Path, few: Path) -> None:
     done = ovs("ovs-predict", "--model", f"run:{vit}", "--names", "cat,dog", "--masks", "-", stdin=few.read_bytes())
     assert done.returncode == 2

@@ -84,9 +84,12 @@ class NameRun:
     def _prepare(self, source: Source, masks: MaskSet | None) -> _Prepared:
         image, pixels = read_source(source, max_pixels=self.max_pixels)
         look, spec = self.look, self.namer.spec
-        windows = windows_of(
-            image.height, image.width, short_side=look.short_side, window=look.window, stride=look.stride, patch=spec.stride
-        )
+        try:
+            windows = windows_of(
+                image.height, image.width, short_side=look.short_side, window=look.window, stride=look.stride, patch=spec.stride
+            )
+        except InputError as error:
+            raise InputError(f"{show_path(image.file_name)}: {error}") from None
         regions = None
         if masks is not None:
             if (masks.image.height, masks.image.width) != (image.height, image.width):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from ovskit.core.runtime.errors import UsageError
+from ovskit.core.runtime.errors import InputError
 
 LARGEST = 16_384
 """Pixels of a side [choice]: beyond any memory, so that a typing error is refused at once."""
@@ -37,12 +37,15 @@ def windows_of(height: int, width: int, *, short_side: int, window: int | None, 
     """The windows over an image of ``height`` × ``width`` pixels, resized so that its shorter side has ``short_side``, its aspect kept.
 
     ``window`` is the side of a window, rounded to a multiple of ``patch`` pixels, the network's; None is one window that holds all.
-    Raises UsageError for an image that would have a side of more than ``LARGEST`` pixels.
+    Raises InputError for an image that would have a side of more than ``LARGEST`` pixels.
     """
     scale = short_side / min(height, width)
     sides = [max(1, _round(side * scale)) for side in (height, width)]
     if max(sides) > LARGEST:
-        raise UsageError(f"a short side of {short_side} makes an image of {width}×{height} {sides[1]}×{sides[0]}: give at most {LARGEST}")
+        large = f"{sides[1]}×{sides[0]}"
+        raise InputError(
+            f"{width}×{height} pixels would be {large} with a shorter side of {short_side}, and {LARGEST} a side are the limit"
+        )
     most = LARGEST if window is None else patch * max(1, _round(window / patch))
     axes = [_axis(side, most, whole=window is None, stride=stride, patch=patch) for side in sides]
     (height, rows, tops), (width, columns, lefts) = axes

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from ovskit.core.predict.dense import mosaic as mosaic_module
 from ovskit.core.predict.dense.mosaic import Mosaic, interpolation
 from ovskit.core.predict.dense.windows import Windows, windows_of
-from ovskit.core.runtime.errors import UsageError
+from ovskit.core.runtime.errors import InputError
 
 SIDES = st.integers(1, 700)
 
@@ -65,7 +65,7 @@ def test_an_image_smaller_than_a_window_is_one_window() -> None:
 
 
 def test_a_canvas_beyond_all_memory_is_refused() -> None:
-    with pytest.raises(UsageError, match="16384"):
+    with pytest.raises(InputError, match="16384"):
         windows_of(2, 1000, short_side=336, window=224, stride=112, patch=16)
 
 
