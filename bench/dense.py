@@ -5,7 +5,7 @@ of PASCAL VOC's classes, without background as in "VOC-20" (the 50 photographs t
 to animals), and of CamVid's 11, by one model that knows words, in the same run and on the same photographs. What masks add is seen by
 giving the same tower's patches our masks (``ovs-extract | ovs-cluster | ovs-refine``: hundreds, the smallest on top), a partition into 16
 regions of the same features (``ovs-cluster --counts 16``), square tiles and superpixels: by the correction of the map alone, by merging
-alone, by both; beside it ``ovs-label --names``, which names crops of our masks. Chance is the best class everywhere, which an oracle
+alone, by both; beside it ``ovs-label --names``, which names crops of the 16 regions. Chance is the best class everywhere, which an oracle
 would choose. Intervals by bootstrap over photographs; differences are paired with the first row. ``--extra LABEL=FLAGS`` adds a row.
 
 ``speed``: milliseconds a window of 336 × 336 pixels, of networks with random weights (ViT-B/16, proxy ViT-B/8), beyond the tower's own
@@ -175,6 +175,8 @@ def rows_of(arguments: argparse.Namespace, folder: Path, name: str) -> list[tupl
     if arguments.attention:
         rows += [(method, f"--method {method}") for method in ("clear", "sclip", "naclip")]
     rows += [("proxy", f"--method proxy {proxy}"), ("corr, no masks", f"--method corr {proxy}")]
+    if arguments.without_masks:
+        masks = {}
     for kind, flags in masks.items():
         rows.append((f"plain, map corrected by {kind}", f"--method plain {flags}"))
     for kind, flags in masks.items():
@@ -214,10 +216,10 @@ def scores(arguments: argparse.Namespace, folder: Path) -> list[str]:
             progress(name, label, f"{100 * miou(found[-1][1].sum(axis=0)):.1f}", f"{found[-1][2]:.0f} s")
         begun = time.monotonic()
         pipe(
-            f"ovs-label -q --model {arguments.model} --names {space} --score label {folder}/{name.replace('/', '-')}-ours.json "
+            f"ovs-label -q --model {arguments.model} --names {space} --score label {folder}/{name.replace('/', '-')}-our-16-regions.json "
             f"-o {folder}/named.json"
         )
-        found.append(("crops of our masks (ovs-label)", count(folder / "named.json", maps, classes), time.monotonic() - begun))
+        found.append(("crops of our 16 regions (ovs-label)", count(folder / "named.json", maps, classes), time.monotonic() - begun))
         found.append(("the best class everywhere (oracle)", best_class_everywhere(found[0][1]), 0.0))
         lines += scores_table(f"{name}: {len(images)} photographs, {Path(space).stem}", found)
         progress("\n".join(lines))
@@ -255,6 +257,7 @@ def main() -> None:
     parser.add_argument("--short-side", type=int, default=224, help="shorter side as the network sees it [224]")
     parser.add_argument("--window", default="224", help="side of a window, or whole [224]")
     parser.add_argument("--stride", type=int, default=112, help="pixels from one window to the next [112]")
+    parser.add_argument("--without-masks", action="store_true", help="only the rows that need none")
     parser.add_argument("--sets", type=list_of(str, SETS), default=",".join(SETS), help=f"photographs of [{','.join(SETS)}]")
     parser.add_argument("--extra", action="append", default=[], metavar="LABEL=FLAGS", help="another row")
     parser.add_argument("--only", type=list_of(str, PARTS), default="scores", help="parts [scores]")
