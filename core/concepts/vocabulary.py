@@ -25,8 +25,8 @@ from ovskit.core.formats.paths import show_path
 from ovskit.core.formats.text_files import decode_utf8, read_small
 from ovskit.core.runtime.errors import InputError, OvsError, UsageError
 
-LONGEST = 4
-"""Words of a term at most."""
+LONGEST = 5
+"""Words of a term at most: those of the longest name in the built-in label spaces, "black and gold garden spider"."""
 
 _PLAIN = re.compile(r"[\w' -]+")
 _PARTICLES = frozenset("a all and at back been between by down for in it off on out over the to up with".split())
@@ -61,7 +61,7 @@ def make_vocabulary(terms: Iterable[str], what: str) -> Vocabulary:
     Case, white space and Unicode composition make no difference. Terms that are one lemma are one concept (man, men), also if one has a
     hyphen where the other has a blank. A form that two concepts share goes to the one that has it as its name, then to the one for
     which it was given, then to the first by name [choice]. Raises UsageError, naming ``what``, where there is no term, and for terms
-    without a letter or of more than 4 words, which it names.
+    without a letter or of more than 5 words, which it names.
     """
     return _vocabulary([_split(term) for term in terms], what, UsageError)
 
@@ -88,7 +88,7 @@ def open_vocabulary(text: str | None) -> Vocabulary:
     """The vocabulary that ``text`` stands for: the default for None, a file, or a label space as ``open_label_space`` has it.
 
     A label space, which a file that ends in ``.json`` is, counts without its background; a class has its name and its synonyms, but
-    for synonyms of more than 4 words. Raises what ``read_vocabulary`` and ``open_label_space`` do.
+    for synonyms of more than 5 words. Raises what ``read_vocabulary`` and ``open_label_space`` do.
     """
     if text is None:
         return default_vocabulary()

@@ -92,8 +92,8 @@ def test_unicode_composition_case_and_apostrophes_make_no_difference() -> None:
         (["cat", "  "], "without a letter: ''"),
         (["cat", "..."], "without a letter: '...'"),
         (["cat,,dog"], "without a letter: ''"),
-        (["one two three four five"], "of more than 4 words: 'one two three four five'"),
-        ([f"a b c d e{k}" for k in range(9)], "'a b c d e4', …; remove"),
+        (["one two three four five six"], "of more than 5 words: 'one two three four five six'"),
+        ([f"a b c d e f{k}" for k in range(9)], "'a b c d e f4', …; remove"),
     ],
 )
 def test_terms_that_cannot_be_are_named(terms: list[str], message: str) -> None:
