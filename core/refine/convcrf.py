@@ -19,7 +19,7 @@ by ``window`` and ``dilation``; one that covers the crop is the dense CRF.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -29,6 +29,7 @@ import numpy.typing as npt
 from ovskit.core.masks.boxes import Box, box_around, decode_box, encode_box
 from ovskit.core.records import Mask, Rle, RunTable, UInt8
 from ovskit.core.refine import convcrf_kernels as kernels
+from ovskit.core.refine.crop_groups import crop_groups
 from ovskit.core.refine.log_odds import log_odds
 from ovskit.core.refine.refiner import Refiner
 
@@ -56,7 +57,7 @@ def convcrf_refiner(options: ConvCrfOptions, device: torch.device | None = None)
         refined = [mask.rle for mask in masks]
         field = Field(pixels, window, options, device)
         boxes = [box_around(table, k, options.margin) for k in range(len(masks))]
-        for members in _groups(boxes):
+        for members in crop_groups(boxes, _MOST_PIXELS):
             crops = [boxes[k] for k in members]
             odds = [
                 log_odds(masks[k], decode_box(table, k, boxes[k]), boxes[k], options.confidence, options.sharpness, options.soft_area)
@@ -194,19 +195,3 @@ def _overlap(offset: tuple[int, int], height: int, width: int) -> tuple[tuple[sl
         here.append(slice(first, last))
         there.append(slice(first + step, max(0, last + step) if last > first else first + step))
     return (here[0], here[1]), (there[0], there[1])
-
-
-def _groups(boxes: Sequence[Box]) -> Iterator[list[int]]:
-    """Masks with a crop, so many together as fit into memory."""
-    group: list[int] = []
-    pixels = 0
-    for k, (top, left, bottom, right) in enumerate(boxes):
-        size = (bottom - top) * (right - left)
-        if group and pixels + size > _MOST_PIXELS:
-            yield group
-            group, pixels = [], 0
-        if size:
-            group.append(k)
-            pixels += size
-    if group:
-        yield group

@@ -16,7 +16,7 @@ there, unless what is in none of them is believed at least as much.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,6 +26,7 @@ from ovskit.core.masks import rle
 from ovskit.core.masks.boxes import Box, box_around, decode_box, encode_box
 from ovskit.core.records import Mask, Rle, RunTable, UInt8
 from ovskit.core.refine import pamr_kernels as kernels
+from ovskit.core.refine.crop_groups import crop_groups
 from ovskit.core.refine.refiner import Refiner
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def pamr_refiner(options: PamrOptions) -> Refiner:
         together = options.together == "yes" or (options.together == "auto" and _apart(masks, table))
         found = _Shared(table.height, table.width) if together else None
         refined = [mask.rle for mask in masks]
-        for members in _groups(boxes):
+        for members in crop_groups(boxes, _MOST_PIXELS):
             own = [decode_box(table, k, boxes[k]) for k in members]
             beliefs = beliefs_of(planes, scales, offsets, [boxes[k] for k in members], own, options.iterations)
             for k, belief in zip(members, beliefs, strict=True):
@@ -113,19 +114,3 @@ def _of_owner(owner: npt.NDArray[np.int32], k: int, box: Box, table: RunTable) -
 def _apart(masks: Sequence[Mask], table: RunTable) -> bool:
     """Whether no two masks overlap."""
     return int(table.areas.sum()) == rle.area(rle.union([mask.rle for mask in masks]))
-
-
-def _groups(boxes: Sequence[Box]) -> Iterator[list[int]]:
-    """Masks with a crop, so many together as fit into memory."""
-    group: list[int] = []
-    pixels = 0
-    for k, (top, left, bottom, right) in enumerate(boxes):
-        size = (bottom - top) * (right - left)
-        if group and pixels + size > _MOST_PIXELS:
-            yield group
-            group, pixels = [], 0
-        if size:
-            group.append(k)
-            pixels += size
-    if group:
-        yield group

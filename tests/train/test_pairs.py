@@ -56,7 +56,7 @@ def losses(folder: Path) -> list[dict[str, float]]:
 
 
 def gradients(folder: Path) -> dict[str, torch.Tensor]:
-    """Of the first step: AdamW's average of gradients then is a tenth of it."""
+    """The gradient of the first step: after it AdamW's average of gradients is a tenth of that."""
     tensors = read_checkpoint(folder / "checkpoint.safetensors").tensors
     return {name: 10 * tensor for name, tensor in tensors.items() if name.endswith("/exp_avg")}
 

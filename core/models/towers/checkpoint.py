@@ -63,7 +63,7 @@ def save_towers(folder: Path, towers: Towers, scale: float, training: Mapping[st
 def load_towers(folder: Path) -> LoadedTowers:
     """What ``save_towers`` wrote. Every tensor's name, shape, type and values are checked; nothing is unpickled.
 
-    Raises MissingInputError if there is no such folder or no finished model in it, InputError for a file that is damaged, of another
+    Raises MissingInputError if there is no such folder or no finished model in it; InputError for a file that is damaged, is of another
     format, or does not fit what its header describes.
     """
     path = model_path(folder)

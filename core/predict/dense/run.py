@@ -124,7 +124,7 @@ class NameRun:
                 found = found[count:]
 
     def _maps(self, cuts: Sequence[_Cut]) -> list[torch.Tensor]:
-        """Of each window cosines (h, w, words), or vectors (h, w, d) where masks are named."""
+        """For each window its cosines (h, w, words), or its vectors (h, w, d) where masks are named."""
         regions = torch.stack([cut.regions for cut in cuts if cut.regions is not None]) if self.namer.wants_regions else None
         vectors = self.namer.vectors(torch.stack([cut.pixels for cut in cuts]), regions)
         with torch.inference_mode():
