@@ -24,7 +24,7 @@ from typing import Any, BinaryIO, NamedTuple, Self
 
 from ovskit.core.formats import jsonbytes
 from ovskit.core.formats.paths import show_path
-from ovskit.core.formats.streams.same_run import begun_otherwise, unlike
+from ovskit.core.formats.streams.json_lines import LinesWriter, stated
 from ovskit.core.runtime.errors import InputError, UsageError
 from ovskit.core.runtime.limits import allow_open_files
 from ovskit.core.runtime.output import open_input
@@ -122,14 +122,7 @@ class CuratedHeader:
     @classmethod
     def from_line(cls, line: bytes, what: str) -> CuratedHeader:
         """Raises InputError for another format, a newer version or missing fields."""
-        try:
-            value = jsonbytes.loads(line, what)
-        except InputError:
-            value = None
-        kind = value.get("format") if isinstance(value, dict) else None
-        if kind != FORMAT:
-            said = "" if kind is None else f"; its format is {kind!r}, this ovskit reads {FORMAT!r}"
-            raise InputError(f"{what} is not a curated stream, as ovs-curate writes it{said}")
+        value = stated(line, what, FORMAT, "a curated stream, as ovs-curate writes it")
         try:
             root, model, vocabulary, curation = (value[name] for name in ("root", "model", "vocabulary", "curation"))
             tables = (model, vocabulary, curation)
@@ -140,50 +133,22 @@ class CuratedHeader:
             raise InputError(f"{what}: its header is incomplete; {_AGAIN}") from None
 
 
-class CuratedWriter:
+class CuratedWriter(LinesWriter):
     """Writes a curated stream line by line; ``finish`` closes it, and without it every reader calls it truncated."""
 
-    def __init__(self, out: BinaryIO, header: CuratedHeader) -> None:
-        self._out, self._count = out, 0
-        out.write(header.to_line())
+    @classmethod
+    def header_of(cls, line: bytes, what: str) -> CuratedHeader:
+        """See ``LinesWriter``."""
+        return CuratedHeader.from_line(line, what)
 
     @classmethod
-    def resume(cls, file: BinaryIO, header: CuratedHeader, what: str) -> tuple[CuratedWriter, set[int]]:
-        """Continue the unfinished stream in ``file`` (open for reading and writing); returns the ids already there.
-
-        A torn tail is cut off. Raises UsageError if the file was begun with other inputs or options.
-        """
-        file.seek(0)
-        first = file.readline()
-        if not first.endswith(b"\n"):
-            file.seek(0)
-            file.truncate()
-            return cls(file, header), set()
-        if first != header.to_line():
-            raise UsageError(begun_otherwise(what, unlike(CuratedHeader.from_line(first, what), header)))
-        done, end = set(), len(first)
-        for line in file:
-            try:
-                if not line.endswith(b"\n"):
-                    break
-                done.add(CuratedPair.from_json(jsonbytes.loads(line, what), what).id)
-            except InputError:
-                break
-            end += len(line)
-        file.seek(end)
-        file.truncate()
-        writer = cls.__new__(cls)
-        writer._out, writer._count = file, len(done)
-        return writer, done
+    def id_of(cls, line: bytes, what: str) -> int:
+        """See ``LinesWriter``."""
+        return CuratedPair.from_json(jsonbytes.loads(line, what), what).id
 
     def write(self, pair: CuratedPair) -> None:
         """Append one pair."""
-        self._out.write(pair.to_line())
-        self._count += 1
-
-    def finish(self) -> None:
-        """Write the line that marks the stream as complete."""
-        self._out.write(jsonbytes.dumps({"end": self._count}) + b"\n")
+        self.append(pair.to_line())
 
 
 def open_curated(stream: BinaryIO, what: str) -> tuple[CuratedHeader, Iterator[CuratedPair]]:

@@ -19,9 +19,9 @@ from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
 from ovskit.core.formats import jsonbytes
-from ovskit.core.formats.streams.same_run import begun_otherwise, unlike
+from ovskit.core.formats.streams.json_lines import LinesWriter, stated
 from ovskit.core.records import Image, ImageLabel, ImageLabels
-from ovskit.core.runtime.errors import InputError, UsageError
+from ovskit.core.runtime.errors import InputError
 from ovskit.core.runtime.shard import Shard, shard_of
 
 FORMAT = "ovskit.image-labels/1"
@@ -57,14 +57,7 @@ class ImageLabelsHeader:
     @classmethod
     def from_line(cls, line: bytes, what: str) -> ImageLabelsHeader:
         """Raises InputError for another format, a newer version or missing fields."""
-        try:
-            value = jsonbytes.loads(line, what)
-        except InputError:
-            value = None
-        kind = value.get("format") if isinstance(value, dict) else None
-        if kind != FORMAT:
-            said = "" if kind is None else f"; its format is {kind!r}, this ovskit reads {FORMAT!r}"
-            raise InputError(f"{what} is not a stream of image labels{said}")
+        value = stated(line, what, FORMAT, "a stream of image labels")
         try:
             root, labels, categories, pg = value["root"], value.get("labels"), value["categories"], value["pg"]
             exif = value.get("exif", "apply")
@@ -78,53 +71,25 @@ class ImageLabelsHeader:
             raise InputError(f"{what}: its header is incomplete; {_AGAIN}") from None
 
 
-class ImageLabelsWriter:
+class ImageLabelsWriter(LinesWriter):
     """Writes a stream of image labels line by line; ``finish`` closes it, and without it every reader calls it truncated."""
 
-    def __init__(self, out: BinaryIO, header: ImageLabelsHeader) -> None:
-        self._out, self._count = out, 0
-        out.write(header.to_line())
+    @classmethod
+    def header_of(cls, line: bytes, what: str) -> ImageLabelsHeader:
+        """See ``LinesWriter``."""
+        return ImageLabelsHeader.from_line(line, what)
 
     @classmethod
-    def resume(cls, file: BinaryIO, header: ImageLabelsHeader, what: str) -> tuple[ImageLabelsWriter, set[int]]:
-        """Continue the unfinished stream in ``file`` (open for reading and writing); returns the ids already there.
-
-        A torn tail is cut off. Raises UsageError if the file was begun with other inputs or options.
-        """
-        file.seek(0)
-        first = file.readline()
-        if not first.endswith(b"\n"):
-            file.seek(0)
-            file.truncate()
-            return cls(file, header), set()
-        if first != header.to_line():
-            raise UsageError(begun_otherwise(what, unlike(ImageLabelsHeader.from_line(first, what), header)))
-        done, end = set(), len(first)
-        for line in file:
-            try:
-                if not line.endswith(b"\n"):
-                    break
-                done.add(_from_json(jsonbytes.loads(line, what), what).image.id)
-            except InputError:
-                break
-            end += len(line)
-        file.seek(end)
-        file.truncate()
-        writer = cls.__new__(cls)
-        writer._out, writer._count = file, len(done)
-        return writer, done
+    def id_of(cls, line: bytes, what: str) -> int:
+        """See ``LinesWriter``."""
+        return _from_json(jsonbytes.loads(line, what), what).image.id
 
     def write(self, found: ImageLabels) -> None:
         """Append one image."""
         image = found.image
         labels = [{"id": one.id, "name": one.name, "score": one.score} for one in found.labels]
         line = {"id": image.id, "file_name": image.file_name, "width": image.width, "height": image.height, "labels": labels}
-        self._out.write(jsonbytes.dumps(line) + b"\n")
-        self._count += 1
-
-    def finish(self) -> None:
-        """Write the line that marks the stream as complete."""
-        self._out.write(jsonbytes.dumps({"end": self._count}) + b"\n")
+        self.append(jsonbytes.dumps(line) + b"\n")
 
 
 def open_image_labels(stream: BinaryIO, what: str) -> tuple[ImageLabelsHeader, Iterator[ImageLabels]]:
